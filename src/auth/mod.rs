@@ -1,0 +1,5 @@
+//! Who a client is, and how pgweir says who it is to a server.
+
+mod options;
+
+pub use options::{AuthType, Options, Secret};

@@ -1,0 +1,7 @@
+//! The command line: arguments (clap), exit codes.
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

@@ -1,0 +1,40 @@
+//! Names that must not be swapped: nodes, clients, cancel keys.
+
+use std::fmt;
+
+/// A server of a cluster: its place in the list of servers in the configuration. Stable for the life of a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Node(pub u16);
+
+impl Node {
+    /// The place in the list, for indexing.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A client connection, numbered from 1 in the order of arrival.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ClientId(pub u64);
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What a cancel request names (PostgreSQL docs, "BackendKeyData" in chapter 53.7): a process number and a secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CancelKey {
+    /// The process number, which also stands in clear text in the server's logs.
+    pub process: u32,
+    /// The secret; compared in constant time, never printed.
+    pub secret: u32,
+}
+
+impl fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CancelKey({})", self.process)
+    }
+}

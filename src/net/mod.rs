@@ -1,0 +1,5 @@
+//! Sockets: addresses, streams, windows, listeners.
+
+mod address;
+
+pub use address::{Address, AddressError};

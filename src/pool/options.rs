@@ -1,0 +1,57 @@
+//! What the operator chooses about a pool.
+
+use std::time::Duration;
+
+/// When a server connection goes back to the pool. PgBouncer's words and meaning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PoolMode {
+    /// When the client leaves.
+    Session,
+    /// When the transaction ends.
+    #[default]
+    Transaction,
+    /// After each statement; transactions of more than one statement are refused.
+    Statement,
+}
+
+/// Limits of one pool: one (database, user, server).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// When a server connection goes back.
+    pub mode: PoolMode,
+    /// Most server connections at once.
+    pub size: usize,
+    /// Server connections that are kept open once the pool has been used.
+    pub min_size: usize,
+    /// Longest that a client waits for a server connection before it gets an error.
+    pub query_wait_timeout: Duration,
+    /// Most clients that may wait at once; the next one gets an error immediately.
+    pub max_waiting: usize,
+    /// A server connection unused for this long is closed (not below `min_size`).
+    pub server_idle_timeout: Duration,
+    /// A server connection older than this is closed when it is free.
+    pub server_lifetime: Duration,
+    /// Longest that connecting and logging in to a server may take.
+    pub server_connect_timeout: Duration,
+    /// First pause after a failed login; it doubles, with jitter, up to `login_retry_max`.
+    pub login_retry: Duration,
+    /// Longest pause between failed logins.
+    pub login_retry_max: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            mode: PoolMode::Transaction,
+            size: 20,
+            min_size: 0,
+            query_wait_timeout: Duration::from_secs(120),
+            max_waiting: 10_000,
+            server_idle_timeout: Duration::from_secs(600),
+            server_lifetime: Duration::from_secs(3600),
+            server_connect_timeout: Duration::from_secs(5),
+            login_retry: Duration::from_millis(100),
+            login_retry_max: Duration::from_secs(5),
+        }
+    }
+}

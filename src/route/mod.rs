@@ -1,0 +1,1 @@
+//! Where a unit goes, and why: a pure function.

@@ -1,0 +1,5 @@
+//! An open connection to a PostgreSQL server.
+
+mod options;
+
+pub use options::Login;

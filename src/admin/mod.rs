@@ -1,1 +1,3 @@
-//! admin.
+//! What operators see: metrics and health over HTTP.
+
+pub mod http;

@@ -1,5 +1,159 @@
-//! A primary and its replicas: the snapshot of who is up, who is primary, and how busy each is. Pure.
+//! A primary and its replicas: the snapshot of who is up, who is primary, and who may not be used. Pure.
+//!
+//! Invariants, each with a test:
+//! - `primary()` is a server that claims to be one, was not found down, and is neither fenced nor foreign.
+//! - `replicas()` are up, in recovery and of the cluster's own system.
 
 mod balance;
+mod health;
+mod role;
+#[cfg(test)]
+mod tests;
+
+use crate::clock::Instant;
+use crate::ids::Node;
 
 pub use balance::Balance;
+pub use health::Health;
+pub use role::{Role, Standing};
+
+/// What a passing probe says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProbeResult {
+    /// `pg_is_in_recovery()`.
+    pub in_recovery: bool,
+    /// The number that `initdb` gave the system; none where the role may not read it.
+    pub system_identifier: Option<u64>,
+    /// The timeline written or received; 0 where it is not known.
+    pub timeline: u32,
+    /// `server_version_num`.
+    pub version: u32,
+}
+
+/// Something that was learned about a server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A probe passed.
+    Probed(ProbeResult),
+    /// A probe failed or took too long.
+    ProbeFailed(String),
+    /// A connection for clients could not be opened.
+    ConnectFailed(String),
+    /// An open connection broke.
+    Lost(String),
+}
+
+/// What is known of one server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerView {
+    /// Which server.
+    pub node: Node,
+    /// Its address, as printed.
+    pub address: String,
+    /// Whether it answers.
+    pub health: Health,
+    /// What it was when it was last asked.
+    pub role: Role,
+    /// Whether it may be used at all.
+    pub standing: Standing,
+    /// The system that it is a copy of, if known.
+    pub system_identifier: Option<u64>,
+    /// Its timeline when it was last asked; 0: not known.
+    pub timeline: u32,
+    /// Its version as a number (`150006`); 0: not known.
+    pub version: u32,
+    /// The last failure, empty when it is up.
+    pub why: String,
+    /// Since when its health is what it is; none before the first event.
+    pub since: Option<Instant>,
+}
+
+impl ServerView {
+    /// A server of which nothing is known yet.
+    #[must_use]
+    pub fn new(node: Node, address: String) -> Self {
+        Self {
+            node,
+            address,
+            health: Health::Unknown,
+            role: Role::Unknown,
+            standing: Standing::Unproven,
+            system_identifier: None,
+            timeline: 0,
+            version: 0,
+            why: String::new(),
+            since: None,
+        }
+    }
+
+    /// May writes go there?
+    fn is_usable_primary(&self) -> bool {
+        self.role == Role::Primary && self.health.keeps_primary() && self.standing == Standing::Member
+    }
+
+    /// May reads go there?
+    fn is_usable_replica(&self) -> bool {
+        self.role == Role::Replica && self.health == Health::Up && self.standing == Standing::Member
+    }
+}
+
+/// The snapshot of a cluster: made anew for each event, never changed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct View {
+    /// The servers, each at its node's index.
+    pub servers: Vec<ServerView>,
+    /// The system that the cluster is, once that is settled.
+    pub system_identifier: Option<u64>,
+}
+
+impl View {
+    /// A cluster of which nothing is known but the addresses.
+    #[must_use]
+    pub fn new(addresses: impl IntoIterator<Item = String>) -> Self {
+        let server = |(node, address)| ServerView::new(Node(node), address);
+        Self { servers: (0..).zip(addresses).map(server).collect(), system_identifier: None }
+    }
+
+    /// The server that takes the writes. One that lost a connection stays primary until a probe fails.
+    #[must_use]
+    pub fn primary(&self) -> Option<Node> {
+        self.servers.iter().find(|server| server.is_usable_primary()).map(|server| server.node)
+    }
+
+    /// The servers that may take reads, beside the primary.
+    pub fn replicas(&self) -> impl Iterator<Item = Node> + Clone {
+        self.servers.iter().filter(|server| server.is_usable_replica()).map(|server| server.node)
+    }
+
+    /// One server.
+    #[must_use]
+    pub fn server(&self, node: Node) -> Option<&ServerView> {
+        self.servers.get(node.index())
+    }
+
+    /// The snapshot after `event` happened to `node`.
+    #[must_use]
+    pub fn apply(&self, node: Node, event: Event, now: Instant) -> Self {
+        let mut view = self.clone();
+        let incumbent = self.primary();
+        let Some(server) = view.servers.get_mut(node.index()) else { return view };
+        let health = server.health.after(&event);
+        if health != server.health || server.since.is_none() {
+            server.since = Some(now);
+        }
+        server.health = health;
+        match event {
+            Event::Probed(result) => {
+                server.role = if result.in_recovery { Role::Replica } else { Role::Primary };
+                // A role that lost the right to read the identifier does not make the server another one.
+                server.system_identifier = result.system_identifier.or(server.system_identifier);
+                server.timeline = result.timeline;
+                server.version = result.version;
+                server.why.clear();
+            }
+            Event::ProbeFailed(why) | Event::ConnectFailed(why) | Event::Lost(why) => server.why = why,
+        }
+        role::settle(&mut view, incumbent);
+        view
+    }
+}

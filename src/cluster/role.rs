@@ -1,0 +1,124 @@
+//! Who is primary, and who may not be used: of the servers that claim to be primary the highest timeline wins, and a
+//! server of another system is never used.
+//!
+//! Both are judged by what each server said last, whether or not it is up: an old primary that comes back while the new
+//! one is away must not be written to.
+
+use crate::ids::Node;
+
+use super::{Health, ServerView, View};
+
+/// What a server is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Role {
+    /// Not asked yet.
+    #[default]
+    Unknown,
+    /// Accepts writes.
+    Primary,
+    /// A hot standby.
+    Replica,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        })
+    }
+}
+
+/// Whether a server may be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Standing {
+    /// Not yet: too few servers were asked to know which system the cluster is.
+    #[default]
+    Unproven,
+    /// Yes.
+    Member,
+    /// No: it claims to be primary, and the cluster has moved on to a higher timeline or to another primary.
+    Fenced,
+    /// No: it is a copy of another system.
+    Foreign,
+}
+
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unproven => "unproven",
+            Self::Member => "member",
+            Self::Fenced => "fenced",
+            Self::Foreign => "foreign",
+        })
+    }
+}
+
+/// Gives each server its standing. `incumbent` was the primary until now.
+pub(super) fn settle(view: &mut View, incumbent: Option<Node>) {
+    view.system_identifier = system_identifier(view);
+    let Some(system) = settled_system(view) else {
+        view.servers.iter_mut().for_each(|server| server.standing = Standing::Unproven);
+        return;
+    };
+    let foreign = |server: &ServerView| match (server.system_identifier, system) {
+        (Some(theirs), Some(ours)) => theirs != ours,
+        _ => false,
+    };
+    let winner = winner(view.servers.iter().filter(|server| !foreign(server)), incumbent);
+    for server in &mut view.servers {
+        server.standing = if foreign(server) {
+            Standing::Foreign
+        } else if server.role == Role::Primary && Some(server.node) != winner {
+            Standing::Fenced
+        } else {
+            Standing::Member
+        };
+    }
+}
+
+/// The system that most servers are copies of; of two with equally many the one with a primary, then the one that it
+/// was until now, then that of the first server in the list.
+fn system_identifier(view: &View) -> Option<u64> {
+    let rank = |system: u64| {
+        let copies = || view.servers.iter().filter(move |server| server.system_identifier == Some(system));
+        let has_primary = copies().any(|server| server.role == Role::Primary);
+        (copies().count(), has_primary, view.system_identifier == Some(system))
+    };
+    // `max_by_key` takes the last of equals, hence `rev`.
+    view.servers.iter().rev().filter_map(|server| server.system_identifier).max_by_key(|system| rank(*system))
+}
+
+/// The cluster's system, when it can be trusted: every server was asked, or more than half of all agree. Inner none: no
+/// server would tell.
+fn settled_system(view: &View) -> Option<Option<u64>> {
+    let agreeing = view
+        .servers
+        .iter()
+        .filter(|server| server.health != Health::Unknown)
+        .filter(|server| {
+            server.system_identifier.is_none() || server.system_identifier == view.system_identifier
+        })
+        .count();
+    let all_asked = view.servers.iter().all(|server| server.health != Health::Unknown);
+    (all_asked || agreeing * 2 > view.servers.len()).then_some(view.system_identifier)
+}
+
+/// Of the servers that claim to be primary, the one to write to: none of them if the cluster has reached a higher
+/// timeline than theirs.
+fn winner<'a>(
+    members: impl Iterator<Item = &'a ServerView> + Clone,
+    incumbent: Option<Node>,
+) -> Option<Node> {
+    let timeline = members.clone().map(|server| server.timeline).max().unwrap_or(0);
+    members
+        .filter(|server| server.role == Role::Primary)
+        // A timeline that nobody would tell us (0) cannot be behind.
+        .filter(|server| server.timeline == timeline || server.timeline == 0)
+        .min_by_key(|server| {
+            let known = server.timeline != 0;
+            (!known, !server.health.keeps_primary(), Some(server.node) != incumbent, server.node)
+        })
+        .map(|server| server.node)
+}

@@ -1,1 +1,0 @@
-//! Every metric: name, unit, labels, help.

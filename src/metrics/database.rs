@@ -1,0 +1,154 @@
+//! What is counted per database: units, times, bytes, errors, clients, pins.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ::metrics::{Counter, Gauge, Histogram};
+
+use super::{Registry, table};
+
+/// Where a unit went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TargetLabel {
+    /// The primary.
+    Primary,
+    /// A replica.
+    Replica,
+    /// Nowhere: pgweir answered itself, or refused.
+    None,
+}
+
+/// Which way bytes went, seen from pgweir.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Received from a client.
+    ClientIn,
+    /// Sent to a client.
+    ClientOut,
+    /// Received from a server.
+    ServerIn,
+    /// Sent to a server.
+    ServerOut,
+}
+
+/// Who raised an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// PostgreSQL; pgweir passed it on.
+    Server,
+    /// pgweir itself.
+    Pgweir,
+}
+
+/// Most reason codes there can be. Codes beyond it are not counted; a debug build panics.
+const REASONS: usize = 128;
+
+/// Most states that pin.
+const PIN_REASONS: usize = 32;
+
+/// The classes of SQLSTATE (PostgreSQL docs, appendix A), and what everything else is called.
+const CLASSES: [&str; 46] = [
+    "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23",
+    "24", "25", "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44",
+    "53", "54", "55", "57", "58", "72", "F0", "HV", "P0", "XX", "PW", "other",
+];
+
+/// A counter that appears in the output once something was counted.
+type Lazy = OnceLock<Counter>;
+
+/// The handles of one database. Every method is an atomic add or two; the first use of a label registers it.
+pub struct DatabaseMetrics {
+    registry: Arc<Registry>,
+    name: Box<str>,
+    units: [Box<[Lazy]>; 3],
+    query_time: [OnceLock<Histogram>; 3],
+    wait_time: Histogram,
+    bytes: [Counter; 4],
+    errors: [Box<[Lazy]>; 2],
+    clients: Gauge,
+    pins: Box<[Lazy]>,
+}
+
+impl DatabaseMetrics {
+    pub(super) fn new(registry: Arc<Registry>, name: &str) -> Self {
+        let slots = |count: usize| -> Box<[Lazy]> { (0..count).map(|_| Lazy::new()).collect() };
+        let bytes = |direction: &str| registry.counter(&table::BYTES, &[name, direction]);
+        Self {
+            name: name.into(),
+            units: [slots(REASONS), slots(REASONS), slots(REASONS)],
+            query_time: Default::default(),
+            wait_time: registry.histogram(&table::WAIT_TIME, &[name]),
+            bytes: [bytes("client_in"), bytes("client_out"), bytes("server_in"), bytes("server_out")],
+            errors: [slots(CLASSES.len()), slots(CLASSES.len())],
+            clients: registry.gauge(&table::CLIENTS, &[name]),
+            pins: slots(PIN_REASONS),
+            registry,
+        }
+    }
+
+    /// A unit went to `target` for the reason of that index (its place among the reasons) and code.
+    pub fn unit(&self, target: TargetLabel, reason_index: usize, reason_code: &'static str) {
+        let (place, target) = match target {
+            TargetLabel::Primary => (0, "primary"),
+            TargetLabel::Replica => (1, "replica"),
+            TargetLabel::None => (2, "none"),
+        };
+        let labels = [&self.name, target, reason_code];
+        self.count(self.units[place].get(reason_index), &table::UNITS, &labels);
+    }
+
+    /// The answer to a unit is complete. Call it once per unit: it costs more than all the counters together.
+    pub fn query_time(&self, target: TargetLabel, time: Duration) {
+        let (place, target) = match target {
+            TargetLabel::Primary => (0, "primary"),
+            TargetLabel::Replica => (1, "replica"),
+            TargetLabel::None => (2, "none"),
+        };
+        let register = || self.registry.histogram(&table::QUERY_TIME, &[&self.name, target]);
+        self.query_time[place].get_or_init(register).record(time);
+    }
+
+    /// A unit that had to wait got its server connection, or gave up.
+    pub fn wait_time(&self, time: Duration) {
+        self.wait_time.record(time);
+    }
+
+    /// Bytes were moved.
+    pub fn bytes(&self, direction: Direction, count: u64) {
+        let place = match direction {
+            Direction::ClientIn => 0,
+            Direction::ClientOut => 1,
+            Direction::ServerIn => 2,
+            Direction::ServerOut => 3,
+        };
+        self.bytes[place].increment(count);
+    }
+
+    /// A client was sent an error.
+    pub fn error(&self, sqlstate: &[u8; 5], origin: Origin) {
+        let (place, origin) = match origin {
+            Origin::Server => (0, "server"),
+            Origin::Pgweir => (1, "pgweir"),
+        };
+        let known = CLASSES.iter().position(|class| class.as_bytes() == &sqlstate[..2]);
+        let index = known.unwrap_or(CLASSES.len() - 1);
+        self.count(self.errors[place].get(index), &table::ERRORS, &[&self.name, origin, CLASSES[index]]);
+    }
+
+    /// Clients logged in: one up at login, one down at goodbye.
+    pub fn clients(&self) -> &Gauge {
+        &self.clients
+    }
+
+    /// A server connection was pinned, for the reason of that index (its place among the reasons) and code.
+    pub fn pin(&self, reason_index: usize, reason_code: &'static str) {
+        self.count(self.pins.get(reason_index), &table::PINS, &[&self.name, reason_code]);
+    }
+
+    fn count(&self, slot: Option<&Lazy>, row: &table::Row, labels: &[&str]) {
+        debug_assert!(slot.is_some(), "more reasons than slots for {}", row.name);
+        if let Some(slot) = slot {
+            slot.get_or_init(|| self.registry.counter(row, labels)).increment(1);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What pgweir counts. One [`Metrics`] for one pgweir, made by `app` and passed down: nothing is global, so that two
+//! pgweirs can live in one process.
+//!
+//! Handles are registered once and then kept: counting is an atomic add, without a lock and without an allocation.
+//! Labels that clients choose (database, user) are bounded: beyond the limit they are counted as `other`.
+
+mod database;
+mod pool;
+mod server;
+pub mod table;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+pub use database::{DatabaseMetrics, Direction, Origin, TargetLabel};
+pub use pool::{Occupancy, PoolMetrics};
+pub use server::{RoleLabel, ServerMetrics};
+use table::{Kind, Row};
+
+/// Upper bounds of the histograms' buckets, in seconds: from a cached page on a Unix socket to a report.
+const BUCKETS: [f64; 18] = [
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0, 60.0,
+];
+
+/// Most databases with series of their own. Under `"*"` a client names the database, and series are never forgotten.
+const MAX_DATABASES: usize = 256;
+
+/// Most pools with series of their own; the same reason, with users and servers multiplied in.
+const MAX_POOLS: usize = 2048;
+
+/// The label of everything beyond the limits.
+const OTHER: &str = "other";
+
+const METADATA: Metadata<'static> = Metadata::new("pgweir", Level::INFO, None);
+
+/// Everything that one pgweir counts.
+pub struct Metrics {
+    registry: Arc<Registry>,
+    handle: PrometheusHandle,
+    client_connections: Counter,
+    judge_disagreements: Counter,
+    databases: Mutex<HashMap<Arc<str>, Arc<DatabaseMetrics>>>,
+    pools: Mutex<HashSet<PoolName>>,
+    servers: Mutex<HashMap<Arc<str>, Arc<ServerMetrics>>>,
+}
+
+/// Database, user, server.
+type PoolName = (Box<str>, Box<str>, Box<str>);
+
+impl Metrics {
+    /// An empty set.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        // `set_buckets` refuses only an empty list.
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&BUCKETS)
+            .unwrap_or_else(|_| PrometheusBuilder::new())
+            .build_recorder();
+        let handle = recorder.handle();
+        let registry = Arc::new(Registry { recorder });
+        for row in table::ALL {
+            registry.describe(row);
+        }
+        registry.gauge(&table::BUILD_INFO, &[env!("CARGO_PKG_VERSION")]).set(1.0);
+        Arc::new(Self {
+            client_connections: registry.counter(&table::CLIENT_CONNECTIONS, &[]),
+            judge_disagreements: registry.counter(&table::JUDGE_DISAGREEMENTS, &[]),
+            registry,
+            handle,
+            databases: Mutex::default(),
+            pools: Mutex::default(),
+            servers: Mutex::default(),
+        })
+    }
+
+    /// Everything in Prometheus' text format, version 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Sorts the histograms' observations into buckets. To be called about once a second: until then each takes 16 bytes.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// The handles of a database. Look them up once per client, not once per unit.
+    #[must_use]
+    pub fn database(&self, name: &str) -> Arc<DatabaseMetrics> {
+        let mut databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = if databases.contains_key(name) || databases.len() < MAX_DATABASES { name } else { OTHER };
+        if let Some(found) = databases.get(name) {
+            return Arc::clone(found);
+        }
+        let made = Arc::new(DatabaseMetrics::new(Arc::clone(&self.registry), name));
+        databases.insert(name.into(), Arc::clone(&made));
+        made
+    }
+
+    /// The handles of a pool: a new set for each call, which takes its part of the gauges back when it is dropped.
+    #[must_use]
+    pub fn pool(&self, database: &str, user: &str, server: &str) -> Arc<PoolMetrics> {
+        let name: PoolName = (database.into(), user.into(), server.into());
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = pools.contains(&name) || (pools.len() < MAX_POOLS && pools.insert(name));
+        drop(pools);
+        let labels = if known { [database, user, server] } else { [OTHER, OTHER, server] };
+        Arc::new(PoolMetrics::new(Arc::clone(&self.registry), labels))
+    }
+
+    /// The handles of a server, which is named as its address is printed. Servers come from the configuration: no bound.
+    #[must_use]
+    pub fn server(&self, server: &str) -> Arc<ServerMetrics> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = servers
+            .entry(server.into())
+            .or_insert_with_key(|server| Arc::new(ServerMetrics::new(&self.registry, server)));
+        Arc::clone(made)
+    }
+
+    /// A client connection was accepted.
+    pub fn client_connected(&self) {
+        self.client_connections.increment(1);
+    }
+
+    /// A client connection was turned away. `why` is a short constant, such as `too_many` or `authentication`.
+    pub fn client_rejected(&self, why: &'static str) {
+        self.registry.counter(&table::CLIENT_REJECTED, &[why]).increment(1);
+    }
+
+    /// The second opinion turned a read into "primary".
+    pub fn judge_disagreed(&self) {
+        self.judge_disagreements.increment(1);
+    }
+}
+
+/// The recorder, which is never installed, with our table's rows in place of free text.
+struct Registry {
+    recorder: PrometheusRecorder,
+}
+
+impl Registry {
+    fn describe(&self, row: &Row) {
+        let (name, unit, help) = (row.name.into(), Some(row.unit), row.help.into());
+        match row.kind {
+            Kind::Counter => self.recorder.describe_counter(name, unit, help),
+            Kind::Gauge => self.recorder.describe_gauge(name, unit, help),
+            Kind::Histogram => self.recorder.describe_histogram(name, unit, help),
+        }
+    }
+
+    fn counter(&self, row: &Row, values: &[&str]) -> Counter {
+        debug_assert_eq!(row.kind, Kind::Counter);
+        self.recorder.register_counter(&key(row, values), &METADATA)
+    }
+
+    fn gauge(&self, row: &Row, values: &[&str]) -> Gauge {
+        debug_assert_eq!(row.kind, Kind::Gauge);
+        self.recorder.register_gauge(&key(row, values), &METADATA)
+    }
+
+    fn histogram(&self, row: &Row, values: &[&str]) -> Histogram {
+        debug_assert_eq!(row.kind, Kind::Histogram);
+        self.recorder.register_histogram(&key(row, values), &METADATA)
+    }
+}
+
+fn key(row: &Row, values: &[&str]) -> Key {
+    debug_assert_eq!(row.labels.len(), values.len(), "{} has other labels", row.name);
+    let label = |(name, value): (&&'static str, &&str)| Label::new(*name, (*value).to_owned());
+    Key::from_parts(row.name, row.labels.iter().zip(values).map(label).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! What is counted per server: whether it is up, its role, its units, its probes.
+
+use std::time::Duration;
+
+use ::metrics::{Counter, Gauge, Histogram};
+
+use super::{Registry, table};
+
+/// A server's role, as a label.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RoleLabel {
+    /// Accepts writes.
+    Primary,
+    /// A hot standby.
+    Replica,
+    /// Not probed yet.
+    Unknown,
+}
+
+/// The handles of one server.
+pub struct ServerMetrics {
+    up: Gauge,
+    roles: [(RoleLabel, Gauge); 3],
+    units: Counter,
+    running: Gauge,
+    probe_time: Histogram,
+    probe_failures: Counter,
+}
+
+impl ServerMetrics {
+    pub(super) fn new(registry: &Registry, server: &str) -> Self {
+        let role = |label, name| (label, registry.gauge(&table::SERVER_ROLE, &[server, name]));
+        let metrics = Self {
+            up: registry.gauge(&table::SERVER_UP, &[server]),
+            roles: [
+                role(RoleLabel::Primary, "primary"),
+                role(RoleLabel::Replica, "replica"),
+                role(RoleLabel::Unknown, "unknown"),
+            ],
+            units: registry.counter(&table::SERVER_UNITS, &[server]),
+            running: registry.gauge(&table::SERVER_RUNNING, &[server]),
+            probe_time: registry.histogram(&table::PROBE_TIME, &[server]),
+            probe_failures: registry.counter(&table::PROBE_FAILURES, &[server]),
+        };
+        metrics.up(false);
+        metrics.role(RoleLabel::Unknown);
+        metrics
+    }
+
+    /// Whether the server is up.
+    pub fn up(&self, up: bool) {
+        self.up.set(f64::from(u8::from(up)));
+    }
+
+    /// The server's role.
+    pub fn role(&self, role: RoleLabel) {
+        for (label, gauge) in &self.roles {
+            gauge.set(f64::from(u8::from(*label == role)));
+        }
+    }
+
+    /// A unit starts on the server.
+    pub fn unit_began(&self) {
+        self.units.increment(1);
+        self.running.increment(1.0);
+    }
+
+    /// A unit has ended, well or not.
+    pub fn unit_ended(&self) {
+        self.running.decrement(1.0);
+    }
+
+    /// A probe passed in this time.
+    pub fn probe_passed(&self, time: Duration) {
+        self.probe_time.record(time);
+    }
+
+    /// A probe failed.
+    pub fn probe_failed(&self) {
+        self.probe_failures.increment(1);
+    }
+}

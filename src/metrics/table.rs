@@ -1,0 +1,156 @@
+//! Every metric: name, kind, unit, labels, help. `docs/metrics.md` says the same, and a test compares the two.
+
+use ::metrics::Unit;
+
+/// What a metric does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations by size.
+    Histogram,
+}
+
+impl Kind {
+    /// The word that Prometheus uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its name in Prometheus.
+    pub name: &'static str,
+    /// What it does.
+    pub kind: Kind,
+    /// What its numbers count.
+    pub unit: Unit,
+    /// The names of its labels, in order.
+    pub labels: &'static [&'static str],
+    /// One sentence for the operator.
+    pub help: &'static str,
+}
+
+macro_rules! table {
+    ($($konst:ident $kind:ident $unit:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(pub(super) const $konst: Row = Row {
+            name: $name,
+            kind: Kind::$kind,
+            unit: Unit::$unit,
+            labels: &[$($label),*],
+            help: $help,
+        };)*
+        /// Every metric, in the order of the document.
+        pub const ALL: &[Row] = &[$($konst),*];
+    };
+}
+
+table! {
+    BUILD_INFO Gauge Count "pgweir_build_info" ["version"]
+        "Always 1; the label says which pgweir this is.";
+    CLIENT_CONNECTIONS Counter Count "pgweir_client_connections_total" []
+        "Client connections accepted.";
+    CLIENT_REJECTED Counter Count "pgweir_client_rejected_total" ["why"]
+        "Client connections turned away before they could ask anything, by why.";
+    JUDGE_DISAGREEMENTS Counter Count "pgweir_judge_disagreements_total" []
+        "Statements that the token scan called a read and the second opinion did not: they went to the primary.";
+    CLIENTS Gauge Count "pgweir_clients" ["database"]
+        "Clients logged in.";
+    UNITS Counter Count "pgweir_units_total" ["database", "target", "reason"]
+        "Units (messages up to a Sync, or one simple Query) by where they went and why.";
+    QUERY_TIME Histogram Seconds "pgweir_query_seconds" ["database", "target"]
+        "From the last byte of a unit until its answer is complete, waiting for a connection included.";
+    WAIT_TIME Histogram Seconds "pgweir_wait_seconds" ["database"]
+        "How long units waited for a server connection.";
+    BYTES Counter Bytes "pgweir_bytes_total" ["database", "direction"]
+        "Bytes received from (in) and sent to (out) clients and servers.";
+    ERRORS Counter Count "pgweir_errors_total" ["database", "origin", "class"]
+        "Errors sent to clients, by who raised them and by the class (first two characters) of the SQLSTATE.";
+    PINS Counter Count "pgweir_pins_total" ["database", "reason"]
+        "Server connections that were tied to one client beyond its transaction, by the state that needed it.";
+    POOL_SERVERS Gauge Count "pgweir_pool_servers" ["database", "user", "server", "state"]
+        "Server connections of a pool: idle, active or connecting.";
+    POOL_WAITING Gauge Count "pgweir_pool_waiting_clients" ["database", "user", "server"]
+        "Clients that wait for a server connection of this pool.";
+    POOL_CONNECTS Counter Count "pgweir_pool_connects_total" ["database", "user", "server"]
+        "Server connections opened.";
+    POOL_CONNECT_FAILURES Counter Count "pgweir_pool_connect_failures_total" ["database", "user", "server"]
+        "Attempts to open a server connection that failed.";
+    POOL_CLOSED Counter Count "pgweir_pool_closed_total" ["database", "user", "server", "why"]
+        "Server connections closed, by why.";
+    SERVER_UP Gauge Count "pgweir_server_up" ["server"]
+        "1 when the last probe of the server passed and no connection to it was lost since, else 0.";
+    SERVER_ROLE Gauge Count "pgweir_server_role" ["server", "role"]
+        "1 for the server's role as probed (primary, replica or unknown), 0 for the other two.";
+    SERVER_UNITS Counter Count "pgweir_server_units_total" ["server"]
+        "Units sent to the server.";
+    SERVER_RUNNING Gauge Count "pgweir_server_running" ["server"]
+        "Units running on the server through this pgweir.";
+    PROBE_TIME Histogram Seconds "pgweir_probe_seconds" ["server"]
+        "How long a passing probe of the server took, connecting included.";
+    PROBE_FAILURES Counter Count "pgweir_probe_failures_total" ["server"]
+        "Probes of the server that failed or took too long.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row of the table in the document, rendered from ours.
+    fn line(row: &Row) -> String {
+        let labels: Vec<String> = row.labels.iter().map(|label| format!("`{label}`")).collect();
+        let unit = match row.unit {
+            Unit::Seconds => "seconds",
+            Unit::Bytes => "bytes",
+            _ => "",
+        };
+        format!("| `{}` | {} | {unit} | {} | {} |", row.name, row.kind.as_str(), labels.join(", "), row.help)
+    }
+
+    #[test]
+    fn the_document_has_these_rows_and_no_other() {
+        let document = include_str!("../../docs/metrics.md");
+        let theirs: Vec<&str> = document.lines().filter(|line| line.starts_with("| `pgweir_")).collect();
+        let ours: Vec<String> = ALL.iter().map(line).collect();
+        assert_eq!(theirs, ours, "docs/metrics.md must have exactly:\n{}", ours.join("\n"));
+    }
+
+    #[test]
+    fn every_metric_on_the_dashboard_exists() {
+        let dashboard = include_str!("../../config/grafana/dashboards/pgweir.json");
+        let mut seen = 0;
+        for (at, _) in dashboard.match_indices("pgweir_") {
+            let rest = &dashboard[at..];
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());
+            let name = &rest[..end];
+            let exists = ALL.iter().any(|row| {
+                let series = match row.kind {
+                    Kind::Histogram => &["_bucket", "_sum", "_count"][..],
+                    Kind::Counter | Kind::Gauge => &[""][..],
+                };
+                series.iter().any(|suffix| name.strip_prefix(row.name) == Some(suffix))
+            });
+            assert!(exists, "the dashboard asks for `{name}`, which is in no row of the table");
+            seen += 1;
+        }
+        assert!(seen > 10, "the dashboard shows only {seen} metrics");
+    }
+
+    #[test]
+    fn names_say_kind_and_unit() {
+        for (n, row) in ALL.iter().enumerate() {
+            assert_eq!(row.name.ends_with("_total"), row.kind == Kind::Counter, "{}", row.name);
+            assert_eq!(row.name.ends_with("_seconds"), row.kind == Kind::Histogram, "{}", row.name);
+            assert!(!ALL[..n].iter().any(|earlier| earlier.name == row.name), "{} twice", row.name);
+        }
+    }
+}

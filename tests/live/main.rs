@@ -1,0 +1,3 @@
+//! Tests against real PostgreSQL servers, one module per promise. Each test starts its own cluster.
+
+mod fixture;

@@ -177,13 +177,7 @@ pub struct Cluster {
 impl Cluster {
     /// Begins to say what a cluster is to be like.
     pub fn builder() -> Builder {
-        Builder {
-            replicas: 0,
-            cache: None,
-            durable: false,
-            settings: String::new(),
-            hba: String::new(),
-        }
+        Builder { replicas: 0, cache: None, durable: false, settings: String::new(), hba: String::new() }
     }
 
     /// The server that was started as primary.

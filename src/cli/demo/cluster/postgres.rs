@@ -152,8 +152,7 @@ impl Postgres {
     /// As the server says.
     pub async fn sql_in(&self, database: &str, text: &str) -> anyhow::Result<Rows> {
         let client = self.connect(database).await?;
-        let messages =
-            client.simple_query(text).await.with_context(|| format!("{}: {text}", self.name))?;
+        let messages = client.simple_query(text).await.with_context(|| format!("{}: {text}", self.name))?;
         let rows = messages.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => {
                 Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect())

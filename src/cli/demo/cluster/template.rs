@@ -82,7 +82,17 @@ fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
 fn initialise(programs: &Programs, account: &Account, sweeper: &Sweeper, data: &Path) -> anyhow::Result<()> {
     let home = data.parent().context("a data folder has a parent")?;
     let mut initdb = Command::new(programs.path("initdb"));
-    initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"]);
+    initdb.args([
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+        "--wal-segsize=1",
+    ]);
     initdb.arg("-D").arg(data);
     run(initdb, account, sweeper, home)?;
     let mut single = Command::new(programs.path("postgres"));

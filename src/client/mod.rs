@@ -1,5 +1,32 @@
 //! One client's life, from handshake to goodbye.
+//!
+//! [`serve`] is the table of contents. A [`Session`](session::Session) is one client that has logged in; its states and
+//! what moves it between them stand in `session`, what it says is cut into pieces by `unit`, each piece is given a server
+//! by `plan`, and `relay` moves the bytes both ways.
 
+mod cancel;
+mod fail;
+mod handshake;
 mod options;
+mod plan;
+mod prepared;
+mod relay;
+mod session;
+mod shared;
+mod unit;
 
+use std::sync::Arc;
+
+pub use cancel::Cancels;
 pub use options::Options;
+pub use shared::{Database, Databases, Shared};
+
+use crate::net::Stream;
+
+/// Serves one client until it leaves.
+pub async fn serve(stream: Stream, shared: Arc<Shared>) {
+    // The handshake's own state is large and short-lived: boxed, it does not weigh on an idle client.
+    let Some(mut session) = Box::pin(handshake::handshake(stream, shared)).await else { return };
+    let leave = session.run().await;
+    Box::pin(session.leave(leave)).await;
+}

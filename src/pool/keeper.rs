@@ -7,7 +7,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Pool, PoolSet};
 use crate::clock::{self, Duration, Instant};
-use crate::server::Parameters;
+use crate::metrics::Occupancy;
+use crate::server::Wants;
 
 /// How often the pools are looked at.
 const ROUND: Duration = Duration::from_secs(1);
@@ -52,7 +53,7 @@ impl Keeper {
 /// Opens one connection for stock; the ledger has already counted it as opening.
 async fn stock(pool: Arc<Pool>) {
     let deadline = clock::now() + pool.options.query_wait_timeout;
-    if let Ok(lease) = pool.open(&Arc::new(Parameters::default()), deadline).await {
+    if let Ok(lease) = pool.open(&Wants::default(), deadline).await {
         lease.put_back();
     }
 }
@@ -78,6 +79,11 @@ impl Pool {
     /// Sets the gauges.
     pub fn observe(&self) {
         let counts = self.counts();
-        self.metrics.observe(counts.idle, counts.leased, counts.opening, counts.waiting);
+        self.metrics.occupancy(Occupancy {
+            idle: counts.idle,
+            active: counts.leased,
+            connecting: counts.opening,
+            waiting: counts.waiting,
+        });
     }
 }

@@ -9,6 +9,7 @@ mod ledger;
 mod options;
 mod set;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -23,7 +24,7 @@ pub use set::{PoolKey, PoolSet};
 use crate::clock::{self, Duration, Instant};
 use crate::metrics::PoolMetrics;
 use crate::net::{Address, Buffers};
-use crate::server::{self, ConnectError, Login, Parameters, Server};
+use crate::server::{self, ConnectError, Login, Parameters, Server, Wants};
 use ledger::{Grant, Ledger, Suits, Waiter};
 
 /// Why there is no server connection.
@@ -64,7 +65,6 @@ struct BackOff {
 }
 
 /// The server connections of one (database, user, server).
-#[derive(Debug)]
 pub struct Pool {
     address: Arc<Address>,
     login: Login,
@@ -74,6 +74,12 @@ pub struct Pool {
     metrics: Arc<PoolMetrics>,
     ledger: Mutex<Ledger<Box<Server>>>,
     back_off: Mutex<BackOff>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("address", &self.address).field("counts", &self.counts()).finish_non_exhaustive()
+    }
 }
 
 impl Pool {
@@ -125,13 +131,13 @@ impl Pool {
     ///
     /// # Errors
     /// [`LeaseError`]; the wait is bounded by `query_wait_timeout`.
-    pub async fn lease(self: &Arc<Self>, wants: &Arc<Parameters>) -> Result<Lease, LeaseError> {
-        if let Some(lease) = self.try_lease(wants) {
+    pub async fn lease(self: &Arc<Self>, wants: &Wants) -> Result<Lease, LeaseError> {
+        if let Some(lease) = self.try_lease(&wants.parameters) {
             return Ok(lease);
         }
         let start = clock::now();
         let deadline = start + self.options.query_wait_timeout;
-        let grant = match self.ask(wants)? {
+        let grant = match self.ask(&wants.parameters)? {
             Ok(grant) => grant,
             Err(waiting) => timeout_at(deadline, waiting.granted()).await.map_err(|_| {
                 let counts = self.counts();
@@ -161,14 +167,14 @@ impl Pool {
     }
 
     /// Opens a connection; the ledger has already counted it as opening.
-    async fn open(self: &Arc<Self>, wants: &Arc<Parameters>, deadline: Instant) -> Result<Lease, LeaseError> {
+    async fn open(self: &Arc<Self>, wants: &Wants, deadline: Instant) -> Result<Lease, LeaseError> {
         let mut permit = Permit { pool: self, used: false };
         let until = self.back_off.lock().unwrap_or_else(PoisonError::into_inner).until;
         if let Some(until) = until {
             sleep_until(until.min(deadline)).await;
         }
         let opening =
-            server::connect(self.address.clone(), &self.login, &self.database, wants.clone(), &self.buffers);
+            server::connect(self.address.clone(), &self.login, &self.database, wants, &self.buffers);
         let opened = timeout(self.options.server_connect_timeout, opening).await;
         match opened.unwrap_or_else(|_| Err(ConnectError::Timeout(self.address.clone()))) {
             Ok(server) => {

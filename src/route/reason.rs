@@ -81,6 +81,7 @@ reasons! {
     UnitTooLong "unit_too_long" "The messages before Sync are too many or too long to be held back until they are judged.",
     Flush "flush" "Asks for answers before Sync (Flush): what follows cannot be known yet.",
     FunctionCall "function_call" "The protocol's FunctionCall message: it names a function only by its number.",
+    Pipelined "pipelined" "Sent before the answers to earlier units came: it follows them, so that the order holds.",
     PreparedOnPrimary "prepared_on_primary" "Runs a prepared statement that exists only on a connection to the primary.",
     ReplicaTransactionRefused "replica_transaction_refused" "Refused: in a read-only transaction on a replica it would be accepted there without its effect.",
 }

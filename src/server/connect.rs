@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::owed::Owed;
-use super::{Login, Parameters, Server};
+use super::{Login, Server, Wants};
 use crate::auth::{Answer, AnswerError, Done};
 use crate::clock;
 use crate::ids::CancelKey;
@@ -107,11 +107,11 @@ pub async fn connect(
     address: Arc<Address>,
     login: &Login,
     database: &str,
-    parameters: Arc<Parameters>,
+    wants: &Wants,
     buffers: &Buffers,
 ) -> Result<Server, ConnectError> {
     let mut window = buffers.take();
-    let opened = open(&address, login, database, &parameters, &mut window).await;
+    let opened = open(&address, login, database, wants, &mut window).await;
     buffers.give(window);
     let (stream, key, reported) = opened.map_err(|stop| match stop {
         Stop::Io(source) => ConnectError::Io { address: address.clone(), source: Arc::new(source) },
@@ -126,8 +126,8 @@ pub async fn connect(
         owed: Owed::new(),
         address,
         key,
-        parameters,
-        application_name: None,
+        parameters: wants.parameters.clone(),
+        application_name: Some(wants.application_name.clone()),
         reported,
         prepared: HashMap::new(),
         unnamed: 0,
@@ -142,13 +142,13 @@ async fn open(
     address: &Address,
     login: &Login,
     database: &str,
-    parameters: &Parameters,
+    wants: &Wants,
     window: &mut Window,
 ) -> Result<Opened, Stop> {
     let mut stream = Stream::connect(address).await?;
     let mut out = BytesMut::new();
-    let names = [("user", &*login.user), ("database", database)];
-    write::startup(&mut out, names.into_iter().chain(parameters.iter()));
+    let names = [("user", &*login.user), ("database", database), ("application_name", &*wants.application_name)];
+    write::startup(&mut out, names.into_iter().chain(wants.parameters.iter()));
     stream.write_all(&out).await?;
 
     let mut answer = Answer::new(&login.user, login.secret.as_ref());

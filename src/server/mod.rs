@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 pub use connect::{ConnectError, Refusal, cancel, connect};
 pub use options::Login;
-pub use parameters::Parameters;
+pub use parameters::{Parameters, Wants};
 
 use crate::clock::Instant;
 use crate::ids::CancelKey;
@@ -32,7 +32,7 @@ pub struct Server {
     pub key: CancelKey,
     /// The startup parameters it was opened with: only clients with the same ones may use it.
     pub parameters: Arc<Parameters>,
-    /// The `application_name` that is in force on it; none before the first lease.
+    /// The `application_name` that is in force on it; none: not known.
     pub application_name: Option<Arc<str>>,
     /// What it said of its settings when it was opened (ParameterStatus), in order.
     pub reported: Vec<(String, String)>,

@@ -65,6 +65,8 @@ pub enum Event {
     None,
     /// A Parse succeeded.
     Parsed,
+    /// A Close succeeded.
+    Closed,
     /// An ErrorResponse.
     Error,
     /// A unit ended: ReadyForQuery.
@@ -151,11 +153,14 @@ impl Owed {
         let verdict = |event| Ok(Verdict { show, event });
         let unexpected = Err(ProtocolError::Unexpected(tag));
         match (tag, front.map(|(sent, _)| sent)) {
-            (b'N' | b'A', _) => verdict(Event::None),
+            (b'N', _) => verdict(Event::None),
+            (b'A', _) => Ok(Verdict { show: Show::Forward, event: Event::None }),
             (b'S', _) => verdict(Event::Parameter),
-            (b'E', _) => {
+            (b'E', sent) => {
                 self.error();
-                verdict(Event::Error)
+                // Where pgweir's own Parse fails, so does the client's Bind behind it: the client sees why.
+                let own = sent == Some(Sent::Query);
+                Ok(Verdict { show: if own { show } else { Show::Forward }, event: Event::Error })
             }
             (b'Z', Some(Sent::Query | Sent::Function | Sent::Sync)) => {
                 self.queue.pop_front();
@@ -169,8 +174,7 @@ impl Owed {
             | (b'V', Some(Sent::Function)) => verdict(Event::None),
             (b'C' | b'I' | b's', Some(Sent::Execute))
             | (b'2', Some(Sent::Bind))
-            | (b'T' | b'n', Some(Sent::Describe))
-            | (b'3', Some(Sent::Close)) => {
+            | (b'T' | b'n', Some(Sent::Describe)) => {
                 self.queue.pop_front();
                 self.copy_in = false;
                 verdict(Event::None)
@@ -178,6 +182,10 @@ impl Owed {
             (b'1', Some(Sent::Parse)) => {
                 self.queue.pop_front();
                 verdict(Event::Parsed)
+            }
+            (b'3', Some(Sent::Close)) => {
+                self.queue.pop_front();
+                verdict(Event::Closed)
             }
             (b'G', Some(Sent::Query | Sent::Execute)) => {
                 self.start_copy_in();
@@ -245,6 +253,12 @@ impl Owed {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.queue.is_empty() && !self.open && !self.copy_in && !self.skipping
+    }
+
+    /// Who sees what comes next.
+    #[must_use]
+    pub fn next_show(&self) -> Show {
+        self.queue.front().map_or(Show::Forward, |(_, show)| *show)
     }
 
     /// How many replies are owed.

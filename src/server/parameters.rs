@@ -1,6 +1,7 @@
 //! The startup parameters of a client, as far as they must be those of its server connections too.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 /// Startup parameters but `user`, `database` and `application_name`: in name order, each once. Two clients whose
 /// parameters are equal may use the same server connection one after the other.
@@ -32,6 +33,15 @@ impl Parameters {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.list.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
+}
+
+/// What a client wants of a server connection.
+#[derive(Clone, Debug, Default)]
+pub struct Wants {
+    /// What must be equal.
+    pub parameters: Arc<Parameters>,
+    /// What can be changed on an open connection.
+    pub application_name: Arc<str>,
 }
 
 impl PartialEq for Parameters {

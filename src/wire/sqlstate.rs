@@ -19,8 +19,6 @@ impl SqlState {
     pub const INVALID_AUTHORIZATION: Self = Self("28000");
     /// `invalid_password`.
     pub const INVALID_PASSWORD: Self = Self("28P01");
-    /// `invalid_sql_statement_name`: a prepared statement that is not there.
-    pub const INVALID_STATEMENT_NAME: Self = Self("26000");
     /// `invalid_catalog_name`: a database that pgweir does not serve.
     pub const INVALID_CATALOG_NAME: Self = Self("3D000");
     /// `too_many_connections`: of clients, or a pool's wait that took too long.
@@ -44,7 +42,6 @@ impl SqlState {
         Self::FEATURE_NOT_SUPPORTED,
         Self::INVALID_AUTHORIZATION,
         Self::INVALID_PASSWORD,
-        Self::INVALID_STATEMENT_NAME,
         Self::INVALID_CATALOG_NAME,
         Self::TOO_MANY_CONNECTIONS,
         Self::CONFIGURATION_LIMIT,

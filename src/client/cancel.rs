@@ -1,0 +1,115 @@
+//! Whom a cancel request means (PostgreSQL docs, chapter 53.2.9).
+//!
+//! A client is given a key of pgweir's own. A request that names it is turned into one for the server connection that
+//! the client leases at that moment, under the lock that the end of the lease takes too. The server closes a cancel
+//! connection only after it has sent the signal, and a backend that is idle ignores the signal: so a request that has been
+//! answered can hit nobody else, and a server connection with one still on its way is closed at the end of the lease.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use subtle::ConstantTimeEq;
+use tokio::time::timeout;
+
+use crate::clock::Duration;
+use crate::ids::CancelKey;
+use crate::net::Address;
+use crate::server;
+
+/// Longest that a server may take to note a cancel request.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// What a client's key stands for now.
+#[derive(Debug, Default)]
+struct Slot {
+    /// The server connection that works for the client.
+    aim: Option<(Arc<Address>, CancelKey)>,
+    /// Requests on their way to it.
+    under_way: u32,
+}
+
+/// Every client's key.
+#[derive(Debug, Default)]
+pub struct Cancels {
+    clients: Mutex<HashMap<u32, (u32, Arc<Mutex<Slot>>)>>,
+}
+
+/// One client's entry; removed when dropped.
+#[derive(Debug)]
+pub(super) struct Registration {
+    cancels: Arc<Cancels>,
+    slot: Arc<Mutex<Slot>>,
+    /// What the client was told.
+    pub(super) key: CancelKey,
+}
+
+impl Cancels {
+    fn clients(&self) -> MutexGuard<'_, HashMap<u32, (u32, Arc<Mutex<Slot>>)>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A key that no other client has.
+    pub(super) fn register(self: &Arc<Self>) -> Registration {
+        let slot = Arc::new(Mutex::new(Slot::default()));
+        let mut clients = self.clients();
+        let secret = rand::random();
+        loop {
+            // Drivers hold the process number in a signed integer.
+            let process = rand::random_range(1..=i32::MAX.cast_unsigned());
+            if let std::collections::hash_map::Entry::Vacant(entry) = clients.entry(process) {
+                entry.insert((secret, slot.clone()));
+                drop(clients);
+                return Registration { cancels: self.clone(), slot, key: CancelKey { process, secret } };
+            }
+        }
+    }
+
+    /// Passes a request on, if its key is right and the client has a statement running. As in PostgreSQL, whoever asks
+    /// learns nothing of what came of it.
+    pub(super) async fn forward(&self, key: CancelKey) {
+        let Some((secret, slot)) = self.clients().get(&key.process).cloned() else { return };
+        if !bool::from(secret.to_be_bytes().ct_eq(&key.secret.to_be_bytes())) {
+            return;
+        }
+        let aim = {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.under_way += u32::from(slot.aim.is_some());
+            slot.aim.clone()
+        };
+        let Some((address, key)) = aim else { return };
+        match timeout(LONGEST, server::cancel(&address, key)).await {
+            Ok(Ok(())) => {
+                let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+                // The lease may have ended in between: then the count began anew, and the connection was closed.
+                if slot.aim.as_ref().is_some_and(|(_, aim)| *aim == key) {
+                    slot.under_way = slot.under_way.saturating_sub(1);
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%address, %error, "a cancel request could not be passed on"),
+            Err(_) => tracing::warn!(%address, "a cancel request was not taken in time"),
+        }
+    }
+}
+
+impl Registration {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the key stands for that server connection.
+    pub(super) fn aim(&self, address: &Arc<Address>, key: CancelKey) {
+        *self.slot() = Slot { aim: Some((address.clone(), key)), under_way: 0 };
+    }
+
+    /// From now on the key stands for nothing. Returns whether a request is on its way to the connection that it stood
+    /// for.
+    pub(super) fn rest(&self) -> bool {
+        std::mem::take(&mut *self.slot()).under_way > 0
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.cancels.clients().remove(&self.key.process);
+    }
+}

@@ -1,0 +1,207 @@
+//! Any error to an ErrorResponse: SQLSTATE, message, detail, hint, and whether the session goes on. The one place where
+//! that is decided.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::pool::LeaseError;
+use crate::server::ConnectError;
+use crate::wire::write::{self, Severity};
+use crate::wire::{ProtocolError, SqlState};
+
+/// What a client is told.
+#[derive(Debug, Clone)]
+pub(super) enum Failure {
+    /// The client's bytes are not the protocol.
+    Protocol(ProtocolError),
+    /// No server connection.
+    Lease(LeaseError),
+    /// Nobody accepts writes at the moment.
+    NoPrimary,
+    /// No server at all.
+    NoServer,
+    /// The server connection broke while the unit ran.
+    ServerLost,
+    /// The server connection broke, and with it a transaction or session state.
+    SessionLost,
+    /// The server broke the protocol.
+    ServerProtocol(ProtocolError),
+    /// BEGIN in `pool_mode = "statement"`.
+    StatementMode,
+    /// Only the primary can do it, and the read-only transaction runs on a replica.
+    ReplicaTransaction,
+    /// A replication connection.
+    Replication,
+    /// No user in the startup packet.
+    NoUser,
+    /// The database is not configured.
+    UnknownDatabase(String),
+    /// Wrong password, unknown user.
+    Rejected(String),
+    /// Too many clients.
+    TooManyClients(usize),
+    /// The login took too long.
+    LoginTimeout,
+    /// The client was idle too long.
+    IdleTimeout,
+    /// pgweir stops.
+    Shutdown,
+}
+
+/// What is wrong with a statement that a replica would accept without its effect.
+pub(super) const REPLICA_TRANSACTION: &str =
+    "this statement needs the primary, and this read-only transaction runs on a replica";
+/// What to do about it.
+pub(super) const REPLICA_TRANSACTION_HINT: &str = "Run it outside the transaction, or begin without READ ONLY.";
+
+struct Told<'a> {
+    code: SqlState,
+    message: String,
+    detail: String,
+    hint: &'a str,
+}
+
+fn told(code: SqlState, message: impl Into<String>, hint: &str) -> Told<'_> {
+    Told { code, message: message.into(), detail: String::new(), hint }
+}
+
+impl Failure {
+    /// The ErrorResponse. A server's own refusal is passed on as the server worded it.
+    pub(super) fn write(&self, out: &mut BytesMut, severity: Severity) {
+        if let Some(response) = self.servers_words() {
+            out.extend_from_slice(response);
+            return;
+        }
+        let told = self.told();
+        write::error_response(out, severity, told.code, &told.message, &told.detail, told.hint);
+    }
+
+    /// The five characters, for counting.
+    pub(super) fn code(&self) -> [u8; 5] {
+        let code = match self {
+            Self::Lease(LeaseError::Connect(ConnectError::Refused { refusal, .. })) => refusal.code.clone(),
+            _ => self.told().code.as_str().to_owned(),
+        };
+        code.as_bytes().first_chunk().copied().unwrap_or(*b"XX000")
+    }
+
+    fn servers_words(&self) -> Option<&Bytes> {
+        match self {
+            Self::Lease(LeaseError::Connect(ConnectError::Refused { refusal, .. })) => Some(&refusal.response),
+            _ => None,
+        }
+    }
+
+    fn told(&self) -> Told<'_> {
+        match self {
+            Self::Lease(error) => lease(error),
+            Self::Protocol(error @ ProtocolError::Version { .. }) => {
+                told(SqlState::FEATURE_NOT_SUPPORTED, error.to_string(), "")
+            }
+            Self::Protocol(error) => told(SqlState::PROTOCOL_VIOLATION, error.to_string(), ""),
+            Self::NoPrimary | Self::NoServer | Self::ServerLost | Self::SessionLost | Self::ServerProtocol(_) => {
+                self.server_side()
+            }
+            Self::StatementMode => told(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "transaction blocks are not allowed in statement pooling mode",
+                "Set pool_mode = \"transaction\" for this database.",
+            ),
+            Self::ReplicaTransaction => {
+                told(SqlState::FEATURE_NOT_SUPPORTED, REPLICA_TRANSACTION, REPLICA_TRANSACTION_HINT)
+            }
+            Self::Shutdown => told(SqlState::ADMIN_SHUTDOWN, "pgweir is shutting down", "Connect again."),
+            Self::IdleTimeout => told(
+                SqlState::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to idle-session timeout",
+                "pgweir's client_idle_timeout has passed.",
+            ),
+            _ => self.login(),
+        }
+    }
+
+    fn server_side(&self) -> Told<'_> {
+        match self {
+            Self::NoPrimary => told(
+                SqlState::CANNOT_CONNECT_NOW,
+                "no server of this database accepts writes at the moment",
+                "pgweir keeps looking for the primary; try again.",
+            ),
+            Self::NoServer => told(
+                SqlState::CANNOT_CONNECT_NOW,
+                "no server of this database can be reached at the moment",
+                "pgweir keeps looking; try again.",
+            ),
+            Self::ServerProtocol(error) => Told {
+                detail: error.to_string(),
+                ..told(SqlState::CONNECTION_FAILURE, "the server broke the protocol", "")
+            },
+            Self::SessionLost => told(
+                SqlState::CONNECTION_FAILURE,
+                "the server connection was lost, and with it the session's transaction or settings",
+                "Connect again; what an unanswered statement did is not known.",
+            ),
+            _ => told(
+                SqlState::CONNECTION_FAILURE,
+                "the server connection was lost while the statement ran",
+                "What the statement did is not known; the session can go on.",
+            ),
+        }
+    }
+
+    fn login(&self) -> Told<'_> {
+        match self {
+            Self::Replication => told(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "pgweir does not forward replication connections",
+                "Connect to the server itself.",
+            ),
+            Self::NoUser => {
+                told(SqlState::INVALID_AUTHORIZATION, "no PostgreSQL user name specified in startup packet", "")
+            }
+            Self::UnknownDatabase(name) => told(
+                SqlState::INVALID_CATALOG_NAME,
+                format!("database \"{name}\" is not configured in pgweir"),
+                "Add [databases.NAME] to its configuration, or [databases.\"*\"] for all.",
+            ),
+            Self::Rejected(user) => told(
+                SqlState::INVALID_PASSWORD,
+                format!("password authentication failed for user \"{user}\""),
+                "",
+            ),
+            Self::TooManyClients(limit) => told(
+                SqlState::TOO_MANY_CONNECTIONS,
+                format!("sorry, too many clients already: max_client_conn is {limit}"),
+                "",
+            ),
+            Self::LoginTimeout => told(
+                SqlState::PROTOCOL_VIOLATION,
+                "the login took longer than client_login_timeout",
+                "",
+            ),
+            _ => told(SqlState::INTERNAL_ERROR, "unexpected failure in pgweir", "Please report it."),
+        }
+    }
+}
+
+fn lease(error: &LeaseError) -> Told<'_> {
+    let message = error.to_string();
+    match error {
+        LeaseError::Connect(ConnectError::Auth { .. }) => told(
+            SqlState::INVALID_AUTHORIZATION,
+            message,
+            "Give pgweir the user's password: [users.NAME] password, or user and password of the database.",
+        ),
+        LeaseError::Connect(_) => told(SqlState::CONNECTION_EXCEPTION, message, "pgweir keeps trying; try again."),
+        LeaseError::Timeout { leased, size, .. } => Told {
+            detail: format!("{leased} of {size} server connections are in use."),
+            ..told(
+                SqlState::TOO_MANY_CONNECTIONS,
+                message,
+                "Raise pool_size, or look for clients that hold a transaction open.",
+            )
+        },
+        LeaseError::Queue { .. } => {
+            told(SqlState::TOO_MANY_CONNECTIONS, message, "Raise pool_size or max_waiting_clients.")
+        }
+    }
+}

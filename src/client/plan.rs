@@ -1,0 +1,330 @@
+//! Which server gets a piece, and the way to a connection to it.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::fail::Failure;
+use super::session::{Held, Leave, Next, Running, Session};
+use super::shared::Database;
+use super::unit::{Kind, Piece};
+use crate::clock;
+use crate::ids::Node;
+use crate::metrics::TargetLabel;
+use crate::pool::{Lease, LeaseError, Pool, PoolMode};
+use crate::route::{self, Class, Reason, Route, Target, Topology};
+use crate::server::owed::{MAX_OWED, Show};
+use crate::wire::{TransactionStatus, write};
+
+/// What becomes of a piece.
+pub(super) enum Place {
+    /// Its server works already.
+    Forward,
+    /// Replies have to come first.
+    Wait,
+    /// It is done with.
+    Done,
+}
+
+/// Tells the cluster when a failed lease is the server's fault. Returns whether it was.
+pub(super) fn note_outage(database: &Database, node: Node, error: &LeaseError) -> bool {
+    let LeaseError::Connect(error) = error else { return false };
+    if error.is_outage() {
+        database.cluster.connect_failed(node, error.to_string());
+    }
+    error.is_outage()
+}
+
+impl Session {
+    /// Finds the piece's server. What needs no waiting is done at once; else `next` says what to wait for.
+    pub(super) fn place(&mut self, piece: Piece) -> Result<Place, Leave> {
+        let active = self.active;
+        let Some(held) = self.held() else { return self.place_anew(piece) };
+        let owed = &held.lease.owed;
+        if owed.len() > MAX_OWED {
+            return Ok(Place::Wait);
+        }
+        if piece.kind == Kind::Copy || !owed.is_empty() && piece.kind != Kind::Terminate || owed.is_open() {
+            let follows = piece.kind == Kind::Copy || owed.is_open() || owed.is_copy_in();
+            let on_primary = active == Some(Target::Primary);
+            if follows {
+                return self.continue_unit(piece);
+            }
+            // A unit behind others that are not answered yet: on the primary nothing can be wrong; on a replica, a read.
+            if on_primary || matches!(piece.facts.class, Class::Read | Class::Empty) && piece.ends {
+                return Ok(self.start_unit(piece, Reason::Pipelined));
+            }
+            return Ok(Place::Wait);
+        }
+        if !owed.is_settled() || !held.lease.window.as_ref().is_none_or(crate::net::Window::is_empty) {
+            return Ok(Place::Wait);
+        }
+        self.place_anew(piece)
+    }
+
+    /// More of a unit that has its server.
+    fn continue_unit(&mut self, piece: Piece) -> Result<Place, Leave> {
+        if self.is_refused_on_replica(&piece) {
+            // The unit began on a replica, before a Flush, and cannot go on there.
+            return Err(Leave::Told(Failure::ReplicaTransaction));
+        }
+        self.note(&piece);
+        Ok(Place::Forward)
+    }
+
+    fn is_refused_on_replica(&self, piece: &Piece) -> bool {
+        self.active == Some(Target::Replica) && piece.facts.silent
+    }
+
+    /// A unit for the connection that works.
+    fn start_unit(&mut self, piece: Piece, reason: Reason) -> Place {
+        let refused = self.is_refused_on_replica(&piece);
+        let reason = if refused { Reason::ReplicaTransactionRefused } else { reason };
+        let label = match self.active {
+            Some(Target::Primary) => TargetLabel::Primary,
+            Some(Target::Replica) => TargetLabel::Replica,
+            None => TargetLabel::None,
+        };
+        self.identity.database.metrics.unit(label, reason.index(), reason.code());
+        if let Some(held) = self.held() {
+            held.running.begin();
+        }
+        if refused && piece.ends && piece.rest == 0 {
+            self.refuse_on_replica(piece);
+            return Place::Done;
+        }
+        self.note(&piece);
+        Place::Forward
+    }
+
+    /// Lets the replica itself raise the error, so that its transaction fails as it would for any other.
+    fn refuse_on_replica(&mut self, piece: Piece) {
+        use super::fail::{REPLICA_TRANSACTION, REPLICA_TRANSACTION_HINT};
+        let text = format!(
+            "DO $pgweir$BEGIN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = '{REPLICA_TRANSACTION}', HINT = \
+             '{REPLICA_TRANSACTION_HINT}'; END$pgweir$"
+        );
+        write::query(&mut self.forth.own, &text);
+        if let Some(window) = &mut self.window {
+            window.consume(piece.size);
+        }
+        self.statements.abandon();
+        self.statements.sent_end();
+        if let Some(held) = self.held() {
+            held.lease.owed.sent(b'Q', Show::Forward);
+        }
+        self.piece = None;
+    }
+
+    /// What the piece leaves behind on its server connection.
+    fn note(&mut self, piece: &Piece) {
+        let on_primary = self.active == Some(Target::Primary);
+        self.pinned |= piece.facts.pins && on_primary;
+        if let Some(held) = self.held() {
+            held.state |= piece.facts.pins;
+            held.transaction |= piece.facts.transaction;
+        }
+    }
+
+    /// A piece with nothing before it: the route is decided anew.
+    fn place_anew(&mut self, piece: Piece) -> Result<Place, Leave> {
+        match piece.kind {
+            Kind::Terminate => return Err(Leave::Gone),
+            Kind::Copy => {
+                // Data that nobody asked for is ignored, as PostgreSQL does after a COPY that failed.
+                if let Some(window) = &mut self.window {
+                    window.consume(piece.size);
+                }
+                self.discard.rest = piece.rest;
+                self.piece = None;
+                return Ok(Place::Done);
+            }
+            Kind::Unit => {}
+        }
+        let route = self.decide(&piece);
+        if self.identity.database.pool.mode == PoolMode::Statement
+            && matches!(piece.facts.class, Class::Begin | Class::BeginReadOnly)
+        {
+            self.identity.database.metrics.unit(TargetLabel::None, route.reason.index(), route.reason.code());
+            self.piece = None;
+            self.refuse(piece, &Failure::StatementMode);
+            return Ok(Place::Done);
+        }
+        if self.active != Some(route.target) {
+            self.settle();
+            if !self.try_acquire(route.target) {
+                self.next = Some(Next::Acquire(route));
+                return Ok(Place::Wait);
+            }
+        }
+        Ok(self.start_unit(piece, route.reason))
+    }
+
+    /// Asks the pure function, with what it cannot know: what the protocol shows beyond the statements.
+    fn decide(&mut self, piece: &Piece) -> Route {
+        let in_transaction = self
+            .held()
+            .is_some_and(|held| held.lease.owed.status() != TransactionStatus::Idle);
+        let transaction = self.active.filter(|_| in_transaction);
+        let session =
+            route::Session { transaction, pinned: self.pinned, text_safe: self.identity.text_safe };
+        let topology = {
+            let view = self.identity.database.cluster.view();
+            let replicas = u16::try_from(view.replicas().count()).unwrap_or(u16::MAX);
+            Topology { primary: view.primary().is_some(), replicas }
+        };
+        let route = route::decide(piece.facts, session, topology);
+        if route.target == Target::Primary || piece.ends || transaction.is_some() {
+            return route;
+        }
+        // A read that is only begun: what follows may be anything, unless all it asks for so far is a description.
+        if piece.flush && !piece.executes {
+            return route;
+        }
+        let reason = if piece.flush { Reason::Flush } else { Reason::UnitTooLong };
+        Route { target: Target::Primary, reason }
+    }
+
+    /// The pool of a node, remembered.
+    fn pool(&mut self, node: Node) -> Option<Arc<Pool>> {
+        let slot = self.pools.get_mut(node.index())?;
+        if slot.is_none() {
+            let identity = &self.identity;
+            *slot = self.shared.pool(&identity.database, &identity.name, &identity.user, node);
+        }
+        slot.clone()
+    }
+
+    /// A connection for that target, if there is one without waiting.
+    fn try_acquire(&mut self, target: Target) -> bool {
+        if self.held.get(target.index()).is_some_and(Option::is_some) {
+            self.activate(target);
+            return true;
+        }
+        let cluster = &self.identity.database.cluster;
+        let node = match target {
+            Target::Primary => cluster.view().primary(),
+            Target::Replica => cluster.pick_replica(),
+        };
+        let Some(node) = node else { return false };
+        let Some(pool) = self.pool(node) else { return false };
+        let Some(lease) = pool.try_lease(&self.identity.wants.parameters) else { return false };
+        self.hold(target, node, lease);
+        true
+    }
+
+    /// Takes a fresh lease into use.
+    fn hold(&mut self, target: Target, node: Node, mut lease: Lease) {
+        let wanted = &self.identity.wants.application_name;
+        if lease.application_name.as_ref() != Some(wanted) {
+            let set = format!("SET application_name = {}", write::quote_literal(wanted));
+            write::query(&mut self.forth.own, &set);
+            lease.owed.sent(b'Q', Show::Swallow);
+            lease.application_name = Some(wanted.clone());
+        }
+        let running = Running::new(self.identity.database.cluster.clone(), node);
+        let held = Held { lease, node, running, state: false, transaction: false, error_shown: false };
+        if let Some(slot) = self.held.get_mut(target.index()) {
+            *slot = Some(held);
+        }
+        self.activate(target);
+    }
+
+    /// Waits for a connection for the piece that was cut. A client that leaves meanwhile loses its place in the queue.
+    pub(super) async fn acquire(&mut self, route: Route) -> Result<(), Leave> {
+        let start = clock::now();
+        let outcome = {
+            let search = Search {
+                database: self.identity.database.clone(),
+                pools: self.all_pools(),
+                wants: self.identity.wants.clone(),
+            };
+            let mut search = pin!(search.run(route.target));
+            poll_fn(|cx| match search.as_mut().poll(cx) {
+                Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+                Poll::Pending if self.is_gone(cx) => Poll::Ready(Err(Leave::Gone)),
+                Poll::Pending => Poll::Pending,
+            })
+            .await?
+        };
+        self.identity.database.metrics.wait_time(start.elapsed());
+        let Some(piece) = self.piece.take() else { return Ok(()) };
+        match outcome {
+            Ok((target, node, lease)) => {
+                self.hold(target, node, lease);
+                let reason = if target == route.target { route.reason } else { Reason::NoReplica };
+                if matches!(self.start_unit(piece, reason), Place::Forward) {
+                    self.piece = Some(piece);
+                    self.forward();
+                }
+            }
+            Err(failure) => {
+                let reason = route.reason;
+                self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
+                self.refuse(piece, &failure);
+            }
+        }
+        Ok(())
+    }
+
+    fn all_pools(&mut self) -> Vec<(Node, Arc<Pool>)> {
+        let nodes: Vec<_> = self.identity.database.cluster.nodes().collect();
+        nodes.into_iter().filter_map(|node| Some((node, self.pool(node)?))).collect()
+    }
+
+    /// Whether the client has closed, as far as its window has room to tell.
+    fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(window) = &mut self.window else { return false };
+        while !window.is_full() {
+            match window.poll_fill(cx, &mut self.stream) {
+                Poll::Ready(Ok(0) | Err(_)) => return true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return false,
+            }
+        }
+        false
+    }
+}
+
+/// The search for a server connection, apart from the session that waits for it.
+struct Search {
+    database: Arc<Database>,
+    pools: Vec<(Node, Arc<Pool>)>,
+    wants: crate::server::Wants,
+}
+
+impl Search {
+    /// A connection for that target. A replica that cannot be reached costs a try elsewhere, in the end on the primary:
+    /// nothing has been sent yet.
+    async fn run(self, target: Target) -> Result<(Target, Node, Lease), Failure> {
+        if target == Target::Replica {
+            for _ in 0..self.pools.len() {
+                let Some(node) = self.database.cluster.pick_replica() else { break };
+                match self.lease(node).await {
+                    Ok(lease) => return Ok((Target::Replica, node, lease)),
+                    Err(error) if note_outage(&self.database, node, &error) => {}
+                    Err(error) => return Err(Failure::Lease(error)),
+                }
+            }
+        }
+        let deadline = clock::now() + self.database.pool.server_connect_timeout;
+        self.database.cluster.wait_for(deadline, |view| view.primary().is_some()).await;
+        let node = self.database.cluster.view().primary().ok_or(Failure::NoPrimary)?;
+        match self.lease(node).await {
+            Ok(lease) => Ok((Target::Primary, node, lease)),
+            Err(error) => {
+                note_outage(&self.database, node, &error);
+                Err(Failure::Lease(error))
+            }
+        }
+    }
+
+    async fn lease(&self, node: Node) -> Result<Lease, LeaseError> {
+        // Each node of the cluster has its pool: both were made from the same list.
+        match self.pools.iter().find(|(known, _)| *known == node) {
+            Some((_, pool)) => pool.lease(&self.wants).await,
+            None => Err(LeaseError::Queue { waiting: 0 }),
+        }
+    }
+}

@@ -1,0 +1,695 @@
+//! Moves bytes both ways: the only place where verdicts become reads and writes.
+//!
+//! Each direction looks at headers in its window, and writes the longest run that may pass, in place. A direction that
+//! cannot write does not read: that is all the backpressure there is.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use tokio::time::timeout;
+
+use super::fail::Failure;
+use super::handshake::is_text_safe;
+use super::plan::Place;
+use super::prepared::Undone;
+use super::session::{Held, Leave, Session};
+use super::unit::Piece;
+use crate::clock::Duration;
+use crate::metrics::{Direction, Origin, TargetLabel};
+use crate::net::{Buffers, WINDOW, Window};
+use crate::route::Target;
+use crate::server::owed::{Event, Show};
+use crate::server::{self, Server};
+use crate::wire::frame::{HEADER, Side};
+use crate::wire::frontend::{self, Named};
+use crate::wire::write::{self, Severity};
+use crate::wire::{Header, ProtocolError, TransactionStatus, backend, frame};
+
+/// Own messages and a run of the client's up to this size go out in one write: copying costs less than a system call.
+const JOIN: usize = 16 * 1024;
+
+/// Longest that a connection whose client has left may take to become free again.
+const CLEAN: Duration = Duration::from_secs(10);
+
+/// What stops the scan of replies.
+enum Broken {
+    /// The server is gone.
+    Lost,
+    /// The server broke the protocol.
+    Protocol(ProtocolError),
+}
+
+impl Session {
+    /// From the server to the client, as far as it goes. Returns whether anything moved.
+    pub(super) fn replies(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
+        let mut moved = false;
+        loop {
+            if self.back.run > 0 {
+                if !self.show_run(cx)? {
+                    return Ok(moved);
+                }
+                moved = true;
+                continue;
+            }
+            if !self.back.own.is_empty() {
+                match self.stream.poll_write(cx, &self.back.own) {
+                    Poll::Ready(written) => drop(self.back.own.split_to(written?)),
+                    Poll::Pending => return Ok(moved),
+                }
+                moved = true;
+                continue;
+            }
+            if self.active.is_none() {
+                return Ok(moved);
+            }
+            match self.scan() {
+                Ok(true) => {
+                    moved = true;
+                    continue;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.server_lost(Failure::ServerProtocol(error))?;
+                    continue;
+                }
+            }
+            if self.is_settled() {
+                self.settle();
+                return Ok(moved);
+            }
+            match self.hear(cx) {
+                Poll::Ready(Ok(())) => moved = true,
+                Poll::Ready(Err(Broken::Lost)) => {
+                    self.server_lost(Failure::ServerLost)?;
+                    moved = true;
+                }
+                Poll::Ready(Err(Broken::Protocol(error))) => {
+                    self.server_lost(Failure::ServerProtocol(error))?;
+                    moved = true;
+                }
+                Poll::Pending => return Ok(moved),
+            }
+        }
+    }
+
+    /// Writes some of the run that the client may see. False: it does not read.
+    fn show_run(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
+        let run = self.back.run;
+        let Some(target) = self.active else { return Ok(false) };
+        let Some(Some(held)) = self.held.get_mut(target.index()) else { return Ok(false) };
+        let Some(window) = held.lease.window.as_mut() else { return Ok(false) };
+        let bytes = window.bytes().get(..run).unwrap_or_default();
+        match self.stream.poll_write(cx, bytes) {
+            Poll::Ready(written) => {
+                let written = written?;
+                window.consume(written);
+                self.back.run -= written;
+                self.identity.database.metrics.bytes(Direction::ClientOut, written as u64);
+                Ok(true)
+            }
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// One read from the server.
+    fn hear(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let buffers = self.shared.buffers.clone();
+        let metrics = self.identity.database.metrics.clone();
+        let Some(held) = self.held() else { return Poll::Pending };
+        let Server { stream, window, .. } = &mut *held.lease;
+        if window.is_none() {
+            match stream.poll_readable(cx) {
+                Poll::Ready(Ok(())) => *window = Some(buffers.take()),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Lost)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let Some(window) = window else { return Poll::Pending };
+        if window.is_full() {
+            // Whole messages were taken out, and longer ones are streamed: only a header that cannot be is left.
+            return Poll::Ready(Err(Broken::Protocol(ProtocolError::Body(0))));
+        }
+        match window.poll_fill(cx, stream) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Broken::Lost)),
+            Poll::Ready(Ok(n)) => {
+                metrics.bytes(Direction::ServerIn, n as u64);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Judges the replies in the server's window. True: there is something to show, or something was taken out.
+    fn scan(&mut self) -> Result<bool, ProtocolError> {
+        if self.back.rest > 0 {
+            return Ok(self.scan_rest());
+        }
+        let mut at = 0;
+        loop {
+            let Some(held) = self.held() else { return Ok(false) };
+            let Server { window: Some(window), owed, .. } = &mut *held.lease else { return Ok(false) };
+            let message = window.bytes().get(at..).unwrap_or_default();
+            let Some(head) = frame::header(message, Side::Backend)? else { break };
+            let there = head.size.min(message.len());
+            if there < head.size && head.size <= WINDOW {
+                break;
+            }
+            if owed.next_show() == Show::Swallow && at > 0 {
+                break;
+            }
+            let body = message.get(HEADER..there).unwrap_or_default();
+            let verdict = owed.reply(head.tag, body)?;
+            self.event(verdict.event, verdict.show, at, head);
+            if there < head.size {
+                self.back.rest = head.size - there;
+                self.back.rest_show = verdict.show;
+            }
+            if verdict.show == Show::Swallow {
+                if let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) {
+                    window.consume(there);
+                }
+                return Ok(true);
+            }
+            at += there;
+            if there < head.size {
+                break;
+            }
+        }
+        self.back.run = at;
+        Ok(at > 0)
+    }
+
+    /// More of a message that is longer than the window.
+    fn scan_rest(&mut self) -> bool {
+        let (rest, show) = (self.back.rest, self.back.rest_show);
+        let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) else { return false };
+        let part = rest.min(window.len());
+        match show {
+            Show::Forward => self.back.run = part,
+            Show::Swallow => window.consume(part),
+        }
+        self.back.rest -= part;
+        part > 0
+    }
+
+    /// What a reply means beyond its bytes, which stand in the server's window at `at`.
+    fn event(&mut self, event: Event, show: Show, at: usize, head: Header) {
+        match event {
+            Event::None => {}
+            Event::Parsed => self.statements.parsed(),
+            Event::Closed => self.statements.closed(),
+            Event::Error => self.saw_error(at, head),
+            Event::Ready(_) if show == Show::Swallow => {}
+            Event::Ready(status) => self.saw_ready(status),
+            Event::Parameter if show == Show::Swallow => {}
+            Event::Parameter => {
+                let body = self.reply_body(at, head);
+                if let Ok((name, value)) = backend::parameter_status(body)
+                    && let (Ok(name), Ok(value)) = (str::from_utf8(name), str::from_utf8(value))
+                    && !is_text_safe(name, value)
+                {
+                    self.identity.text_safe = false;
+                }
+            }
+        }
+    }
+
+    fn reply_body(&mut self, at: usize, head: Header) -> &[u8] {
+        let window = self.held().and_then(|held| held.lease.window.as_ref());
+        let message = window.and_then(|window| window.bytes().get(at..)).unwrap_or_default();
+        message.get(HEADER..head.size.min(message.len())).unwrap_or_default()
+    }
+
+    fn saw_error(&mut self, at: usize, head: Header) {
+        let code: [u8; 5] =
+            backend::fields(self.reply_body(at, head)).code.first_chunk().copied().unwrap_or(*b"XX000");
+        self.identity.database.metrics.error(&code, Origin::Server);
+        if let Some(held) = self.held() {
+            held.error_shown = true;
+        }
+    }
+
+    fn saw_ready(&mut self, status: TransactionStatus) {
+        let Some(target) = self.active else { return };
+        let Some(Some(held)) = self.held.get_mut(target.index()) else { return };
+        held.error_shown = false;
+        held.transaction = status != TransactionStatus::Idle;
+        let label = match target {
+            Target::Primary => TargetLabel::Primary,
+            Target::Replica => TargetLabel::Replica,
+        };
+        self.identity.database.metrics.query_time(label, held.running.end());
+        let server = &mut *held.lease;
+        self.statements.ended(|undone| match undone {
+            Undone::Name(name) => drop(server.prepared.remove(&name)),
+            Undone::Unnamed => server.unnamed = 0,
+        });
+    }
+
+    /// Whether the active connection has nothing more to do: all was sent, answered and shown, no transaction is open.
+    fn is_settled(&mut self) -> bool {
+        let nothing = self.forth.is_empty() && self.back.run == 0 && self.back.rest == 0;
+        nothing
+            && self.held().is_some_and(|held| {
+                held.lease.owed.is_free() && held.lease.window.as_ref().is_none_or(Window::is_empty)
+            })
+    }
+
+    /// The active connection is gone. What was not answered gets an error; what depended on it ends the session.
+    fn server_lost(&mut self, failure: Failure) -> Result<(), Leave> {
+        let Some(target) = self.active.take() else { return Ok(()) };
+        self.identity.cancel.rest();
+        let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
+        self.identity.database.cluster.lost(held.node, "a connection in use was lost");
+        let owed = &held.lease.owed;
+        let in_transaction = held.transaction || owed.status() != TransactionStatus::Idle;
+        let cut = self.back.rest > 0 && self.back.rest_show == Show::Forward;
+        if held.state || in_transaction || owed.is_copy_in() || cut {
+            // Half a message is on its way to the client, or what it relies on is lost.
+            self.held[target.index()] = None;
+            held.lease.close("lost");
+            return Err(if cut { Leave::Gone } else { Leave::Told(Failure::SessionLost) });
+        }
+        let (readies, open, shown) = (owed.readies(), owed.is_open(), held.error_shown);
+        held.lease.close("lost");
+        self.back.rest = 0;
+        self.drop_forth();
+        self.statements.abandon();
+        for nth in 0..readies {
+            if nth > 0 || !shown {
+                self.say_error(&failure);
+            }
+            write::ready_for_query(&mut self.back.own, TransactionStatus::Idle);
+        }
+        if open {
+            if readies > 0 || !shown {
+                self.say_error(&failure);
+            }
+            self.discard.until_sync = true;
+        }
+        Ok(())
+    }
+
+    fn say_error(&mut self, failure: &Failure) {
+        self.identity.database.metrics.error(&failure.code(), Origin::Pgweir);
+        failure.write(&mut self.back.own, Severity::Error);
+    }
+
+    /// Forgets what was meant for a server that is gone.
+    fn drop_forth(&mut self) {
+        self.forth.own.clear();
+        let run = std::mem::take(&mut self.forth.run);
+        self.discard.rest = std::mem::take(&mut self.forth.rest);
+        if let Some(window) = &mut self.window {
+            window.consume(run);
+        }
+    }
+
+    /// From the client to the server, as far as it goes. Returns whether anything moved.
+    pub(super) fn requests(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
+        let mut moved = false;
+        loop {
+            if self.next.is_some() {
+                return Ok(moved);
+            }
+            match self.send(cx) {
+                Poll::Ready(Ok(sent)) => moved |= sent,
+                Poll::Ready(Err(())) => {
+                    self.server_lost(Failure::ServerLost)?;
+                    moved = true;
+                    continue;
+                }
+                Poll::Pending => return Ok(moved),
+            }
+            if self.throw_away()? || self.stream_rest() {
+                moved = true;
+                continue;
+            }
+            let busy = self.forth.rest > 0 || self.discard.rest > 0 || self.discard.until_sync;
+            if !busy && self.step()? {
+                moved = true;
+                continue;
+            }
+            match self.listen(cx) {
+                Poll::Ready(Ok(true)) => moved = true,
+                Poll::Ready(Ok(false)) => return Ok(moved),
+                Poll::Ready(Err(leave)) => return Err(leave),
+                Poll::Pending => return Ok(moved),
+            }
+        }
+    }
+
+    /// Writes to the server what may go. Ready(true): something went; Ready(false): there is nothing to go.
+    fn send(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ()>> {
+        let mut sent = false;
+        loop {
+            let Some(target) = self.active else { return Poll::Ready(Ok(sent)) };
+            let Some(Some(held)) = self.held.get_mut(target.index()) else { return Poll::Ready(Ok(sent)) };
+            let stream = &mut held.lease.stream;
+            let forth = &mut self.forth;
+            let run = self.window.as_ref().and_then(|window| window.bytes().get(..forth.run)).unwrap_or_default();
+            if !forth.own.is_empty() && !run.is_empty() && forth.own.len() + run.len() <= JOIN {
+                forth.own.extend_from_slice(run);
+                if let Some(window) = &mut self.window {
+                    window.consume(forth.run);
+                }
+                forth.run = 0;
+                continue;
+            }
+            let bytes = if forth.own.is_empty() { run } else { &forth.own[..] };
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(sent));
+            }
+            let written = match stream.poll_write(cx, bytes) {
+                Poll::Ready(Ok(written)) => written,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Pending => return Poll::Pending,
+            };
+            if forth.own.is_empty() {
+                forth.run -= written;
+                if let Some(window) = &mut self.window {
+                    window.consume(written);
+                }
+            } else {
+                drop(forth.own.split_to(written));
+            }
+            self.identity.database.metrics.bytes(Direction::ServerOut, written as u64);
+            sent = true;
+        }
+    }
+
+    /// More of a message that is longer than the window. True: there is some to send.
+    fn stream_rest(&mut self) -> bool {
+        let there = self.window.as_ref().map_or(0, Window::len);
+        let part = self.forth.rest.min(there);
+        self.forth.rest -= part;
+        self.forth.run += part;
+        part > 0
+    }
+
+    /// Throws away what follows an error of pgweir's own. True: something went.
+    fn throw_away(&mut self) -> Result<bool, Leave> {
+        let Some(window) = &mut self.window else { return Ok(false) };
+        let mut moved = false;
+        if self.discard.rest > 0 {
+            let part = self.discard.rest.min(window.len());
+            window.consume(part);
+            self.discard.rest -= part;
+            moved = part > 0;
+            if self.discard.rest > 0 {
+                return Ok(moved);
+            }
+        }
+        if std::mem::take(&mut self.discard.then_ready) {
+            write::ready_for_query(&mut self.back.own, TransactionStatus::Idle);
+            moved = true;
+        }
+        while self.discard.until_sync && self.discard.rest == 0 {
+            let Some(head) = frame::header(window.bytes(), Side::Frontend).map_err(told)? else { break };
+            if head.tag == b'X' {
+                return Err(Leave::Gone);
+            }
+            let part = head.size.min(window.len());
+            window.consume(part);
+            self.discard.rest = head.size - part;
+            moved = true;
+            if head.tag == b'S' {
+                self.discard.until_sync = false;
+                write::ready_for_query(&mut self.back.own, TransactionStatus::Idle);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Cuts the next piece and gives it to its server. True: something happened.
+    fn step(&mut self) -> Result<bool, Leave> {
+        let piece = match self.piece {
+            Some(piece) => piece,
+            None => match self.cut()? {
+                Some(piece) => piece,
+                None => return Ok(false),
+            },
+        };
+        self.piece = Some(piece);
+        match self.place(piece)? {
+            Place::Forward => {
+                self.forward();
+                Ok(true)
+            }
+            Place::Done => Ok(true),
+            Place::Wait => Ok(false),
+        }
+    }
+
+    /// The next piece in the client's window.
+    fn cut(&mut self) -> Result<Option<Piece>, Leave> {
+        let eager = self.held().is_some_and(|held| held.lease.owed.is_open() || held.lease.owed.is_copy_in());
+        let Some(window) = &self.window else { return Ok(None) };
+        self.gather.next(window.bytes(), eager, &mut self.statements, &self.shared.judge).map_err(told)
+    }
+
+    /// One read from the client. Ready(false): there is no room.
+    fn listen(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Leave>> {
+        if self.window.is_none() {
+            match self.stream.poll_readable(cx) {
+                Poll::Ready(Ok(())) => self.window = Some(self.shared.buffers.take()),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Leave::Gone)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let Some(window) = &mut self.window else { return Poll::Pending };
+        if window.is_full() {
+            return Poll::Ready(Ok(false));
+        }
+        match window.poll_fill(cx, &mut self.stream) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Leave::Gone)),
+            Poll::Ready(Ok(n)) => {
+                self.identity.database.metrics.bytes(Direction::ClientIn, n as u64);
+                Poll::Ready(Ok(true))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Looks through the piece for its server: notes what each message owes, and puts before a message what the server
+    /// lacks for it. Stops before a message that needs something put before it while others still have to go first.
+    pub(super) fn forward(&mut self) {
+        let Some(mut piece) = self.piece.take() else { return };
+        let Some(target) = self.active else { return };
+        let Some(Some(held)) = self.held.get_mut(target.index()) else { return };
+        let Some(window) = &self.window else { return };
+        let server = &mut *held.lease;
+        let mut at = 0;
+        while at < piece.size {
+            let message = window.bytes().get(at..piece.size).unwrap_or_default();
+            // Every header was read when the piece was cut.
+            let Ok(Some(head)) = frame::header(message, Side::Frontend) else { break };
+            let body = message.get(HEADER..).unwrap_or_default();
+            let lacks = lacks(&self.statements, server, head.tag, body);
+            if lacks != Lacks::Nothing {
+                if at > 0 {
+                    self.forth.run = at;
+                    piece.size -= at;
+                    self.piece = Some(piece);
+                    return;
+                }
+                supply(&mut self.statements, server, &mut self.forth.own, lacks, body, head.tag);
+            }
+            server.owed.sent(head.tag, Show::Forward);
+            note_sent(&mut self.statements, server, head.tag, body);
+            at += head.size.min(message.len());
+        }
+        self.forth.run = piece.size;
+        self.forth.rest = piece.rest;
+    }
+}
+
+fn told(error: ProtocolError) -> Leave {
+    Leave::Told(Failure::Protocol(error))
+}
+
+/// What a server connection lacks for a message that names a statement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Lacks {
+    Nothing,
+    /// It has another statement under that name, which the client does not know.
+    Closed,
+    /// It does not have the statement.
+    Parsed,
+    /// Both.
+    ClosedAndParsed,
+}
+
+/// The statement that a message needs, or makes.
+fn names(tag: u8, body: &[u8]) -> Option<&[u8]> {
+    match tag {
+        b'B' => Some(frontend::bind(body)?.1),
+        b'P' => frontend::parse_name(body),
+        b'D' => match frontend::named(body)? {
+            Named::Statement(name) => Some(name),
+            Named::Portal(_) => None,
+        },
+        _ => None,
+    }
+}
+
+fn lacks(statements: &super::prepared::Statements, server: &Server, tag: u8, body: &[u8]) -> Lacks {
+    let Some(name) = names(tag, body) else { return Lacks::Nothing };
+    if name.is_empty() {
+        return match (tag, statements.unnamed()) {
+            (b'P', _) => Lacks::Nothing,
+            (_, Some((id, _))) if id == server.unnamed => Lacks::Nothing,
+            (_, Some((_, parse))) if !parse.is_empty() => Lacks::Parsed,
+            (_, _) => Lacks::Closed,
+        };
+    }
+    let wanted = if tag == b'P' { statements.taken(name) } else { statements.find(name) };
+    match (wanted, server.prepared.get(name)) {
+        (None, None) => Lacks::Nothing,
+        (None, Some(_)) => Lacks::Closed,
+        (Some(statement), Some(id)) if *id == statement.id => Lacks::Nothing,
+        (Some(_), Some(_)) => Lacks::ClosedAndParsed,
+        (Some(statement), None) if statement.parse.is_some() => Lacks::Parsed,
+        (Some(_), None) => Lacks::Nothing,
+    }
+}
+
+/// Puts before a message what the server lacks for it; the replies are pgweir's own.
+fn supply(
+    statements: &mut super::prepared::Statements,
+    server: &mut Server,
+    own: &mut BytesMut,
+    lacks: Lacks,
+    body: &[u8],
+    tag: u8,
+) {
+    let name = names(tag, body).unwrap_or_default();
+    if matches!(lacks, Lacks::Closed | Lacks::ClosedAndParsed) {
+        write::close_statement(own, name);
+        server.owed.sent(b'C', Show::Swallow);
+        statements.sent_close(None);
+        server.prepared.remove(name);
+    }
+    if matches!(lacks, Lacks::Parsed | Lacks::ClosedAndParsed) {
+        if name.is_empty() {
+            let Some((id, parse)) = statements.unnamed() else { return };
+            own.extend_from_slice(parse);
+            server.unnamed = id;
+        } else {
+            let Some(statement) = statements.find(name) else { return };
+            own.extend_from_slice(statement.parse.as_deref().unwrap_or_default());
+            server.prepared.insert(name.into(), statement.id);
+        }
+        server.owed.sent(b'P', Show::Swallow);
+        statements.sent_own(name);
+    }
+}
+
+/// Keeps the lists of both sides: what was sent, and what the server will have.
+fn note_sent(statements: &mut super::prepared::Statements, server: &mut Server, tag: u8, body: &[u8]) {
+    match tag {
+        b'P' => {
+            let name = frontend::parse_name(body).unwrap_or_default();
+            if name.is_empty() {
+                server.unnamed = statements.unnamed().map_or(0, |(id, _)| id);
+            } else if statements.taken(name).is_none()
+                && let Some(statement) = statements.find(name)
+            {
+                server.prepared.insert(name.into(), statement.id);
+            }
+            statements.sent_parse(name);
+        }
+        b'C' => {
+            let name = match frontend::named(body) {
+                Some(Named::Statement(name)) => Some(name),
+                Some(Named::Portal(_)) | None => None,
+            };
+            if let Some(name) = name {
+                server.prepared.remove(name);
+            }
+            statements.sent_close(name);
+        }
+        b'Q' => {
+            server.unnamed = 0;
+            statements.sent_end();
+        }
+        b'S' | b'F' => statements.sent_end(),
+        _ => {}
+    }
+}
+
+/// Leaves a server connection whose client has left as it was found, and gives it back; else closes it. `rest` bytes of
+/// a message are still to come.
+pub(super) async fn clean(mut held: Held, rest: usize, buffers: &Buffers) {
+    let reset = held.is_pinned() || held.lease.pool().options().mode == crate::pool::PoolMode::Session;
+    match timeout(CLEAN, cleaned(&mut held, rest, reset, buffers)).await {
+        Ok(Ok(())) => held.lease.put_back(),
+        Ok(Err(_)) | Err(_) => held.lease.close("client_gone"),
+    }
+}
+
+async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -> Result<(), Leave> {
+    let server = &mut *held.lease;
+    if server.window.is_none() {
+        server.window = Some(buffers.take());
+    }
+    let mut out = BytesMut::new();
+    let running = !server.owed.is_empty() && !server.owed.is_copy_in();
+    if server.owed.is_copy_in() {
+        write::copy_fail(&mut out, "the client has gone");
+        server.owed.sent(b'f', Show::Swallow);
+    }
+    if server.owed.is_open() {
+        write::sync(&mut out);
+        server.owed.sent(b'S', Show::Swallow);
+    }
+    server.stream.write_all(&out).await?;
+    if running {
+        server::cancel(&server.address, server.key).await?;
+    }
+    drain(server, rest).await?;
+    let mut texts = Vec::new();
+    if server.owed.status() != TransactionStatus::Idle {
+        texts.push("ROLLBACK");
+    }
+    if reset {
+        texts.push("DISCARD ALL");
+        // It falls back to what the connection was opened with, which may have been another client's.
+        server.application_name = None;
+    }
+    for text in texts {
+        out.clear();
+        write::query(&mut out, text);
+        server.owed.sent(b'Q', Show::Swallow);
+        server.stream.write_all(&out).await?;
+        drain(server, 0).await?;
+    }
+    Ok(())
+}
+
+/// Reads and drops replies until nothing is owed.
+async fn drain(server: &mut Server, mut rest: usize) -> Result<(), Leave> {
+    loop {
+        let Server { stream, window: Some(window), owed, .. } = server else { return Err(Leave::Gone) };
+        let part = rest.min(window.len());
+        window.consume(part);
+        rest -= part;
+        while rest == 0 && let Some(head) = frame::header(window.bytes(), Side::Backend).map_err(told)? {
+            let there = head.size.min(window.len());
+            if there < head.size && head.size <= WINDOW {
+                break;
+            }
+            let body = window.bytes().get(HEADER..there).unwrap_or_default();
+            owed.reply(head.tag, body).map_err(told)?;
+            window.consume(there);
+            rest = head.size - there;
+        }
+        if rest == 0 && owed.is_settled() && window.is_empty() {
+            return Ok(());
+        }
+        if poll_fn(|cx| window.poll_fill(cx, stream)).await? == 0 {
+            return Err(Leave::Gone);
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! A client that has logged in: what it holds, and the loop that moves it.
+//!
+//! ```text
+//!            piece cut            lease granted           last reply shown
+//!   idle ───────────────▶ placed ──────────────▶ active ──────────────────▶ idle      (pool_mode transaction, no pin)
+//!    ▲                      │ no server                │ transaction open, or messages without Sync
+//!    └──── error shown ◀────┘                          └──▶ active, waiting for the client
+//! ```
+//! Invariants: at most one server connection owes replies at a time, so replies come in the order of the units; an idle
+//! client holds no window; a lease ends only when its server connection is free, and is closed where that is in doubt.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+
+use super::cancel::Registration;
+use super::fail::Failure;
+use super::prepared::Statements;
+use super::shared::{Database, Seat, Shared};
+use super::unit::{Gather, Piece};
+use crate::clock::{self, Instant};
+use crate::ids::Node;
+use crate::metrics::Origin;
+use crate::monitor::Cluster;
+use crate::net::{Stream, Window};
+use crate::pool::{Lease, Pool};
+use crate::route::{Route, Target};
+use crate::server::Wants;
+use crate::server::owed::Show;
+use crate::wire::write::{self, Severity};
+use crate::wire::TransactionStatus;
+
+/// Who a client is.
+pub(super) struct Identity {
+    pub(super) database: Arc<Database>,
+    /// The database that the client asked for.
+    pub(super) name: Arc<str>,
+    pub(super) user: Arc<str>,
+    pub(super) wants: Wants,
+    pub(super) text_safe: bool,
+    pub(super) cancel: Registration,
+    #[expect(dead_code, reason = "held for its drop: it gives the place up")]
+    pub(super) seat: Seat,
+}
+
+/// Why a client is no longer served.
+#[derive(Debug)]
+pub(super) enum Leave {
+    /// It said goodbye, or closed.
+    Gone,
+    /// It is told why, and closed.
+    Told(Failure),
+}
+
+impl From<io::Error> for Leave {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// What the loop cannot do without waiting for something else than the sockets.
+pub(super) enum Next {
+    /// A server connection for the piece that was cut.
+    Acquire(Route),
+    /// The end.
+    Leave(Leave),
+}
+
+/// A server connection that the client leases.
+pub(super) struct Held {
+    pub(super) lease: Lease,
+    pub(super) node: Node,
+    pub(super) running: Running,
+    /// Session state lives on it: it is the client's until the client leaves, and is reset then.
+    pub(super) state: bool,
+    /// A transaction may be open on it, as far as what was sent tells.
+    pub(super) transaction: bool,
+    /// An error of the unit that is being answered has been shown.
+    pub(super) error_shown: bool,
+}
+
+impl Held {
+    /// Whether the client keeps it when its transaction ends.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.state || !self.lease.prepared.is_empty()
+    }
+}
+
+/// Units that run on a server: takes its part of the cluster's count back when dropped.
+pub(super) struct Running {
+    cluster: Arc<Cluster>,
+    node: Node,
+    units: u32,
+    /// When the unit that is being answered began.
+    since: Instant,
+}
+
+impl Running {
+    pub(super) fn new(cluster: Arc<Cluster>, node: Node) -> Self {
+        Self { cluster, node, units: 0, since: clock::now() }
+    }
+
+    /// A unit was sent.
+    pub(super) fn begin(&mut self) {
+        if self.units == 0 {
+            self.since = clock::now();
+        }
+        self.units += 1;
+        self.cluster.begin(self.node);
+    }
+
+    /// A unit was answered. Returns how long it took.
+    pub(super) fn end(&mut self) -> clock::Duration {
+        let now = clock::now();
+        let time = now.duration_since(self.since);
+        self.since = now;
+        if self.units > 0 {
+            self.units -= 1;
+            self.cluster.end(self.node);
+        }
+        time
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for _ in 0..self.units {
+            self.cluster.end(self.node);
+        }
+    }
+}
+
+/// What goes to the server.
+#[derive(Default)]
+pub(super) struct Forth {
+    /// pgweir's own messages, which come before the client's.
+    pub(super) own: BytesMut,
+    /// Bytes at the front of the client's window that may go now.
+    pub(super) run: usize,
+    /// Bytes of the last of these messages that are still to come from the client.
+    pub(super) rest: usize,
+}
+
+impl Forth {
+    pub(super) fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.run == 0 && self.rest == 0
+    }
+}
+
+/// What goes to the client.
+pub(super) struct Back {
+    /// Bytes at the front of the server's window that may go now.
+    pub(super) run: usize,
+    /// Bytes of the last message that are still to come from the server.
+    pub(super) rest: usize,
+    /// Who sees them.
+    pub(super) rest_show: Show,
+    /// pgweir's own messages, which come after these.
+    pub(super) own: BytesMut,
+}
+
+/// What is thrown away of what the client sends, after an error of pgweir's own.
+#[derive(Default)]
+pub(super) struct Discard {
+    /// The rest of a message.
+    pub(super) rest: usize,
+    /// All up to the next Sync, which is answered.
+    pub(super) until_sync: bool,
+    /// A ReadyForQuery is due after the rest.
+    pub(super) then_ready: bool,
+}
+
+/// One client.
+pub(super) struct Session {
+    pub(super) stream: Stream,
+    pub(super) window: Option<Window>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) identity: Identity,
+    /// The pools used so far, by node.
+    pub(super) pools: Vec<Option<Arc<Pool>>>,
+    pub(super) statements: Statements,
+    pub(super) gather: Gather,
+    /// Cut, and not yet given to a server; and how much of it has been looked through for the server.
+    pub(super) piece: Option<Piece>,
+    pub(super) held: [Option<Held>; 2],
+    /// Which of `held` works.
+    pub(super) active: Option<Target>,
+    pub(super) forth: Forth,
+    pub(super) back: Back,
+    pub(super) discard: Discard,
+    /// Session state lives on the connection to the primary.
+    pub(super) pinned: bool,
+    pub(super) next: Option<Next>,
+}
+
+impl Session {
+    pub(super) fn new(stream: Stream, window: Window, shared: Arc<Shared>, identity: Identity) -> Self {
+        identity.database.metrics.clients().increment(1.0);
+        Self {
+            stream,
+            window: Some(window),
+            pools: vec![None; identity.database.addresses.len()],
+            shared,
+            identity,
+            statements: Statements::default(),
+            gather: Gather::default(),
+            piece: None,
+            held: [None, None],
+            active: None,
+            forth: Forth::default(),
+            back: Back { run: 0, rest: 0, rest_show: Show::Forward, own: BytesMut::new() },
+            discard: Discard::default(),
+            pinned: false,
+            next: None,
+        }
+    }
+
+    /// The server connection that works.
+    pub(super) fn held(&mut self) -> Option<&mut Held> {
+        self.held.get_mut(self.active?.index())?.as_mut()
+    }
+
+    /// Serves the client until it leaves.
+    pub(super) async fn run(&mut self) -> Leave {
+        loop {
+            let next = if self.shared.options.idle_timeout.is_zero() {
+                poll_fn(|cx| self.poll_next(cx)).await
+            } else {
+                match self.next_or_idle().await {
+                    Some(next) => next,
+                    None => return Leave::Told(Failure::IdleTimeout),
+                }
+            };
+            match next {
+                Next::Leave(leave) => return leave,
+                Next::Acquire(route) => {
+                    if let Err(leave) = Box::pin(self.acquire(route)).await {
+                        return leave;
+                    }
+                }
+            }
+        }
+    }
+
+    /// As `poll_next`, but gives up when the client is idle for too long.
+    async fn next_or_idle(&mut self) -> Option<Next> {
+        let limit = self.shared.options.idle_timeout;
+        let mut idle = pin!(tokio::time::sleep(limit));
+        poll_fn(|cx| {
+            if let Poll::Ready(next) = self.poll_next(cx) {
+                return Poll::Ready(Some(next));
+            }
+            if self.active.is_some() {
+                idle.as_mut().reset(clock::now() + limit);
+            }
+            idle.as_mut().poll(cx).map(|()| None)
+        })
+        .await
+    }
+
+    /// Moves bytes both ways until nothing moves.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        loop {
+            let moved = self.replies(cx).and_then(|back| Ok(self.requests(cx)? || back));
+            if let Some(next) = self.next.take() {
+                return Poll::Ready(next);
+            }
+            match moved {
+                Ok(true) => {}
+                Ok(false) if self.wake_held(cx) => {}
+                Ok(false) => {
+                    self.give_windows_back();
+                    return Poll::Pending;
+                }
+                Err(leave) => return Poll::Ready(Next::Leave(leave)),
+            }
+        }
+    }
+
+    /// A connection that is held and not working may have something to say: a notification, or that it is gone.
+    fn wake_held(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.active.is_some() {
+            return false;
+        }
+        for target in [Target::Primary, Target::Replica] {
+            let Some(Some(held)) = self.held.get(target.index()) else { continue };
+            if held.lease.stream.poll_readable(cx).is_ready() {
+                self.activate(target);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Lets one of the held connections work.
+    pub(super) fn activate(&mut self, target: Target) {
+        self.active = Some(target);
+        if let Some(Some(held)) = self.held.get(target.index()) {
+            self.identity.cancel.aim(&held.lease.address, held.lease.key);
+        }
+    }
+
+    /// Windows with nothing in them are worth more to others.
+    fn give_windows_back(&mut self) {
+        let buffers = self.shared.buffers.clone();
+        if let Some(window) = self.window.take_if(|window| window.is_empty()) {
+            buffers.give(window);
+        }
+        if let Some(held) = self.held()
+            && held.lease.owed.is_empty()
+            && let Some(window) = held.lease.window.take_if(|window| window.is_empty())
+        {
+            buffers.give(window);
+        }
+    }
+
+    /// Ends the work of the active connection: what is not pinned goes back to its pool.
+    pub(super) fn settle(&mut self) {
+        let Some(target) = self.active else { return };
+        let Some(slot) = self.held.get_mut(target.index()) else { return };
+        let Some(held) = slot else { return };
+        held.transaction = false;
+        let keep = held.is_pinned() || held.lease.pool().options().mode == crate::pool::PoolMode::Session;
+        self.active = None;
+        let in_doubt = self.identity.cancel.rest();
+        if keep && !in_doubt {
+            return;
+        }
+        let Some(held) = slot.take() else { return };
+        if !in_doubt {
+            held.lease.put_back();
+        } else if held.is_pinned() {
+            // A cancel request is still on its way to it: it can only hit this client, whose own it stays.
+            *slot = Some(held);
+        } else {
+            held.lease.close("cancel");
+        }
+    }
+
+    /// Tells the client of an error in place of the piece, which is thrown away, up to the end of its unit.
+    pub(super) fn refuse(&mut self, piece: Piece, failure: &Failure) {
+        self.identity.database.metrics.error(&failure.code(), Origin::Pgweir);
+        failure.write(&mut self.back.own, Severity::Error);
+        if let Some(window) = &mut self.window {
+            window.consume(piece.size);
+        }
+        self.statements.abandon();
+        self.discard.rest = piece.rest;
+        if !piece.ends {
+            self.discard.until_sync = true;
+        } else if piece.rest > 0 {
+            self.discard.then_ready = true;
+        } else {
+            write::ready_for_query(&mut self.back.own, TransactionStatus::Idle);
+        }
+    }
+
+    /// Says goodbye, and leaves the server connections as they were found.
+    pub(super) async fn leave(mut self: Box<Self>, leave: Leave) {
+        self.identity.database.metrics.clients().decrement(1.0);
+        if let Leave::Told(failure) = &leave {
+            self.identity.database.metrics.error(&failure.code(), Origin::Pgweir);
+            let mut out = BytesMut::new();
+            failure.write(&mut out, Severity::Fatal);
+            // Behind half a message nothing can be said.
+            if self.back.rest == 0 || self.back.rest_show == Show::Swallow {
+                let mut own = self.back.own.split();
+                own.unsplit(out);
+                let limit = clock::Duration::from_secs(1);
+                let _ = tokio::time::timeout(limit, self.stream.write_all(&own)).await;
+            }
+        }
+        drop(self.stream);
+        if let Some(window) = self.window.take() {
+            self.shared.buffers.give(window);
+        }
+        let cut = !self.forth.is_empty();
+        let in_doubt = self.identity.cancel.rest();
+        for (at, held) in self.held.into_iter().enumerate() {
+            let Some(held) = held else { continue };
+            let active = self.active.is_some_and(|target| target.index() == at);
+            if active && (cut || in_doubt) {
+                held.lease.close("client_gone");
+            } else {
+                super::relay::clean(held, self.back.rest * usize::from(active), &self.shared.buffers).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What all clients of one pgweir share. Built once by `app`; there is nothing global beside it.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::{Cancels, Options};
+use crate::auth::Directory;
+use crate::ids::Node;
+use crate::metrics::{DatabaseMetrics, Metrics};
+use crate::monitor::Cluster;
+use crate::net::{Address, Buffers};
+use crate::pool::{self, Pool, PoolKey, PoolSet};
+use crate::route::Judge;
+use crate::server::{Login, Parameters};
+
+/// Most greetings remembered for one database; beyond it all are forgotten and learned again.
+const MAX_GREETINGS: usize = 1_000;
+
+/// An entry of the configuration: a name that clients connect to, and the cluster behind it.
+pub struct Database {
+    /// The name; `*` for the entry that serves every other name.
+    pub name: Arc<str>,
+    /// The name on the servers, where it is not the client's.
+    pub server_database: Option<Arc<str>>,
+    /// The servers.
+    pub cluster: Arc<Cluster>,
+    /// The servers' addresses, by node.
+    pub addresses: Vec<Arc<Address>>,
+    /// Limits of its pools.
+    pub pool: pool::Options,
+    /// As whom servers are logged in to, where it is not the client's user.
+    pub login: Option<Login>,
+    /// What is counted.
+    pub metrics: Arc<DatabaseMetrics>,
+    /// What a client hears of the server's settings after its login, by who asks with which parameters.
+    pub greetings: Greetings,
+}
+
+/// See [`Database::greetings`].
+#[derive(Default)]
+pub struct Greetings(Mutex<HashMap<(Arc<str>, Arc<str>, Arc<Parameters>), Greeting>>);
+
+/// The ParameterStatus messages that a server sends to a client with certain parameters.
+#[derive(Clone)]
+pub struct Greeting {
+    /// The messages.
+    pub messages: Bytes,
+    /// Whether texts of such a client can be judged: see [`crate::route::Session::text_safe`].
+    pub text_safe: bool,
+}
+
+impl Greetings {
+    /// What was learned for that database, user and parameters.
+    #[must_use]
+    pub fn known(&self, database: &Arc<str>, user: &Arc<str>, parameters: &Arc<Parameters>) -> Option<Greeting> {
+        let key = (database.clone(), user.clone(), parameters.clone());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
+    /// Remembers it.
+    pub fn learn(
+        &self,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        parameters: &Arc<Parameters>,
+        greeting: Greeting,
+    ) {
+        let mut greetings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if greetings.len() >= MAX_GREETINGS {
+            greetings.clear();
+        }
+        greetings.insert((database.clone(), user.clone(), parameters.clone()), greeting);
+    }
+}
+
+/// The databases by name.
+pub struct Databases {
+    /// By name.
+    pub named: HashMap<Arc<str>, Arc<Database>>,
+    /// The one that serves every other name, if there is one.
+    pub any: Option<Arc<Database>>,
+}
+
+impl Databases {
+    /// The entry that serves that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Arc<Database>> {
+        self.named.get(name).or(self.any.as_ref())
+    }
+}
+
+/// What all clients share.
+pub struct Shared {
+    /// The databases.
+    pub databases: Databases,
+    /// The users.
+    pub directory: Directory,
+    /// Who judges statements.
+    pub judge: Judge,
+    /// The server connections.
+    pub pools: Arc<PoolSet>,
+    /// Whom a cancel request means.
+    pub cancels: Arc<Cancels>,
+    /// Windows nobody uses.
+    pub buffers: Arc<Buffers>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Limits.
+    pub options: Options,
+    /// Clients that are connected, logged in or not.
+    pub clients: AtomicUsize,
+    /// Threads that clients are spread over.
+    pub workers: NonZeroUsize,
+}
+
+/// A place among `max_client_conn`; given up when dropped.
+pub(super) struct Seat(Arc<Shared>);
+
+impl Shared {
+    /// A place for one more client; none when all are taken.
+    pub(super) fn seat(self: &Arc<Self>) -> Option<Seat> {
+        let seat = Seat(self.clone());
+        (self.clients.fetch_add(1, Ordering::Relaxed) < self.options.max_connections).then_some(seat)
+    }
+
+    /// The pool of one user, database and server.
+    #[must_use]
+    pub fn pool(&self, entry: &Database, database: &Arc<str>, user: &Arc<str>, node: Node) -> Option<Arc<Pool>> {
+        let address = entry.addresses.get(node.index())?.clone();
+        let key = PoolKey { entry: entry.name.clone(), database: database.clone(), user: user.clone(), node };
+        Some(self.pools.pool(&key, || {
+            let login = entry.login.clone().unwrap_or_else(|| Login {
+                user: user.clone(),
+                secret: self.directory.secret(user).cloned(),
+            });
+            let name = entry.server_database.as_ref().unwrap_or(database);
+            let metrics = self.metrics.pool(&entry.name, user, &address.to_string());
+            let options = entry.pool.clone();
+            Pool::new(address, login, name.to_string(), options, self.buffers.clone(), metrics)
+        }))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,253 @@
+//! Cuts what a client sends into pieces: a simple Query, or the messages up to a Sync; less where a piece cannot be held
+//! back whole. Each piece comes with the facts of all its statements. Pure but for the judge's caches.
+
+use super::prepared::Statements;
+use crate::net::WINDOW;
+use crate::route::{Class, Facts, Judge, Reason};
+use crate::wire::frame::{HEADER, Side};
+use crate::wire::frontend::{self, Named};
+use crate::wire::{Header, ProtocolError, frame};
+
+/// What a piece is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// A Query, a FunctionCall, or messages of the extended protocol.
+    Unit,
+    /// Data of a COPY.
+    Copy,
+    /// The client's goodbye.
+    Terminate,
+}
+
+/// Messages at the front of the client's window that are given to a server together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Piece {
+    /// What it is made of.
+    pub(super) kind: Kind,
+    /// Its bytes in the window.
+    pub(super) size: usize,
+    /// Bytes of its last message that are still to come: it is longer than the window.
+    pub(super) rest: usize,
+    /// What its statements do.
+    pub(super) facts: Facts,
+    /// Its unit ends with it: a ReadyForQuery is due.
+    pub(super) ends: bool,
+    /// It ends with a Flush.
+    pub(super) flush: bool,
+    /// It has an Execute.
+    pub(super) executes: bool,
+}
+
+const NOTHING: Piece = Piece {
+    kind: Kind::Unit,
+    size: 0,
+    rest: 0,
+    facts: Facts::EMPTY,
+    ends: false,
+    flush: false,
+    executes: false,
+};
+
+/// The facts of something that can only run on the primary.
+pub(super) fn primary_only(reason: Reason) -> Facts {
+    Facts { class: Class::Write, reason, silent: true, ..Facts::EMPTY }
+}
+
+/// The piece that is being cut.
+#[derive(Debug)]
+pub(super) struct Gather {
+    piece: Piece,
+}
+
+impl Default for Gather {
+    fn default() -> Self {
+        Self { piece: NOTHING }
+    }
+}
+
+/// What a message means for the piece that is being cut.
+enum Cut {
+    /// It belongs to it, and more may follow.
+    Goes,
+    /// It is the last of it.
+    Ends,
+    /// It does not belong to it.
+    Before,
+}
+
+impl Gather {
+    /// Whether nothing has been gathered yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.piece.size == 0
+    }
+
+    /// Reads on in the client's window, of which `bytes` is all that is there. A piece is given out when it is complete,
+    /// when no more fits, or, with `eager`, as soon as there is any of it: its server is already known.
+    ///
+    /// # Errors
+    /// Bytes that are not the protocol.
+    pub(super) fn next(
+        &mut self,
+        bytes: &[u8],
+        eager: bool,
+        statements: &mut Statements,
+        judge: &Judge,
+    ) -> Result<Option<Piece>, ProtocolError> {
+        loop {
+            let message = bytes.get(self.piece.size..).unwrap_or_default();
+            let head = frame::header(message, Side::Frontend)?;
+            let Some(head) = head.filter(|head| head.size <= message.len()) else {
+                return self.not_whole(head, message, bytes.len(), eager, statements);
+            };
+            let whole = message.get(..head.size).unwrap_or_default();
+            match self.take(head, whole, statements, judge)? {
+                Cut::Before => return Ok(Some(self.cut())),
+                Cut::Ends => {
+                    self.piece.size += head.size;
+                    return Ok(Some(self.cut()));
+                }
+                Cut::Goes => self.piece.size += head.size,
+            }
+        }
+    }
+
+    fn cut(&mut self) -> Piece {
+        std::mem::replace(&mut self.piece, NOTHING)
+    }
+
+    /// The next message is not whole: wait for it, unless there is no room or somebody is waiting for what there is.
+    fn not_whole(
+        &mut self,
+        head: Option<Header>,
+        message: &[u8],
+        there: usize,
+        eager: bool,
+        statements: &mut Statements,
+    ) -> Result<Option<Piece>, ProtocolError> {
+        let full = there >= WINDOW;
+        if self.piece.size > 0 {
+            return Ok((full || eager).then(|| self.cut()));
+        }
+        let Some(head) = head.filter(|head| full && head.size > WINDOW) else { return Ok(None) };
+        self.long(head, message.get(HEADER..).unwrap_or_default(), statements)?;
+        self.piece.size = there;
+        self.piece.rest = head.size - there;
+        Ok(Some(self.cut()))
+    }
+
+    /// A message that is longer than the window: its text is not judged, its names stand at the front.
+    fn long(&mut self, head: Header, body: &[u8], statements: &mut Statements) -> Result<(), ProtocolError> {
+        let bad = ProtocolError::Body(head.tag);
+        let facts = match head.tag {
+            b'Q' => {
+                statements.query();
+                self.piece.ends = true;
+                primary_only(Reason::TooLong)
+            }
+            b'P' => {
+                let name = frontend::parse_name(body).ok_or(bad)?;
+                statements.parse(name, primary_only(Reason::TooLong), None);
+                primary_only(Reason::TooLong)
+            }
+            b'B' => {
+                let (_, name) = frontend::bind(body).ok_or(bad)?;
+                prepared(statements, name)
+            }
+            b'F' => {
+                self.piece.ends = true;
+                primary_only(Reason::FunctionCall)
+            }
+            b'd' => {
+                self.piece.kind = Kind::Copy;
+                Facts::EMPTY
+            }
+            _ => return Err(bad),
+        };
+        self.piece.facts = facts;
+        Ok(())
+    }
+
+    /// Takes a whole message into the piece.
+    fn take(
+        &mut self,
+        head: Header,
+        message: &[u8],
+        statements: &mut Statements,
+        judge: &Judge,
+    ) -> Result<Cut, ProtocolError> {
+        let body = message.get(HEADER..).unwrap_or_default();
+        let bad = ProtocolError::Body(head.tag);
+        let first = self.piece.size == 0;
+        if self.piece.kind == Kind::Copy && !matches!(head.tag, b'd' | b'c' | b'f') {
+            return Ok(Cut::Before);
+        }
+        let facts = match head.tag {
+            b'Q' => {
+                let text = frontend::query(body).ok_or(bad)?;
+                statements.query();
+                self.piece.ends = true;
+                judge.facts(text)
+            }
+            b'P' => parse(body, message, statements, judge).ok_or(bad)?,
+            b'B' => prepared(statements, frontend::bind(body).ok_or(bad)?.1),
+            b'D' => match frontend::named(body).ok_or(bad)? {
+                Named::Statement(name) => prepared(statements, name),
+                Named::Portal(_) => Facts::EMPTY,
+            },
+            b'C' => {
+                if let Named::Statement(name) = frontend::named(body).ok_or(bad)? {
+                    statements.close(name);
+                }
+                Facts::EMPTY
+            }
+            b'E' => {
+                self.piece.executes = true;
+                Facts::EMPTY
+            }
+            b'S' => {
+                self.piece.ends = true;
+                Facts::EMPTY
+            }
+            b'H' => {
+                self.piece.flush = true;
+                Facts::EMPTY
+            }
+            b'F' => {
+                self.piece.ends = true;
+                primary_only(Reason::FunctionCall)
+            }
+            b'X' if first => {
+                self.piece.kind = Kind::Terminate;
+                self.piece.ends = true;
+                Facts::EMPTY
+            }
+            b'X' => return Ok(Cut::Before),
+            b'd' | b'c' | b'f' => {
+                if first {
+                    self.piece.kind = Kind::Copy;
+                }
+                Facts::EMPTY
+            }
+            tag => return Err(ProtocolError::Unexpected(tag)),
+        };
+        self.piece.facts = self.piece.facts.and(facts);
+        Ok(if self.piece.ends || self.piece.flush { Cut::Ends } else { Cut::Goes })
+    }
+}
+
+/// The facts of a prepared statement. One that the client has not is for the primary to refuse.
+fn prepared(statements: &Statements, name: &[u8]) -> Facts {
+    statements.facts(name).unwrap_or(primary_only(Reason::PreparedOnPrimary))
+}
+
+/// Judges a Parse and remembers its name. None: it is malformed.
+fn parse(body: &[u8], message: &[u8], statements: &mut Statements, judge: &Judge) -> Option<Facts> {
+    let (name, text) = frontend::parse(body)?;
+    let facts = judge.facts(text);
+    if statements.parse(name, facts, Some(message)) {
+        return Some(facts);
+    }
+    let facts = facts.and(primary_only(Reason::PreparedOnPrimary));
+    statements.amend(name, facts);
+    Some(facts)
+}

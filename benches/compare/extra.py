@@ -19,7 +19,7 @@ LARGE = {
 
 
 def idle(target, count):
-    """Opens idle clients; gives resident memory before and with them."""
+    """Opens idle clients; gives resident memory (shared pages divided) before and with them."""
     instance = target.instance(POOLED)
     if not target.pools:
         count = min(count, UNPOOLED_CLIENTS)
@@ -28,7 +28,7 @@ def idle(target, count):
         clients.append(wire.Client(instance.port, "postgres"))
         clients[0].query("SELECT 1")
         time.sleep(0.5)
-        before, start = proc.rss(instance.pid), time.monotonic()
+        before, start = proc.pss(instance.pid), time.monotonic()
         try:
             for _ in range(count):
                 clients.append(wire.Client(instance.port, "postgres"))
@@ -36,14 +36,14 @@ def idle(target, count):
             problem = f"after {len(clients) - 1} clients: {error}"
         seconds = time.monotonic() - start
         time.sleep(1)
-        after = proc.rss(instance.pid)
+        after = proc.pss(instance.pid)
         opened = len(clients) - 1
         alive = time.monotonic()
         clients[-1].query("SELECT 1")
         result = {
             "clients": opened,
-            "rss_before_kb": before,
-            "rss_with_kb": after,
+            "pss_before_kb": before,
+            "pss_with_kb": after,
             "bytes_per_client": round(1024 * (after - before) / opened) if opened else None,
             "opened_per_second": round(opened / seconds) if seconds else None,
             "first_answer_ms": round(1000 * (time.monotonic() - alive), 2),

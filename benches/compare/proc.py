@@ -48,9 +48,9 @@ def machine_cpu():
     return sum(int(fields[i]) for i in (0, 1, 2, 7)) / TICK
 
 
-def _status(pid, key):
+def _status(pid, key, file="status"):
     try:
-        with open(f"/proc/{pid}/status") as file:
+        with open(f"/proc/{pid}/{file}") as file:
             for line in file:
                 if line.startswith(key):
                     return int(line.split()[1])
@@ -62,6 +62,11 @@ def _status(pid, key):
 def rss(root):
     """Resident kilobytes of the tree; memory that processes share counts in each."""
     return sum(_status(pid, "VmRSS:") for pid in tree(root))
+
+
+def pss(root):
+    """Proportional kilobytes of the tree: what several processes share is divided among them, so that the sum is fair."""
+    return sum(_status(pid, "Pss:", "smaps_rollup") or _status(pid, "VmRSS:") for pid in tree(root))
 
 
 def peak_rss(root):

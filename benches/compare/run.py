@@ -192,7 +192,7 @@ def tell_idle(found, count):
             rows.append({"target": target.name, **extra.idle(target, count)})
         except (targets.Skipped, OSError, wire.Refused) as reason:
             rows.append({"target": target.name, "failed": str(reason)})
-    columns = (("target", "target"), ("clients", "clients"), ("kB before", "rss_before_kb"), ("kB with", "rss_with_kb"),
+    columns = (("target", "target"), ("clients", "clients"), ("kB before", "pss_before_kb"), ("kB with", "pss_with_kb"),
                ("bytes/client", "bytes_per_client"), ("opened/s", "opened_per_second"),
                ("then SELECT 1, ms", "first_answer_ms"), ("", "failed"))
     say("\n" + report.table("Idle clients (direct, haproxy: of all their processes; haproxy's server processes not counted)",

@@ -51,6 +51,12 @@ mod tests {
         assert!(!answers(&stored, salt, b""));
     }
 
+    /// Copied from `pg_authid` of PostgreSQL 15.18: `CREATE ROLE c PASSWORD 'pencil'`.
+    #[test]
+    fn hashes_as_a_server_does() {
+        assert_eq!(stored("c", "pencil"), "md5a2286e2058e8275f4419293789626063");
+    }
+
     #[test]
     fn tells_a_hash_from_a_password() {
         assert!(!is_stored("md5"));

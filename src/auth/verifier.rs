@@ -159,6 +159,27 @@ mod tests {
         }
     }
 
+    /// Copied from `pg_authid` of PostgreSQL 15.18.
+    #[test]
+    fn reads_what_a_server_holds() {
+        for (password, text) in [
+            (
+                "pencil",
+                "SCRAM-SHA-256$4096:bW0mSX1sepAZTvvH2g8bpw==$Y/tEZArk0d1NL/ZQ14Qg9Nx3Pjd6vJnJOjpDUh9jhLw=:\
+                 /St/SFhnyLILh6RumgAkpDY2BmH6bzawCCsMm+KyM40=",
+            ),
+            (
+                "IX \u{2168} \u{a0}x",
+                "SCRAM-SHA-256$4096:AW5CsJCLg95Fn6+SfQv3BA==$lRn9JumaFDXsHgtOHN25EJZKEfPC6lQxHz+ozZ6LNnc=:\
+                 abGqAUmmCs7eeh1pMibXnBlwXk4Qym9sXsv6Ka8SzsY=",
+            ),
+        ] {
+            let read = Verifier::parse(text).unwrap();
+            let salt = STANDARD.decode(&read.salt).unwrap();
+            assert!(read == Verifier::derive(password, &salt), "{password:?}");
+        }
+    }
+
     #[test]
     fn refuses_what_is_no_verifier() {
         let key = STANDARD.encode([7; 32]);

@@ -106,19 +106,16 @@ fn settled_system(view: &View) -> Option<Option<u64>> {
 }
 
 /// Of the servers that claim to be primary, the one to write to: none of them if the cluster has reached a higher
-/// timeline than theirs.
+/// timeline than theirs. One that would not tell its timeline (0) is used only where no other claims to be primary.
 fn winner<'a>(
     members: impl Iterator<Item = &'a ServerView> + Clone,
     incumbent: Option<Node>,
 ) -> Option<Node> {
-    let timeline = members.clone().map(|server| server.timeline).max().unwrap_or(0);
-    members
-        .filter(|server| server.role == Role::Primary)
-        // A timeline that nobody would tell us (0) cannot be behind.
-        .filter(|server| server.timeline == timeline || server.timeline == 0)
-        .min_by_key(|server| {
-            let known = server.timeline != 0;
-            (!known, !server.health.keeps_primary(), Some(server.node) != incumbent, server.node)
-        })
+    let reached = members.clone().map(|server| server.timeline).max()?;
+    let claimants = members.filter(|server| server.role == Role::Primary);
+    let known = claimants.clone().any(|server| server.timeline != 0);
+    claimants
+        .filter(|server| server.timeline == reached || !known)
+        .min_by_key(|server| (!server.health.keeps_primary(), Some(server.node) != incumbent, server.node))
         .map(|server| server.node)
 }

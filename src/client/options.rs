@@ -15,10 +15,6 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            max_connections: 10_000,
-            login_timeout: Duration::from_secs(60),
-            idle_timeout: Duration::ZERO,
-        }
+        Self { max_connections: 10_000, login_timeout: Duration::from_secs(60), idle_timeout: Duration::ZERO }
     }
 }

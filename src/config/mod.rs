@@ -1,1 +1,172 @@
-//! config.
+//! One TOML file in, one [`Config`] out, or every mistake in it at once.
+//!
+//! [`keys`] has one row per setting; `raw` turns what was typed into values, row by row, each with its place; `check`
+//! turns values into what is meant: the `Options` of the modules below. Nothing below knows that a file exists.
+
+mod check;
+mod complaint;
+pub mod keys;
+mod raw;
+mod value;
+
+#[cfg(test)]
+mod docs;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::{auth, client, cluster, monitor, net, pool, route, server};
+
+pub use complaint::{Complaint, Complaints};
+
+use complaint::Log;
+
+/// What the operator wants, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: Vec<net::Address>,
+    /// Threads that serve clients; 0: see [`Config::worker_threads`].
+    pub workers: usize,
+    /// Limits for clients.
+    pub client: client::Options,
+    /// Who may come in, and how.
+    pub auth: auth::Options,
+    /// Where Prometheus scrapes; nowhere if `None`.
+    pub metrics_listen: Option<SocketAddr>,
+    /// What is logged, and how.
+    pub log: LogOptions,
+    /// How statements are judged.
+    pub judge: route::JudgeOptions,
+    /// The databases, in the order of the file.
+    pub databases: Vec<Database>,
+}
+
+impl Config {
+    /// How many threads to serve clients with: `workers`, or half of the machine's cores (the other half is for
+    /// PostgreSQL or the web server beside it), at least one.
+    #[must_use]
+    pub fn worker_threads(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
+            chosen => chosen,
+        }
+    }
+}
+
+/// A name that clients connect to, and the servers behind it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Database {
+    /// The name; `*` serves every name that has no entry of its own.
+    pub name: String,
+    /// The database's name on the servers; `None`: the name the client asked for.
+    pub server_database: Option<String>,
+    /// The servers. Which one is the primary is found out.
+    pub servers: Vec<net::Address>,
+    /// Which of several replicas gets a read.
+    pub balance: cluster::Balance,
+    /// Limits of each of its pools.
+    pub pool: pool::Options,
+    /// As whom servers are logged in to, whatever the client's user is; `None`: as the client's user.
+    pub login: Option<server::Login>,
+    /// How its servers are probed.
+    pub monitor: monitor::Options,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// A level, or several as `tracing` reads them: `info,pgweir::route=debug`.
+    pub level: String,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+/// The form of a line in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Reads a configuration. `file` names it in complaints, and its folder is where a relative `password_file` is looked for.
+///
+/// # Errors
+/// Every mistake that was found, in the order of the file.
+pub fn parse(text: &str, file: &str) -> Result<Config, Complaints> {
+    let folder = Path::new(file).parent().unwrap_or(Path::new("")).to_path_buf();
+    parse_in(text, file, &Surroundings::of_this_process(folder))
+}
+
+/// Reads the configuration in a file.
+///
+/// # Errors
+/// Every mistake that was found, or why the file cannot be read.
+pub fn load(path: &Path) -> Result<Config, Complaints> {
+    let file = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&text, &file),
+        Err(error) => Err(Complaints(vec![Complaint::of_file(&file, format!("cannot be read: {error}"))])),
+    }
+}
+
+/// The configuration without a file: one database `*` on these servers, and every default.
+///
+/// # Errors
+/// What is wrong with the servers.
+pub fn zero(servers: &[String]) -> Result<Config, Complaints> {
+    zero_in(servers, &Surroundings::of_this_process(PathBuf::new()))
+}
+
+fn zero_in(servers: &[String], around: &Surroundings<'_>) -> Result<Config, Complaints> {
+    let quoted: Vec<String> = servers.iter().map(|s| toml::Value::String(s.clone()).to_string()).collect();
+    let text = format!("[databases.\"*\"]\nservers = [{}]\n", quoted.join(", "));
+    parse_in(&text, "command line", around).map_err(|Complaints(found)| {
+        let off_the_file =
+            |complaint| Complaint { line: 0, column: 0, key: "--server".to_owned(), ..complaint };
+        Complaints(found.into_iter().map(off_the_file).collect())
+    })
+}
+
+/// What a configuration may ask of the world around it. Tests give another one.
+struct Surroundings<'a> {
+    /// A variable of the environment; empty counts as unset, as it does for libpq.
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The text of a file.
+    read: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// Where relative paths start.
+    folder: PathBuf,
+}
+
+impl Surroundings<'_> {
+    fn of_this_process(folder: PathBuf) -> Self {
+        Self {
+            variable: &|name| std::env::var(name).ok().filter(|value| !value.is_empty()),
+            read: &|path| std::fs::read_to_string(path),
+            folder,
+        }
+    }
+}
+
+fn parse_in(text: &str, file: &str, around: &Surroundings<'_>) -> Result<Config, Complaints> {
+    let mut log = Log::new(file, text);
+    let sheet = raw::read(text, &mut log);
+    let config = sheet.and_then(|sheet| check::config(&sheet, around, &mut log));
+    match (config, log.finish()) {
+        (Some(config), None) => Ok(config),
+        (_, Some(complaints)) => Err(complaints),
+        (None, None) => Err(Complaints(vec![Complaint::of_file(file, "cannot be understood".to_owned())])),
+    }
+}

@@ -118,7 +118,10 @@ mod tests {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         assert_eq!("::1".parse::<Address>().unwrap().to_string(), "[::1]:5432");
-        assert_eq!("/tmp".parse::<Address>().unwrap().socket_path().unwrap().to_str(), Some("/tmp/.s.PGSQL.5432"));
+        assert_eq!(
+            "/tmp".parse::<Address>().unwrap().socket_path().unwrap().to_str(),
+            Some("/tmp/.s.PGSQL.5432")
+        );
     }
 
     #[test]

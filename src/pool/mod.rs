@@ -1,5 +1,266 @@
-//! Server connections, shared: who holds which, who waits.
+//! Server connections, shared: who holds which, who waits. One [`Pool`] for each (database, user, server).
+//!
+//! Invariants: a server connection is idle here or in exactly one [`Lease`]; `idle + leased + opening <= size`; whoever
+//! came first is served first; a connection whose state is in doubt is closed, never put back.
 
+mod keeper;
+mod lease;
+mod ledger;
 mod options;
+mod set;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::time::{sleep_until, timeout, timeout_at};
+
+pub use keeper::Keeper;
+pub use lease::Lease;
+pub use ledger::Counts;
 pub use options::{Options, PoolMode};
+pub use set::{PoolKey, PoolSet};
+
+use crate::clock::{self, Duration, Instant};
+use crate::metrics::PoolMetrics;
+use crate::net::{Address, Buffers};
+use crate::server::{self, ConnectError, Login, Parameters, Server};
+use ledger::{Grant, Ledger, Suits, Waiter};
+
+/// Why there is no server connection.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LeaseError {
+    /// A new one could not be opened.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// None became free within `query_wait_timeout`.
+    #[error("no server connection became free within {waited:?}")]
+    Timeout {
+        /// How long the client waited.
+        waited: Duration,
+        /// How many are in use.
+        leased: usize,
+        /// How many there may be.
+        size: usize,
+    },
+    /// As many clients wait as may.
+    #[error("{waiting} clients are already waiting for a server connection")]
+    Queue {
+        /// How many wait.
+        waiting: usize,
+    },
+}
+
+impl Suits for Box<Server> {
+    fn suits(&self, wants: &Parameters) -> bool {
+        *self.parameters == *wants
+    }
+}
+
+/// The pause after failed logins.
+#[derive(Debug, Default)]
+struct BackOff {
+    pause: Duration,
+    until: Option<Instant>,
+}
+
+/// The server connections of one (database, user, server).
+#[derive(Debug)]
+pub struct Pool {
+    address: Arc<Address>,
+    login: Login,
+    database: String,
+    options: Options,
+    buffers: Arc<Buffers>,
+    metrics: Arc<PoolMetrics>,
+    ledger: Mutex<Ledger<Box<Server>>>,
+    back_off: Mutex<BackOff>,
+}
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(
+        address: Arc<Address>,
+        login: Login,
+        database: String,
+        options: Options,
+        buffers: Arc<Buffers>,
+        metrics: Arc<PoolMetrics>,
+    ) -> Self {
+        let ledger = Mutex::new(Ledger::new(options.size, options.max_waiting));
+        Self { address, login, database, options, buffers, metrics, ledger, back_off: Mutex::default() }
+    }
+
+    /// What the operator chose.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// How many connections are where.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.ledger().counts()
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger<Box<Server>>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A free connection, if there is one and nobody waits for it.
+    #[must_use]
+    pub fn try_lease(self: &Arc<Self>, wants: &Parameters) -> Option<Lease> {
+        loop {
+            let server = self.ledger().take_idle(wants)?;
+            // What speaks or closes while it is idle is not to be trusted: a notice of shutdown, most likely.
+            if server.stream.is_disturbed() {
+                self.close(server, "server_gone");
+                continue;
+            }
+            return Some(Lease::new(self.clone(), server));
+        }
+    }
+
+    /// A connection: a free one, a new one, or the next that is given back.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; the wait is bounded by `query_wait_timeout`.
+    pub async fn lease(self: &Arc<Self>, wants: &Arc<Parameters>) -> Result<Lease, LeaseError> {
+        if let Some(lease) = self.try_lease(wants) {
+            return Ok(lease);
+        }
+        let start = clock::now();
+        let deadline = start + self.options.query_wait_timeout;
+        let grant = match self.ask(wants)? {
+            Ok(grant) => grant,
+            Err(waiting) => timeout_at(deadline, waiting.granted()).await.map_err(|_| {
+                let counts = self.counts();
+                LeaseError::Timeout { waited: start.elapsed(), leased: counts.leased, size: self.options.size }
+            })?,
+        };
+        match grant {
+            Grant::Server(server) => Ok(Lease::new(self.clone(), server)),
+            Grant::Open => self.open(wants, deadline).await,
+        }
+    }
+
+    /// What the ledger grants at once, or a place in the queue.
+    fn ask(self: &Arc<Self>, wants: &Arc<Parameters>) -> Result<Result<Grant<Box<Server>>, Waiting>, LeaseError> {
+        let mut ledger = self.ledger();
+        if let Some((grant, evicted)) = ledger.ask(wants) {
+            drop(ledger);
+            if let Some(server) = evicted {
+                self.closed(server, "parameters");
+            }
+            return Ok(Ok(grant));
+        }
+        let (sender, receiver) = oneshot::channel();
+        let waiter = Waiter { wants: wants.clone(), sender };
+        ledger.wait(waiter).map_err(|waiting| LeaseError::Queue { waiting })?;
+        Ok(Err(Waiting { pool: self.clone(), receiver }))
+    }
+
+    /// Opens a connection; the ledger has already counted it as opening.
+    async fn open(self: &Arc<Self>, wants: &Arc<Parameters>, deadline: Instant) -> Result<Lease, LeaseError> {
+        let mut permit = Permit { pool: self, used: false };
+        let until = self.back_off.lock().unwrap_or_else(PoisonError::into_inner).until;
+        if let Some(until) = until {
+            sleep_until(until.min(deadline)).await;
+        }
+        let opening =
+            server::connect(self.address.clone(), &self.login, &self.database, wants.clone(), &self.buffers);
+        let opened = timeout(self.options.server_connect_timeout, opening).await;
+        match opened.unwrap_or_else(|_| Err(ConnectError::Timeout(self.address.clone()))) {
+            Ok(server) => {
+                permit.used = true;
+                *self.back_off.lock().unwrap_or_else(PoisonError::into_inner) = BackOff::default();
+                self.metrics.connected();
+                self.ledger().opened();
+                Ok(Lease::new(self.clone(), Box::new(server)))
+            }
+            Err(error) => {
+                self.failed();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Doubles the pause before the next login, with jitter so that many pools do not knock in step.
+    fn failed(&self) {
+        self.metrics.connect_failed();
+        let mut back_off = self.back_off.lock().unwrap_or_else(PoisonError::into_inner);
+        back_off.pause = (back_off.pause * 2).clamp(self.options.login_retry, self.options.login_retry_max);
+        back_off.until = Some(clock::now() + back_off.pause.mul_f64(rand::random_range(0.5..1.0)));
+    }
+
+    /// Takes back a connection that is free and clean.
+    fn put_back(&self, mut server: Box<Server>) {
+        let now = clock::now();
+        server.forget_client();
+        server.idle_since = now;
+        if now.duration_since(server.since) > self.options.server_lifetime {
+            return self.close(server, "lifetime");
+        }
+        let evicted = self.ledger().put_back(server);
+        if let Some(server) = evicted {
+            self.closed(server, "parameters");
+        }
+    }
+
+    /// Closes a leased connection and lets the next in the queue open another.
+    fn close(&self, server: Box<Server>, why: &'static str) {
+        self.ledger().retire();
+        self.closed(server, why);
+    }
+
+    /// Says goodbye, as far as that goes without waiting, and drops the connection.
+    fn closed(&self, mut server: Box<Server>, why: &'static str) {
+        if let Some(window) = server.window.take() {
+            self.buffers.give(window);
+        }
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let _ = server.stream.poll_write(&mut cx, b"X\0\0\0\x04");
+        self.metrics.closed(why);
+    }
+}
+
+/// The right to open a connection, counted as opening; given back if it comes to nothing, also when the client is gone.
+struct Permit<'a> {
+    pool: &'a Arc<Pool>,
+    used: bool,
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if !self.used {
+            self.pool.ledger().not_opened();
+        }
+    }
+}
+
+/// A place in the queue. Dropped with a grant inside, it gives the grant back.
+struct Waiting {
+    pool: Arc<Pool>,
+    receiver: oneshot::Receiver<Grant<Box<Server>>>,
+}
+
+impl Waiting {
+    async fn granted(mut self) -> Grant<Box<Server>> {
+        // The ledger drops a sender only with the pool, which this place in the queue keeps alive.
+        match (&mut self.receiver).await {
+            Ok(grant) => grant,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.receiver.close();
+        match self.receiver.try_recv() {
+            Ok(Grant::Server(server)) => self.pool.put_back(server),
+            Ok(Grant::Open) => self.pool.ledger().not_opened(),
+            Err(_) => {}
+        }
+    }
+}

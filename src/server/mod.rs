@@ -1,5 +1,55 @@
 //! An open connection to a PostgreSQL server.
 
+mod connect;
 mod options;
+pub mod owed;
+mod parameters;
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use connect::{ConnectError, Refusal, cancel, connect};
 pub use options::Login;
+pub use parameters::Parameters;
+
+use crate::clock::Instant;
+use crate::ids::CancelKey;
+use crate::net::{Address, Stream, Window};
+use owed::Owed;
+
+/// A connection that has logged in. It is in one place at a time: idle in a pool, or leased to one client.
+#[derive(Debug)]
+pub struct Server {
+    /// The socket.
+    pub stream: Stream,
+    /// Where it is read into; none while the connection is idle.
+    pub window: Option<Window>,
+    /// The replies it owes.
+    pub owed: Owed,
+    /// Where it is connected to, for a cancel request.
+    pub address: Arc<Address>,
+    /// What a cancel request has to name.
+    pub key: CancelKey,
+    /// The startup parameters it was opened with: only clients with the same ones may use it.
+    pub parameters: Arc<Parameters>,
+    /// The `application_name` that is in force on it; none before the first lease.
+    pub application_name: Option<Arc<str>>,
+    /// What it said of its settings when it was opened (ParameterStatus), in order.
+    pub reported: Vec<(String, String)>,
+    /// The prepared statements of the present client that it has, by name, each with the client's number for it.
+    pub prepared: HashMap<Box<[u8]>, u64>,
+    /// The number of the client's unnamed statement that it has; zero: none, or somebody else's.
+    pub unnamed: u64,
+    /// When it was opened.
+    pub since: Instant,
+    /// When it was last put back.
+    pub idle_since: Instant,
+}
+
+impl Server {
+    /// Forgets what it knew of the client that leaves it.
+    pub fn forget_client(&mut self) {
+        self.prepared.clear();
+        self.unnamed = 0;
+    }
+}

@@ -1,0 +1,1 @@
+//! The two sides against each other, and against postgres-protocol.

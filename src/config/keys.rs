@@ -1,0 +1,377 @@
+//! Every setting: one row each. The checks, the documentation and the example file are made from, or compared with, these.
+
+use std::time::Duration;
+
+/// A setting.
+#[derive(Debug)]
+pub struct Key {
+    /// Dotted path in the file; `NAME` stands for a name that the operator chooses.
+    pub path: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// What holds without it: a value as TOML has it, or words if there is no fixed one.
+    pub default: &'static str,
+    /// A value for the documentation where `default` is words; else empty.
+    pub example: &'static str,
+    /// Whether `[databases.NAME]` may have it too, for that database alone.
+    pub per_database: bool,
+    /// Whether a reload applies it. None does yet: all need a restart.
+    pub reloadable: bool,
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+}
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// A text that is not empty.
+    Text,
+    /// A text that is never shown.
+    Secret,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number.
+    Count {
+        /// The least.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
+    /// A span of time: a text such as `"250ms"`.
+    Duration {
+        /// The least.
+        least: Duration,
+        /// The most.
+        most: Duration,
+        /// Whether `"0s"` is allowed too, and means that there is no limit.
+        off: bool,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A log level, or several by module.
+    Level,
+    /// Where clients connect: an address, or an array of them.
+    Listen,
+    /// An array of servers.
+    Servers,
+    /// An IP address and a port, or `"off"`.
+    Metrics,
+    /// An array of function names.
+    Functions,
+}
+
+impl Key {
+    const fn example(mut self, example: &'static str) -> Self {
+        self.example = example;
+        self
+    }
+
+    const fn per_database(mut self) -> Self {
+        self.per_database = true;
+        self
+    }
+}
+
+const fn row(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { path, kind, default, example: "", per_database: false, reloadable: false, doc }
+}
+
+const fn count(least: u64, most: u64) -> Kind {
+    Kind::Count { least, most }
+}
+
+const fn millis(least: u64, most: u64) -> Kind {
+    Kind::Duration { least: Duration::from_millis(least), most: Duration::from_millis(most), off: false }
+}
+
+/// Like [`millis`], and `"0s"` means: no limit.
+const fn millis_or_off(least: u64, most: u64) -> Kind {
+    Kind::Duration { least: Duration::from_millis(least), most: Duration::from_millis(most), off: true }
+}
+
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+/// The longest span that is a limit and not a slip of the pen: 30 days.
+const MONTH: u64 = 30 * 24 * HOUR;
+
+/// The settings, in the order of the documentation.
+pub static KEYS: &[Key] = &[
+    row(
+        "listen",
+        Kind::Listen,
+        "\"127.0.0.1:6432\"",
+        "Where clients connect: `host:port`, `[::1]:port`, the folder of a Unix socket, or an array of these; the port is 6432 where none is given.",
+    ),
+    row(
+        "workers",
+        count(0, 1024),
+        "0",
+        "Threads that serve clients; 0 takes half of the machine's cores, at least one.",
+    ),
+    row(
+        "max_client_conn",
+        count(1, 1_000_000),
+        "10000",
+        "Most clients at once; the next one is refused with SQLSTATE 53300.",
+    ),
+    row(
+        "client_login_timeout",
+        millis(100, HOUR),
+        "\"60s\"",
+        "Longest that a client may take from connecting to being logged in.",
+    ),
+    row(
+        "client_idle_timeout",
+        millis_or_off(SECOND, MONTH),
+        "\"0s\"",
+        "A client that sends nothing for this long outside a transaction is closed; `\"0s\"` is never.",
+    ),
+    row(
+        "auth_type",
+        Kind::Choice(&["scram-sha-256", "md5", "trust"]),
+        "`scram-sha-256` when there are `[users]`; without any, `trust` if only this machine can reach `listen`",
+        "How clients prove who they are; with `trust` nobody is asked for a password.",
+    )
+    .example("\"scram-sha-256\""),
+    row(
+        "pool_mode",
+        Kind::Choice(&["transaction", "session", "statement"]),
+        "\"transaction\"",
+        "When a server connection goes back to the pool: at the end of the transaction, of the client's session, or of the statement.",
+    )
+    .per_database(),
+    row(
+        "pool_size",
+        count(1, 10_000),
+        "20",
+        "Most connections to one server for one pair of database and user.",
+    )
+    .per_database(),
+    row(
+        "min_pool_size",
+        count(0, 10_000),
+        "0",
+        "Connections that a pool keeps open once it has been used; at most `pool_size`.",
+    )
+    .per_database(),
+    row(
+        "query_wait_timeout",
+        millis_or_off(10, MONTH),
+        "\"120s\"",
+        "Longest that a client waits for a server connection before it gets an error; `\"0s\"` is no limit.",
+    )
+    .per_database(),
+    row(
+        "max_waiting_clients",
+        count(0, 1_000_000),
+        "10000",
+        "Most clients that may wait for one pool at once; the next one gets an error immediately.",
+    )
+    .per_database(),
+    row(
+        "server_idle_timeout",
+        millis_or_off(SECOND, MONTH),
+        "\"10m\"",
+        "A server connection unused for this long is closed, down to `min_pool_size`; `\"0s\"` is never.",
+    )
+    .per_database(),
+    row(
+        "server_lifetime",
+        millis_or_off(SECOND, MONTH),
+        "\"1h\"",
+        "A server connection older than this is closed when it is free; `\"0s\"` is never.",
+    )
+    .per_database(),
+    row(
+        "server_connect_timeout",
+        millis(10, 10 * MINUTE),
+        "\"5s\"",
+        "Longest that connecting and logging in to a server may take.",
+    )
+    .per_database(),
+    row(
+        "server_login_retry",
+        millis(10, HOUR),
+        "\"100ms\"",
+        "First pause after a failed login to a server; it doubles up to `server_login_retry_max`.",
+    )
+    .per_database(),
+    row(
+        "server_login_retry_max",
+        millis(10, HOUR),
+        "\"5s\"",
+        "Longest pause between failed logins to a server; at least `server_login_retry`.",
+    )
+    .per_database(),
+    row(
+        "log.format",
+        Kind::Choice(&["text", "json"]),
+        "\"text\"",
+        "The form of a line in the log: for people, or one JSON object a line.",
+    ),
+    row(
+        "log.level",
+        Kind::Level,
+        "\"info\"",
+        "What is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, or by module as in `info,pgweir::route=debug`.",
+    ),
+    row(
+        "metrics.listen",
+        Kind::Metrics,
+        "\"127.0.0.1:9432\"",
+        "Where Prometheus scrapes: an IP address and a port, or `\"off\"`.",
+    ),
+    row(
+        "users.NAME.password",
+        Kind::Secret,
+        "required, or one of the next two",
+        "The user's password, or its SCRAM-SHA-256 verifier or md5 hash as `pg_authid` has it.",
+    )
+    .example("\"app\""),
+    row(
+        "users.NAME.password_file",
+        Kind::Text,
+        "none",
+        "A file with that text, relative to the folder of the configuration; newlines at its end do not count.",
+    )
+    .example("\"/run/secrets/app\""),
+    row(
+        "users.NAME.password_env",
+        Kind::Text,
+        "none",
+        "A variable of the environment with that text.",
+    )
+    .example("\"APP_PASSWORD\""),
+    row(
+        "monitor.user",
+        Kind::Text,
+        "the first of `[users]` whose password can log in to a server, else `PGUSER` of the environment, else `postgres`",
+        "The role that probes the servers; it needs no rights but to log in.",
+    )
+    .example("\"postgres\""),
+    row(
+        "monitor.password",
+        Kind::Secret,
+        "that of the same name in `[users]`, else `PGPASSWORD` of the environment, else none",
+        "Its password, or its md5 hash.",
+    )
+    .example("\"monitor\""),
+    row(
+        "monitor.password_file",
+        Kind::Text,
+        "none",
+        "A file with that text, relative to the folder of the configuration; newlines at its end do not count.",
+    )
+    .example("\"/run/secrets/monitor\""),
+    row("monitor.password_env", Kind::Text, "none", "A variable of the environment with that text.")
+        .example("\"MONITOR_PASSWORD\""),
+    row(
+        "monitor.database",
+        Kind::Text,
+        "\"postgres\"",
+        "The database that probes connect to; any one that exists on every server will do.",
+    ),
+    row("monitor.interval", millis(50, HOUR), "\"500ms\"", "Pause between probes of a server that is up."),
+    row(
+        "monitor.timeout",
+        millis(50, 5 * MINUTE),
+        "\"2s\"",
+        "Longest that a probe, connecting included, may take before the server counts as down.",
+    ),
+    row(
+        "routing.second_opinion",
+        Kind::Flag,
+        "true",
+        "Whether a full parser also looks at what the scan calls a read; it can only send it to the primary.",
+    ),
+    row("routing.cache_entries", count(0, 10_000_000), "10000", "Most statements whose verdict is remembered."),
+    row(
+        "routing.read_only_functions",
+        Kind::Functions,
+        "[]",
+        "Functions of yours that do not write, though PostgreSQL's catalog calls them volatile.",
+    ),
+    row(
+        "routing.write_functions",
+        Kind::Functions,
+        "[]",
+        "Functions whose callers go to the primary, whatever the catalog says.",
+    ),
+    row(
+        "databases.NAME.servers",
+        Kind::Servers,
+        "required",
+        "The primary and its replicas, in any order: `host:port`, `[::1]:port`, or the folder of a Unix socket; which is the primary is found out.",
+    )
+    .example("[\"127.0.0.1:5432\", \"127.0.0.1:5433\"]"),
+    row(
+        "databases.NAME.dbname",
+        Kind::Text,
+        "the name that the client asked for",
+        "The database's name on the servers.",
+    )
+    .example("\"app\""),
+    row(
+        "databases.NAME.user",
+        Kind::Text,
+        "the client's user",
+        "The role that pgweir logs in to the servers as, whoever the client is.",
+    )
+    .example("\"app\""),
+    row(
+        "databases.NAME.password",
+        Kind::Secret,
+        "that of the same name in `[users]`, else none",
+        "The password of `user`, or its md5 hash.",
+    )
+    .example("\"app\""),
+    row(
+        "databases.NAME.password_file",
+        Kind::Text,
+        "none",
+        "A file with that text, relative to the folder of the configuration; newlines at its end do not count.",
+    )
+    .example("\"/run/secrets/app\""),
+    row("databases.NAME.password_env", Kind::Text, "none", "A variable of the environment with that text.")
+        .example("\"APP_PASSWORD\""),
+    row(
+        "databases.NAME.reads.balance",
+        Kind::Choice(&["least_loaded", "round_robin", "random"]),
+        "\"least_loaded\"",
+        "Which of several replicas gets a read: the one with the fewest running, each in turn, or any.",
+    ),
+];
+
+/// The row for a path that has `NAME` in place of names.
+#[must_use]
+pub fn find(path: &str) -> Option<&'static Key> {
+    let of_all = path.strip_prefix("databases.NAME.");
+    KEYS.iter().find(|key| key.path == path || (key.per_database && of_all == Some(key.path)))
+}
+
+/// Whether a path is a table: whether some key is below it.
+#[must_use]
+pub fn is_table(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The keys and tables that may stand directly in the table at `path` (empty: the file itself), each once.
+#[must_use]
+pub fn inside(path: &str) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for key in KEYS {
+        let own = match path {
+            "" => Some(key.path),
+            _ => key.path.strip_prefix(path).and_then(|rest| rest.strip_prefix('.')),
+        };
+        let inherited = (path == "databases.NAME" && key.per_database).then_some(key.path);
+        for below in own.into_iter().chain(inherited) {
+            let name = below.split('.').next().unwrap_or(below);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
+}

@@ -1,0 +1,378 @@
+//! What was typed: every value of the file beside its row of [`keys`], with its place. Unknown keys and values that
+//! their row does not allow are complained about here; what values mean together is for `check`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::complaint::{Log, Wrong};
+use super::keys::{self, Kind};
+use super::value;
+use crate::net::Address;
+
+/// A value that its row allows, and where it stands.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Byte in the file.
+    pub(super) at: usize,
+    /// The key's path as it is shown, names filled in.
+    pub(super) shown: String,
+    /// `None`: it was complained about.
+    pub(super) value: Option<Value>,
+}
+
+/// A value, by the kind of its row.
+#[derive(Debug)]
+pub(super) enum Value {
+    Text(String),
+    Flag(bool),
+    Count(usize),
+    Duration(Duration),
+    Choice(&'static str),
+    Addresses(Vec<Address>),
+    Metrics(Option<SocketAddr>),
+    Functions(Vec<String>),
+}
+
+/// A name that the operator chose: a user or a database.
+#[derive(Debug)]
+pub(super) struct Name {
+    pub(super) name: String,
+    pub(super) at: usize,
+    /// Its path as it is shown.
+    pub(super) shown: String,
+}
+
+/// Everything that was typed.
+#[derive(Debug, Default)]
+pub(super) struct Sheet {
+    entries: BTreeMap<(&'static str, Option<String>), Entry>,
+    /// In the order of the file.
+    pub(super) users: Vec<Name>,
+    /// In the order of the file.
+    pub(super) databases: Vec<Name>,
+}
+
+impl Sheet {
+    /// What was typed for the row at `path`, for the user or database `name` if the row is below one.
+    pub(super) fn entry(&self, path: &'static str, name: Option<&str>) -> Option<&Entry> {
+        self.entries.get(&(path, name.map(str::to_owned)))
+    }
+
+    fn value(&self, path: &'static str, name: Option<&str>) -> Option<&Value> {
+        self.entry(path, name)?.value.as_ref()
+    }
+
+    pub(super) fn text(&self, path: &'static str, name: Option<&str>) -> Option<&str> {
+        match self.value(path, name)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn flag(&self, path: &'static str) -> Option<bool> {
+        match self.value(path, None)? {
+            Value::Flag(flag) => Some(*flag),
+            _ => None,
+        }
+    }
+
+    pub(super) fn count(&self, path: &'static str, name: Option<&str>) -> Option<usize> {
+        match self.value(path, name)? {
+            Value::Count(count) => Some(*count),
+            _ => None,
+        }
+    }
+
+    pub(super) fn duration(&self, path: &'static str, name: Option<&str>) -> Option<Duration> {
+        match self.value(path, name)? {
+            Value::Duration(duration) => Some(*duration),
+            _ => None,
+        }
+    }
+
+    pub(super) fn choice(&self, path: &'static str, name: Option<&str>) -> Option<&'static str> {
+        match self.value(path, name)? {
+            Value::Choice(choice) => Some(choice),
+            _ => None,
+        }
+    }
+
+    pub(super) fn addresses(&self, path: &'static str, name: Option<&str>) -> Option<&[Address]> {
+        match self.value(path, name)? {
+            Value::Addresses(addresses) => Some(addresses),
+            _ => None,
+        }
+    }
+
+    pub(super) fn metrics(&self, path: &'static str) -> Option<Option<SocketAddr>> {
+        match self.value(path, None)? {
+            Value::Metrics(metrics) => Some(*metrics),
+            _ => None,
+        }
+    }
+
+    pub(super) fn functions(&self, path: &'static str) -> Option<&[String]> {
+        match self.value(path, None)? {
+            Value::Functions(names) => Some(names),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the text. `None` if it is not TOML: what its keys mean is then anybody's guess, and nothing is said of it.
+pub(super) fn read(text: &str, log: &mut Log<'_>) -> Option<Sheet> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let at = error.span().map_or(0, |span| span.start);
+        log.add(at, "", Wrong::new(format!("is not TOML: {}", error.message().replace('\n', ", "))));
+    }
+    if !errors.is_empty() {
+        return None;
+    }
+    let mut reader = Reader { log, sheet: Sheet::default() };
+    reader.table(table.get_ref(), &Place::default());
+    let mut sheet = reader.sheet;
+    sheet.users.sort_by_key(|name| name.at);
+    sheet.databases.sort_by_key(|name| name.at);
+    Some(sheet)
+}
+
+/// Where a table is.
+#[derive(Default)]
+struct Place {
+    /// Its path with `NAME` for names.
+    path: String,
+    /// Its path as it is shown.
+    shown: String,
+    /// The user or database it is below.
+    name: Option<String>,
+}
+
+struct Reader<'l, 'a> {
+    log: &'l mut Log<'a>,
+    sheet: Sheet,
+}
+
+impl Reader<'_, '_> {
+    fn table(&mut self, table: &DeTable<'_>, place: &Place) {
+        for (key, value) in table {
+            let typed = key.get_ref().as_ref();
+            let shown = joined(&place.shown, &quoted(typed));
+            let named = matches!(place.path.as_str(), "users" | "databases");
+            let path = joined(&place.path, if named { "NAME" } else { typed });
+            if keys::is_table(&path) {
+                let DeValue::Table(inner) = value.get_ref() else {
+                    let wrong = Wrong::new(format!("is {}, not a table", a_type(value.get_ref())));
+                    self.log.add(value.span().start, &shown, wrong.hint(format!("write [{shown}]")));
+                    continue;
+                };
+                let name = if named { Some(typed.to_owned()) } else { place.name.clone() };
+                if named {
+                    self.name(typed, key.span().start, &path, &shown);
+                }
+                self.table(inner, &Place { path, shown, name });
+            } else if let Some(row) = keys::find(&path) {
+                let at = value.span().start;
+                let value = match read_value(row.kind, value) {
+                    Ok(value) => Some(value),
+                    Err(wrongs) => {
+                        wrongs.into_iter().for_each(|(at, wrong)| self.log.add(at.start, &shown, wrong));
+                        None
+                    }
+                };
+                self.sheet.entries.insert((row.path, place.name.clone()), Entry { at, shown, value });
+            } else {
+                self.log.add(key.span().start, &shown, unknown(typed, &place.path));
+            }
+        }
+    }
+
+    fn name(&mut self, name: &str, at: usize, path: &str, shown: &str) {
+        if name.is_empty() {
+            self.log.add(at, shown, Wrong::new("is an empty name"));
+        }
+        let names = if path.starts_with("users") { &mut self.sheet.users } else { &mut self.sheet.databases };
+        names.push(Name { name: name.to_owned(), at, shown: shown.to_owned() });
+    }
+}
+
+fn joined(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// A key as TOML would have it: in quotes unless it is bare.
+fn quoted(key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { format!("{key:?}") }
+}
+
+/// What an unknown key may have been meant to be: PgBouncer's name for it, a key of the same table that looks like it,
+/// or one that belongs elsewhere.
+fn unknown(typed: &str, path: &str) -> Wrong {
+    const SAME_ENOUGH: f64 = 0.6;
+    let wrong = Wrong::new("unknown key");
+    if let Some((_, ours)) = FROM_PGBOUNCER.iter().find(|(theirs, _)| *theirs == typed) {
+        return wrong.hint(format!("PgBouncer's `{typed}` is {ours} here"));
+    }
+    let nearest = keys::inside(path)
+        .into_iter()
+        .map(|key| (strsim::normalized_damerau_levenshtein(typed, key), key))
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .filter(|(likeness, _)| *likeness >= SAME_ENOUGH);
+    let home = keys::KEYS.iter().find_map(|key| match key.path.rsplit_once('.') {
+        Some((table, last)) if last == typed => Some(format!("[{table}]")),
+        None if key.path == typed => Some("the top of the file, before the first [table]".to_owned()),
+        _ => None,
+    });
+    match (home, nearest) {
+        (Some(home), _) => wrong.hint(format!("`{typed}` belongs in {home}")),
+        (None, Some((_, key))) => wrong.hint(format!("did you mean `{key}`?")),
+        (None, None) => wrong,
+    }
+}
+
+/// PgBouncer's settings that have another name here.
+const FROM_PGBOUNCER: [(&str, &str); 8] = [
+    ("listen_addr", "`listen`"),
+    ("listen_port", "`listen`"),
+    ("unix_socket_dir", "`listen`"),
+    ("default_pool_size", "`pool_size`"),
+    ("auth_file", "[users]"),
+    ("host", "`servers`"),
+    ("port", "`servers`"),
+    ("so_reuseport", "`workers`"),
+];
+
+/// What is wrong with a value, and where: an array may have several.
+type Wrongs = Vec<(Range<usize>, Wrong)>;
+
+fn read_value(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, Wrongs> {
+    let one = |wrong| vec![(value.span(), wrong)];
+    let typed = value.get_ref();
+    match kind {
+        Kind::Text | Kind::Secret => text(typed).map(|text| Value::Text(text.to_owned())).map_err(one),
+        Kind::Flag => typed.as_bool().map(Value::Flag).ok_or_else(|| one(is_not(typed, "true or false"))),
+        Kind::Count { least, most } => count(typed, least, most).map(Value::Count).map_err(one),
+        Kind::Duration { least, most, off } => {
+            duration(typed, least, most, off).map(Value::Duration).map_err(one)
+        }
+        Kind::Choice(words) => choice(typed, words).map(Value::Choice).map_err(one),
+        Kind::Level => {
+            text(typed).and_then(|t| value::level(t).map(|()| Value::Text(t.to_owned()))).map_err(one)
+        }
+        Kind::Metrics => text(typed).and_then(value::metrics).map(Value::Metrics).map_err(one),
+        Kind::Listen if typed.is_str() => {
+            text(typed).and_then(value::listen).map(|address| Value::Addresses(vec![address])).map_err(one)
+        }
+        Kind::Listen => addresses(value, value::listen, MOST_LISTENERS).map(Value::Addresses),
+        Kind::Servers => addresses(value, value::server, MOST_SERVERS).map(Value::Addresses),
+        Kind::Functions => {
+            each(value, |text| value::function(text).map(|()| text.to_owned())).map(Value::Functions)
+        }
+    }
+}
+
+/// More are a slip: each has a socket of its own.
+const MOST_LISTENERS: usize = 64;
+/// More are a slip: each has a monitor connection and a pool for each user.
+const MOST_SERVERS: usize = 256;
+
+fn is_not(typed: &DeValue<'_>, expected: &str) -> Wrong {
+    Wrong::new(format!("is {}, not {expected}", a_type(typed)))
+}
+
+fn a_type(typed: &DeValue<'_>) -> &'static str {
+    match typed {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn text<'v>(typed: &'v DeValue<'_>) -> Result<&'v str, Wrong> {
+    let text = typed.as_str().ok_or_else(|| is_not(typed, "a string in quotes"))?;
+    if text.is_empty() { Err(Wrong::new("is empty")) } else { Ok(text) }
+}
+
+fn count(typed: &DeValue<'_>, least: u64, most: u64) -> Result<usize, Wrong> {
+    let integer = typed.as_integer().ok_or_else(|| is_not(typed, "a whole number"))?;
+    let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok();
+    let fits = number.filter(|number| (least..=most).contains(number));
+    fits.and_then(|number| usize::try_from(number).ok())
+        .ok_or_else(|| Wrong::new(format!("is out of range: {least} to {most}")))
+}
+
+fn duration(typed: &DeValue<'_>, least: Duration, most: Duration, off: bool) -> Result<Duration, Wrong> {
+    if let DeValue::Integer(number) = typed {
+        let number = number.as_str();
+        let hint = format!("write \"{number}s\" for seconds or \"{number}ms\" for milliseconds");
+        return Err(Wrong::new("is a number without a unit").hint(hint));
+    }
+    let found = value::duration(text(typed)?)?;
+    if (off && found.is_zero()) || (least..=most).contains(&found) {
+        return Ok(found);
+    }
+    let or_off = if off { ", or \"0s\" for no limit" } else { "" };
+    let (least, most) = (value::written(least), value::written(most));
+    Err(Wrong::new(format!("is out of range: \"{least}\" to \"{most}\"{or_off}")))
+}
+
+fn choice(typed: &DeValue<'_>, words: &'static [&'static str]) -> Result<&'static str, Wrong> {
+    let text = text(typed)?;
+    words.iter().find(|word| **word == text).copied().ok_or_else(|| {
+        let list = words.join(", ");
+        Wrong::new(format!("`{text}` is not one of: {list}"))
+    })
+}
+
+fn addresses(
+    value: &Spanned<DeValue<'_>>,
+    read: impl Fn(&str) -> Result<Address, Wrong>,
+    most: usize,
+) -> Result<Vec<Address>, Wrongs> {
+    let mut seen = Vec::new();
+    let found = each(value, |text| {
+        let address = read(text)?;
+        if seen.contains(&address) {
+            return Err(Wrong::new(format!("{address} is in the list twice")));
+        }
+        seen.push(address.clone());
+        Ok(address)
+    })?;
+    match found.len() {
+        0 => Err(vec![(value.span(), Wrong::new("is empty"))]),
+        n if n > most => {
+            Err(vec![(value.span(), Wrong::new(format!("has {n} addresses, more than {most}")))])
+        }
+        _ => Ok(found),
+    }
+}
+
+/// Reads each text of an array.
+fn each<T>(
+    value: &Spanned<DeValue<'_>>,
+    mut read: impl FnMut(&str) -> Result<T, Wrong>,
+) -> Result<Vec<T>, Wrongs> {
+    let typed = value.get_ref();
+    let Some(array) = typed.as_array() else {
+        return Err(vec![(value.span(), is_not(typed, "an array of strings"))]);
+    };
+    let mut wrongs = Vec::new();
+    let mut found = Vec::new();
+    for item in array.iter() {
+        match text(item.get_ref()).and_then(&mut read) {
+            Ok(one) => found.push(one),
+            Err(wrong) => wrongs.push((item.span(), wrong)),
+        }
+    }
+    if wrongs.is_empty() { Ok(found) } else { Err(wrongs) }
+}

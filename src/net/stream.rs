@@ -1,0 +1,97 @@
+//! A byte stream to a peer: TCP or a Unix socket as one type. TLS will be a third.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::Address;
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP, with `TCP_NODELAY` set.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Connects. A host name is resolved now, and each of its addresses is tried in turn.
+    ///
+    /// # Errors
+    /// What the system says of the last address tried.
+    pub async fn connect(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                Self::tcp(stream)
+            }
+            Address::Unix { .. } => {
+                let path = address.socket_path().unwrap_or_default();
+                Ok(Self::Unix(UnixStream::connect(path).await?))
+            }
+        }
+    }
+
+    /// Takes over a TCP connection: no Nagle delay, and keepalive so that a peer that vanished is noticed.
+    ///
+    /// # Errors
+    /// What the system says of the socket options.
+    pub fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        socket2::SockRef::from(&stream).set_keepalive(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    /// Whether a read would tell something: bytes, the end, or an error. No system call.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// Whether something has arrived that nobody has asked for. No system call and no waiting.
+    #[must_use]
+    pub fn is_disturbed(&self) -> bool {
+        self.poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Reads into `buffer`; zero bytes: the end.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        let read = match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+        };
+        read.map_ok(|()| buffer.filled().len())
+    }
+
+    /// Writes some of `bytes`.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        };
+        match written {
+            Poll::Ready(Ok(0)) if !bytes.is_empty() => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            other => other,
+        }
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// The peer is gone.
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let n = poll_fn(|cx| self.poll_write(cx, bytes)).await?;
+            bytes = bytes.get(n..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}

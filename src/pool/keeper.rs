@@ -1,0 +1,83 @@
+//! What pools need without a client: old connections closed, a minimum kept open, gauges set.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Pool, PoolSet};
+use crate::clock::{self, Duration, Instant};
+use crate::server::Parameters;
+
+/// How often the pools are looked at.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Most connections that are opened for stock at the same time, over all pools.
+const OPENING: usize = 8;
+
+/// Looks after the pools of a set.
+#[derive(Debug)]
+pub struct Keeper {
+    pools: Arc<PoolSet>,
+}
+
+impl Keeper {
+    /// A keeper for that set.
+    #[must_use]
+    pub fn new(pools: Arc<PoolSet>) -> Self {
+        Self { pools }
+    }
+
+    /// Looks after the pools until it is dropped.
+    pub async fn run(self) {
+        let mut round = interval(ROUND);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut opening = JoinSet::new();
+        loop {
+            round.tick().await;
+            while opening.try_join_next().is_some() {}
+            let now = clock::now();
+            for (_, pool) in self.pools.all() {
+                pool.close_due(now);
+                while opening.len() < OPENING && pool.wants_stock() {
+                    opening.spawn(stock(pool.clone()));
+                }
+                pool.observe();
+            }
+            self.pools.sweep();
+        }
+    }
+}
+
+/// Opens one connection for stock; the ledger has already counted it as opening.
+async fn stock(pool: Arc<Pool>) {
+    let deadline = clock::now() + pool.options.query_wait_timeout;
+    if let Ok(lease) = pool.open(&Arc::new(Parameters::default()), deadline).await {
+        lease.put_back();
+    }
+}
+
+impl Pool {
+    /// Closes what is dead, too old, or idle for too long.
+    fn close_due(&self, now: Instant) {
+        let options = &self.options;
+        let due = self.ledger().take_due(|server, left| {
+            server.stream.is_disturbed()
+                || now.duration_since(server.since) > options.server_lifetime
+                || (left > options.min_size && now.duration_since(server.idle_since) > options.server_idle_timeout)
+        });
+        for server in due {
+            self.closed(server, "due");
+        }
+    }
+
+    fn wants_stock(&self) -> bool {
+        self.options.min_size > 0 && self.ledger().stock(self.options.min_size)
+    }
+
+    /// Sets the gauges.
+    pub fn observe(&self) {
+        let counts = self.counts();
+        self.metrics.observe(counts.idle, counts.leased, counts.opening, counts.waiting);
+    }
+}

@@ -1,0 +1,50 @@
+//! The pools of one pgweir, by key.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::Pool;
+use crate::ids::Node;
+
+/// What makes a pool: its configuration entry and its name on the servers, the role, and the server.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PoolKey {
+    /// The entry's name in the configuration.
+    pub entry: Arc<str>,
+    /// The database on the server.
+    pub database: Arc<str>,
+    /// The client's user.
+    pub user: Arc<str>,
+    /// The server.
+    pub node: Node,
+}
+
+/// Every pool there is.
+#[derive(Debug, Default)]
+pub struct PoolSet {
+    pools: RwLock<HashMap<PoolKey, Arc<Pool>>>,
+}
+
+impl PoolSet {
+    /// The pool with that key, made by `make` when it is wanted for the first time.
+    pub fn pool(&self, key: &PoolKey, make: impl FnOnce() -> Pool) -> Arc<Pool> {
+        if let Some(pool) = self.pools.read().unwrap_or_else(PoisonError::into_inner).get(key) {
+            return pool.clone();
+        }
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        pools.entry(key.clone()).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    /// All of them, as they are now.
+    #[must_use]
+    pub fn all(&self) -> Vec<(PoolKey, Arc<Pool>)> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.iter().map(|(key, pool)| (key.clone(), pool.clone())).collect()
+    }
+
+    /// Forgets the pools that hold nothing and that no client knows: a client that tries names leaves nothing behind.
+    pub(super) fn sweep(&self) {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|_, pool| Arc::strong_count(pool) > 1 || pool.counts() != super::Counts::default());
+    }
+}

@@ -1,0 +1,291 @@
+//! The replies that a server owes: the only judge of "is this server free". Pure.
+//!
+//! Each message that is sent enters the queue; each reply takes from its front what it answers. An entry says whether
+//! the client is to see the reply ([`Show::Forward`]) or not ([`Show::Swallow`]: pgweir asked on its own account). The
+//! rules are PostgreSQL's (docs, chapters 53.2.3 and 53.2.6; `PostgresMain` in backend/tcop/postgres.c):
+//! - an error in the extended protocol skips everything up to the next Sync, which alone is answered;
+//! - while a COPY from the client runs, a Sync or Flush before CopyDone is ignored;
+//! - a NoticeResponse, ParameterStatus or NotificationResponse can come at any time and answers nothing.
+//!
+//! Invariant: a server is free only if the queue is empty, no unit is open, no COPY runs, and the last ReadyForQuery
+//! said `I`.
+
+use std::collections::VecDeque;
+
+use crate::wire::{ProtocolError, TransactionStatus, backend};
+
+/// Most replies owed at once by one server; beyond it the client is not read until some have come.
+pub const MAX_OWED: usize = 16 * 1024;
+
+/// Who sees the replies to a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Show {
+    /// The client.
+    Forward,
+    /// Nobody: the message was pgweir's own.
+    Swallow,
+}
+
+/// A message that was sent, by what answers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sent {
+    /// Query: anything, up to ReadyForQuery.
+    Query,
+    /// FunctionCall: its result or an error, then ReadyForQuery.
+    Function,
+    /// Parse: ParseComplete.
+    Parse,
+    /// Bind: BindComplete.
+    Bind,
+    /// Describe: RowDescription or NoData, perhaps after a ParameterDescription.
+    Describe,
+    /// Execute: rows or copied data, then CommandComplete, EmptyQueryResponse or PortalSuspended.
+    Execute,
+    /// Close: CloseComplete.
+    Close,
+    /// Sync: ReadyForQuery.
+    Sync,
+    /// CopyDone or CopyFail: nothing of its own; marks where Syncs begin to count again.
+    CopyEnd,
+}
+
+/// What a reply means for whoever relays it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verdict {
+    /// Who sees it.
+    pub show: Show,
+    /// What else happened.
+    pub event: Event,
+}
+
+/// What a reply tells beyond its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Nothing special.
+    None,
+    /// A Parse succeeded.
+    Parsed,
+    /// An ErrorResponse.
+    Error,
+    /// A unit ended: ReadyForQuery.
+    Ready(TransactionStatus),
+    /// A parameter changed: ParameterStatus.
+    Parameter,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub struct Owed {
+    queue: VecDeque<(Sent, Show)>,
+    /// Since the last Sync, extended messages were sent: the unit is open although nothing may be owed.
+    open: bool,
+    /// An error came while no Sync was in the queue: what is sent until the next one is ignored by the server.
+    skipping: bool,
+    /// A COPY from the client runs, and its CopyDone has not been sent.
+    copy_in: bool,
+    status: TransactionStatus,
+}
+
+impl Default for Owed {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Owed {
+    /// The queue of a server that has just said that it is ready.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { queue: VecDeque::new(), open: false, skipping: false, copy_in: false, status: TransactionStatus::Idle }
+    }
+
+    /// Notes a message that goes to the server, by its tag. Data of a COPY, Flush and Terminate owe nothing.
+    pub fn sent(&mut self, tag: u8, show: Show) {
+        let sent = match tag {
+            b'Q' => Sent::Query,
+            b'F' => Sent::Function,
+            b'S' => Sent::Sync,
+            b'P' => Sent::Parse,
+            b'B' => Sent::Bind,
+            b'D' => Sent::Describe,
+            b'E' => Sent::Execute,
+            b'C' => Sent::Close,
+            b'c' | b'f' => Sent::CopyEnd,
+            _ => return,
+        };
+        match sent {
+            Sent::CopyEnd => {
+                if self.copy_in {
+                    self.copy_in = false;
+                } else if !self.queue.is_empty() {
+                    self.queue.push_back((sent, show));
+                }
+                return;
+            }
+            Sent::Sync if self.copy_in => return,
+            Sent::Sync => {
+                self.open = false;
+                self.skipping = false;
+            }
+            Sent::Query | Sent::Function if self.skipping => return,
+            // It ends with a ReadyForQuery of its own, which closes the unit as a Sync would.
+            Sent::Query | Sent::Function => self.open = false,
+            Sent::Parse | Sent::Bind | Sent::Describe | Sent::Execute | Sent::Close => {
+                self.open = true;
+                if self.skipping {
+                    return;
+                }
+            }
+        }
+        self.queue.push_back((sent, show));
+    }
+
+    /// Takes a reply: who sees it and what it means. `body` may be cut short but for `Z`.
+    ///
+    /// # Errors
+    /// A reply that answers nothing that was sent: the state of the connection is in doubt.
+    pub fn reply(&mut self, tag: u8, body: &[u8]) -> Result<Verdict, ProtocolError> {
+        self.drop_copy_ends();
+        let front = self.queue.front().copied();
+        let show = front.map_or(Show::Forward, |(_, show)| show);
+        let verdict = |event| Ok(Verdict { show, event });
+        let unexpected = Err(ProtocolError::Unexpected(tag));
+        match (tag, front.map(|(sent, _)| sent)) {
+            (b'N' | b'A', _) => verdict(Event::None),
+            (b'S', _) => verdict(Event::Parameter),
+            (b'E', _) => {
+                self.error();
+                verdict(Event::Error)
+            }
+            (b'Z', Some(Sent::Query | Sent::Function | Sent::Sync)) => {
+                self.queue.pop_front();
+                self.copy_in = false;
+                self.status = backend::ready_for_query(body)?;
+                verdict(Event::Ready(self.status))
+            }
+            (b'D' | b'T' | b'C' | b'I' | b'H' | b'd' | b'c', Some(Sent::Query))
+            | (b'D' | b'H' | b'd' | b'c', Some(Sent::Execute))
+            | (b't', Some(Sent::Describe))
+            | (b'V', Some(Sent::Function)) => verdict(Event::None),
+            (b'C' | b'I' | b's', Some(Sent::Execute))
+            | (b'2', Some(Sent::Bind))
+            | (b'T' | b'n', Some(Sent::Describe))
+            | (b'3', Some(Sent::Close)) => {
+                self.queue.pop_front();
+                self.copy_in = false;
+                verdict(Event::None)
+            }
+            (b'1', Some(Sent::Parse)) => {
+                self.queue.pop_front();
+                verdict(Event::Parsed)
+            }
+            (b'G', Some(Sent::Query | Sent::Execute)) => {
+                self.start_copy_in();
+                verdict(Event::None)
+            }
+            _ => unexpected,
+        }
+    }
+
+    /// CopyDone markers at the front belong to a COPY that is over.
+    fn drop_copy_ends(&mut self) {
+        while matches!(self.queue.front(), Some((Sent::CopyEnd, _))) {
+            self.queue.pop_front();
+        }
+    }
+
+    fn error(&mut self) {
+        self.copy_in = false;
+        match self.queue.front() {
+            None | Some((Sent::Query | Sent::Function, _)) => {}
+            Some(_) => {
+                while self.queue.front().is_some_and(|(sent, _)| *sent != Sent::Sync) {
+                    self.queue.pop_front();
+                }
+                self.skipping = self.queue.is_empty();
+            }
+        }
+        // An error on an open unit whose messages were all answered (a Flush, then a timeout): the server skips too.
+        if self.queue.is_empty() && self.open {
+            self.skipping = true;
+        }
+    }
+
+    /// The server now takes data: Syncs that it will ignore are taken out, up to the first CopyDone.
+    fn start_copy_in(&mut self) {
+        let front = self.queue.pop_front();
+        let mut ignored = false;
+        self.copy_in = loop {
+            match self.queue.front() {
+                Some((Sent::Sync, _)) => ignored = true,
+                Some((Sent::CopyEnd, _)) => {
+                    self.queue.pop_front();
+                    break false;
+                }
+                // Anything else makes the server give the COPY up with an error.
+                Some(_) | None => break true,
+            }
+            self.queue.pop_front();
+        };
+        if ignored && !self.queue.iter().any(|(sent, _)| *sent == Sent::Sync) {
+            self.open = true;
+        }
+        if let Some(front) = front {
+            self.queue.push_front(front);
+        }
+    }
+
+    /// Whether the connection could serve somebody else: nothing owed, nothing open, no transaction.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.is_settled() && self.status == TransactionStatus::Idle
+    }
+
+    /// Whether nothing is owed and no unit is open; a transaction may be.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.queue.is_empty() && !self.open && !self.copy_in && !self.skipping
+    }
+
+    /// How many replies are owed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether no reply is owed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether a unit of the extended protocol is open: no Sync since its last message.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether the server waits for data of a COPY.
+    #[must_use]
+    pub fn is_copy_in(&self) -> bool {
+        self.copy_in
+    }
+
+    /// The transaction status that the server announced last.
+    #[must_use]
+    pub fn status(&self) -> TransactionStatus {
+        self.status
+    }
+
+    /// How many more ReadyForQuery messages the client waits for.
+    #[must_use]
+    pub fn readies(&self) -> usize {
+        let ends = |(sent, show): &&(Sent, Show)| {
+            *show == Show::Forward && matches!(sent, Sent::Query | Sent::Function | Sent::Sync)
+        };
+        self.queue.iter().filter(ends).count()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! Borrowed views of what servers send (PostgreSQL docs, chapter 53.7).
+
+use super::frontend::cstr;
+use super::{ProtocolError, TransactionStatus};
+use crate::ids::CancelKey;
+
+/// The fields of an ErrorResponse or a NoticeResponse that pgweir looks at. Empty where the server sent none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Fields<'a> {
+    /// `V`, or the translated `S` of servers before 9.6.
+    pub severity: &'a [u8],
+    /// `C`: the SQLSTATE.
+    pub code: &'a [u8],
+    /// `M`: the primary message.
+    pub message: &'a [u8],
+}
+
+/// Reads the fields; what is cut short is left out.
+#[must_use]
+pub fn fields(mut body: &[u8]) -> Fields<'_> {
+    let mut fields = Fields::default();
+    while let Some((kind, rest)) = body.split_first() {
+        let Some((value, rest)) = cstr(rest) else { break };
+        match kind {
+            b'S' if fields.severity.is_empty() => fields.severity = value,
+            b'V' => fields.severity = value,
+            b'C' => fields.code = value,
+            b'M' => fields.message = value,
+            _ => {}
+        }
+        body = rest;
+    }
+    fields
+}
+
+/// The status of a ReadyForQuery.
+///
+/// # Errors
+/// A body that is not one known status byte.
+pub fn ready_for_query(body: &[u8]) -> Result<TransactionStatus, ProtocolError> {
+    match body {
+        [byte] => TransactionStatus::from_byte(*byte).ok_or(ProtocolError::Body(b'Z')),
+        _ => Err(ProtocolError::Body(b'Z')),
+    }
+}
+
+/// Name and value of a ParameterStatus.
+///
+/// # Errors
+/// A body that is not two texts.
+pub fn parameter_status(body: &[u8]) -> Result<(&[u8], &[u8]), ProtocolError> {
+    let pair = cstr(body).and_then(|(name, rest)| Some((name, cstr(rest)?.0)));
+    pair.ok_or(ProtocolError::Body(b'S'))
+}
+
+/// The key of a BackendKeyData.
+///
+/// # Errors
+/// A body that is not eight bytes (protocol 3.0).
+pub fn backend_key_data(body: &[u8]) -> Result<CancelKey, ProtocolError> {
+    let &[a, b, c, d, e, f, g, h] = body.first_chunk::<8>().ok_or(ProtocolError::Body(b'K'))?;
+    if body.len() != 8 {
+        return Err(ProtocolError::Body(b'K'));
+    }
+    Ok(CancelKey { process: u32::from_be_bytes([a, b, c, d]), secret: u32::from_be_bytes([e, f, g, h]) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_fields() {
+        let fields = fields(b"SFEHLER\0VERROR\0C42601\0Msyntax error\0P8\0\0");
+        assert_eq!(fields, Fields { severity: b"ERROR", code: b"42601", message: b"syntax error" });
+        assert_eq!(super::fields(b"C25"), Fields::default());
+    }
+
+    #[test]
+    fn small_bodies() {
+        assert_eq!(ready_for_query(b"T"), Ok(TransactionStatus::Open));
+        assert!(ready_for_query(b"X").is_err());
+        assert!(ready_for_query(b"").is_err());
+        assert_eq!(parameter_status(b"a\0b\0"), Ok((&b"a"[..], &b"b"[..])));
+        assert!(parameter_status(b"a\0b").is_err());
+        assert_eq!(backend_key_data(&[0, 0, 0, 1, 0, 0, 0, 2]).unwrap().process, 1);
+        assert!(backend_key_data(&[0; 9]).is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! Borrowed views of what clients send (PostgreSQL docs, chapter 53.7). Each takes the message's body, which may be cut
+//! short when the message is longer than the window: names stand at the front, so they are found all the same.
+
+use memchr::memchr;
+
+/// The text up to the next zero byte, and what follows it.
+#[must_use]
+pub fn cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr(0, bytes)?;
+    Some((bytes.get(..end)?, bytes.get(end + 1..)?))
+}
+
+/// What a Describe or a Close names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Named<'a> {
+    /// A prepared statement.
+    Statement(&'a [u8]),
+    /// A portal.
+    Portal(&'a [u8]),
+}
+
+/// The text of a Query: all of the body but the closing zero.
+#[must_use]
+pub fn query(body: &[u8]) -> Option<&[u8]> {
+    let (text, rest) = cstr(body)?;
+    rest.is_empty().then_some(text)
+}
+
+/// Name and text of a Parse.
+#[must_use]
+pub fn parse(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, rest) = cstr(body)?;
+    let (text, _types) = cstr(rest)?;
+    Some((name, text))
+}
+
+/// The name of a Parse, also when its text is cut short.
+#[must_use]
+pub fn parse_name(body: &[u8]) -> Option<&[u8]> {
+    Some(cstr(body)?.0)
+}
+
+/// Portal and statement of a Bind.
+#[must_use]
+pub fn bind(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (portal, rest) = cstr(body)?;
+    let (statement, _values) = cstr(rest)?;
+    Some((portal, statement))
+}
+
+/// What a Describe or a Close is about.
+#[must_use]
+pub fn named(body: &[u8]) -> Option<Named<'_>> {
+    let (kind, rest) = body.split_first()?;
+    let (name, end) = cstr(rest)?;
+    match (kind, end.is_empty()) {
+        (b'S', true) => Some(Named::Statement(name)),
+        (b'P', true) => Some(Named::Portal(name)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_texts() {
+        assert_eq!(query(b"SELECT 1\0"), Some(&b"SELECT 1"[..]));
+        assert_eq!(query(b"SELECT 1"), None);
+        assert_eq!(query(b"a\0b\0"), None);
+        assert_eq!(parse(b"s1\0SELECT $1\0\0\0"), Some((&b"s1"[..], &b"SELECT $1"[..])));
+        assert_eq!(parse_name(b"s1\0SELE"), Some(&b"s1"[..]));
+        assert_eq!(bind(b"\0s1\0\0\0"), Some((&b""[..], &b"s1"[..])));
+        assert_eq!(named(b"Ss1\0"), Some(Named::Statement(b"s1")));
+        assert_eq!(named(b"P\0"), Some(Named::Portal(b"")));
+        assert_eq!(named(b"X\0"), None);
+        assert_eq!(named(b""), None);
+    }
+}

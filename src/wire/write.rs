@@ -1,0 +1,199 @@
+//! The messages that pgweir itself speaks, to clients and to servers.
+
+use bytes::{BufMut, BytesMut};
+
+use super::{SqlState, TransactionStatus};
+use crate::ids::CancelKey;
+
+/// Writes a message: tag, length, and the body that `body` writes.
+fn message(out: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
+    out.put_u8(tag);
+    untagged(out, body);
+}
+
+/// Writes a length that counts itself, and the body that `body` writes.
+fn untagged(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
+    let start = out.len();
+    out.put_u32(0);
+    body(out);
+    let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
+    if let Some(field) = out.get_mut(start..start + 4) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// Writes a text and its closing zero. A zero inside ends it: nothing can be smuggled behind it.
+fn text(out: &mut BytesMut, text: &str) {
+    out.extend_from_slice(text.split('\0').next().unwrap_or_default().as_bytes());
+    out.put_u8(0);
+}
+
+/// How grave an error is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Severity {
+    /// The statement failed; the session goes on.
+    Error,
+    /// The session ends.
+    Fatal,
+}
+
+impl Severity {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Error => "ERROR",
+            Self::Fatal => "FATAL",
+        }
+    }
+}
+
+/// An ErrorResponse. `detail` and `hint` are left out when empty.
+pub fn error_response(
+    out: &mut BytesMut,
+    severity: Severity,
+    code: SqlState,
+    what: &str,
+    detail: &str,
+    hint: &str,
+) {
+    message(out, b'E', |out| {
+        for (field, value) in [
+            (b'S', severity.word()),
+            (b'V', severity.word()),
+            (b'C', code.as_str()),
+            (b'M', what),
+            (b'D', detail),
+            (b'H', hint),
+        ] {
+            if !value.is_empty() {
+                out.put_u8(field);
+                text(out, value);
+            }
+        }
+        out.put_u8(0);
+    });
+}
+
+/// A ReadyForQuery.
+pub fn ready_for_query(out: &mut BytesMut, status: TransactionStatus) {
+    message(out, b'Z', |out| out.put_u8(status.as_byte()));
+}
+
+/// An AuthenticationOk.
+pub fn authentication_ok(out: &mut BytesMut) {
+    message(out, b'R', |out| out.put_u32(0));
+}
+
+/// A ParameterStatus.
+pub fn parameter_status(out: &mut BytesMut, name: &str, value: &str) {
+    message(out, b'S', |out| {
+        text(out, name);
+        text(out, value);
+    });
+}
+
+/// A BackendKeyData of protocol 3.0.
+pub fn backend_key_data(out: &mut BytesMut, key: CancelKey) {
+    message(out, b'K', |out| {
+        out.put_u32(key.process);
+        out.put_u32(key.secret);
+    });
+}
+
+/// A NegotiateProtocolVersion: "3.0, and none of these options".
+pub fn negotiate_protocol_version(out: &mut BytesMut, unknown: &[String]) {
+    message(out, b'v', |out| {
+        out.put_u32(0x0003_0000);
+        out.put_u32(u32::try_from(unknown.len()).unwrap_or(u32::MAX));
+        for option in unknown {
+            text(out, option);
+        }
+    });
+}
+
+/// A startup packet for protocol 3.0.
+pub fn startup<'a>(out: &mut BytesMut, parameters: impl Iterator<Item = (&'a str, &'a str)>) {
+    untagged(out, |out| {
+        out.put_u32(0x0003_0000);
+        for (name, value) in parameters {
+            text(out, name);
+            text(out, value);
+        }
+        out.put_u8(0);
+    });
+}
+
+/// A CancelRequest.
+pub fn cancel_request(out: &mut BytesMut, key: CancelKey) {
+    untagged(out, |out| {
+        out.put_u32(80_877_102);
+        out.put_u32(key.process);
+        out.put_u32(key.secret);
+    });
+}
+
+/// A Query.
+pub fn query(out: &mut BytesMut, statement: &str) {
+    message(out, b'Q', |out| text(out, statement));
+}
+
+/// A Close of a prepared statement.
+pub fn close_statement(out: &mut BytesMut, name: &[u8]) {
+    message(out, b'C', |out| {
+        out.put_u8(b'S');
+        out.extend_from_slice(name);
+        out.put_u8(0);
+    });
+}
+
+/// A Sync.
+pub fn sync(out: &mut BytesMut) {
+    message(out, b'S', |_| {});
+}
+
+/// A CopyFail with the reason that the server will repeat.
+pub fn copy_fail(out: &mut BytesMut, why: &str) {
+    message(out, b'f', |out| text(out, why));
+}
+
+/// A Terminate.
+pub fn terminate(out: &mut BytesMut) {
+    message(out, b'X', |_| {});
+}
+
+/// A text as a string constant of SQL, right under either setting of `standard_conforming_strings`.
+#[must_use]
+pub fn quote_literal(value: &str) -> String {
+    let escaped = value.replace('\'', "''").replace('\\', "\\\\");
+    if escaped.contains('\\') { format!(" E'{escaped}'") } else { format!("'{escaped}'") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::{Side, header};
+    use crate::wire::{backend, frontend};
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let mut out = BytesMut::new();
+        error_response(&mut out, Severity::Fatal, SqlState::TOO_MANY_CONNECTIONS, "full\0x", "", "wait");
+        let head = header(&out, Side::Backend).unwrap().unwrap();
+        assert_eq!((head.tag, head.size), (b'E', out.len()));
+        let fields = backend::fields(&out[5..]);
+        assert_eq!((fields.severity, fields.code, fields.message), (&b"FATAL"[..], &b"53300"[..], &b"full"[..]));
+
+        out.clear();
+        query(&mut out, "SELECT 1");
+        assert_eq!(frontend::query(&out[5..]), Some(&b"SELECT 1"[..]));
+
+        out.clear();
+        ready_for_query(&mut out, TransactionStatus::Failed);
+        assert_eq!(backend::ready_for_query(&out[5..]), Ok(TransactionStatus::Failed));
+    }
+
+    #[test]
+    fn quoting() {
+        assert_eq!(quote_literal("it's"), "'it''s'");
+        assert_eq!(quote_literal(r"a\b"), r" E'a\\b'");
+    }
+}

@@ -88,14 +88,19 @@ fn since_is_when_health_changed() {
 fn failover() {
     let start = || vec![(0, probed(P, 1, 1)), (1, probed(R, 1, 1)), (2, probed(R, 1, 1))];
     let with = |more: &[(u16, Event)]| [start(), more.to_vec()].concat();
-    check("the backup takes over", 3, &with(&[(0, failed()), (1, probed(P, 1, 2))]), Some(1), &[2]);
-    let view = check("both say they are primary", 3, &with(&[(1, probed(P, 1, 2))]), Some(1), &[2]);
+    check("the backup takes over", 3, &with(&[(0, failed()), (1, probed(P, 1, 2))]), Some(1), &[]);
+    let followed = [(0, failed()), (1, probed(P, 1, 2)), (2, probed(R, 1, 2))];
+    check("and the other replica follows", 3, &with(&followed), Some(1), &[2]);
+    let unknown = [(0, failed()), (1, probed(P, 1, 2)), (2, probed(R, 1, 0))];
+    check("or does not tell", 3, &with(&unknown), Some(1), &[2]);
+    let view = check("both say they are primary", 3, &with(&[(1, probed(P, 1, 2))]), Some(1), &[]);
     assert_eq!(view.servers[0].standing, Standing::Fenced);
+    assert_eq!(view.servers[2].standing, Standing::Behind);
     check("heard of by another replica first", 3, &with(&[(2, probed(R, 1, 2))]), None, &[1, 2]);
     let back = [(0, failed()), (1, probed(P, 1, 2)), (1, failed()), (0, probed(P, 1, 1))];
     check("the old one returns while the new one is away", 3, &with(&back), None, &[2]);
     let rebuilt = [(0, failed()), (1, probed(P, 1, 2)), (0, probed(R, 1, 2))];
-    check("the old one returns as a replica", 3, &with(&rebuilt), Some(1), &[0, 2]);
+    check("the old one returns as a replica", 3, &with(&rebuilt), Some(1), &[0]);
     check("two on one timeline: the incumbent stays", 3, &with(&[(1, probed(P, 1, 1))]), Some(0), &[2]);
     check("until it goes", 3, &with(&[(1, probed(P, 1, 1)), (0, lost()), (0, failed())]), Some(1), &[2]);
 }
@@ -177,6 +182,8 @@ proptest! {
             let replica = &view.servers[node.index()];
             prop_assert_eq!((replica.role, replica.health), (R, Health::Up));
             prop_assert!(ours(&replica), "foreign");
+            let reached = view.primary().map_or(0, |primary| view.servers[primary.index()].timeline);
+            prop_assert!(replica.timeline == 0 || replica.timeline >= reached, "behind the primary");
         }
     }
 

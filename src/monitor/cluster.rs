@@ -205,7 +205,10 @@ fn report(was: &ServerView, is: &ServerView) {
                 system_identifier = is.system_identifier,
                 "server belongs to another database system than the others: not used"
             ),
-            Standing::Member if matches!(was.standing, Standing::Fenced | Standing::Foreign) => {
+            Standing::Behind => {
+                warn!(%server, timeline = is.timeline, "replica has not followed the primary to its timeline: no reads");
+            }
+            Standing::Member if was.standing != Standing::Unproven => {
                 info!(%server, %role, "server may be used again");
             }
             Standing::Member | Standing::Unproven => {}

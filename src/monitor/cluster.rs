@@ -20,7 +20,7 @@ use crate::net::Address;
 /// A primary and its replicas, as they are now.
 pub struct Cluster {
     view: ArcSwap<View>,
-    /// Counts events, for those who wait for a change.
+    /// Counts snapshots, for those who wait for a change.
     version: watch::Sender<u64>,
     /// Held while an event is applied: no event is lost to another.
     applying: Mutex<()>,
@@ -163,6 +163,9 @@ impl Cluster {
             let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
             let before = self.view.load_full();
             let after = Arc::new(before.apply(node, event, clock::now()));
+            if after == before {
+                return;
+            }
             self.view.store(Arc::clone(&after));
             (before, after)
         };

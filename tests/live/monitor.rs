@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgweir::auth::Secret;
 use pgweir::cli::demo::cluster::{Builder, Cluster};
 use pgweir::clock;
 use pgweir::cluster::{Balance, Health, Standing, View};
@@ -27,13 +28,17 @@ struct Watched {
 
 impl Watched {
     fn new(servers: &[String], user: &str) -> Self {
+        Self::as_login(servers, &Login { user: user.into(), secret: None })
+    }
+
+    fn as_login(servers: &[String], login: &Login) -> Self {
         let metrics = Metrics::new();
         let addresses = servers.iter().map(|server| server.parse().unwrap()).collect();
         let cluster = monitor::Cluster::new(addresses, Balance::LeastLoaded, &metrics);
         let mut probes = JoinSet::new();
         for node in cluster.nodes() {
             let options = monitor::Options {
-                login: Login { user: user.into(), secret: None },
+                login: login.clone(),
                 database: "postgres".into(),
                 interval: Duration::from_secs(1),
                 timeout: Duration::from_secs(1),
@@ -189,4 +194,20 @@ async fn an_ordinary_role_sees_a_replica_follow() {
     servers.replica(0).sql("CHECKPOINT").await.unwrap();
     servers.replica(1).sql("CHECKPOINT").await.unwrap();
     watched.becomes(Some(1), &[2]).await;
+}
+
+#[tokio::test]
+async fn a_password_a_name_and_a_socket() {
+    let servers = cluster().hba("host all asked all scram-sha-256").start().await.unwrap();
+    let primary = servers.primary();
+    primary.sql("CREATE ROLE asked LOGIN PASSWORD 'secret'").await.unwrap();
+    let name = format!("localhost:{}", primary.port());
+    let login = |password: &str| Login { user: "asked".into(), secret: Some(Secret::Plain(password.into())) };
+    Watched::as_login(std::slice::from_ref(&name), &login("secret")).becomes(Some(0), &[]).await;
+    let wrong = Watched::as_login(&[name], &login("wrong"));
+    wrong.is("down", |view| view.servers[0].health == Health::Down).await;
+    let why = wrong.cluster.view().servers[0].why.clone();
+    assert!(why.contains("28P01"), "{why}");
+    let socket = format!("{}:{}", primary.socket_folder().display(), primary.port());
+    Watched::new(&[socket], servers.superuser()).becomes(Some(0), &[]).await;
 }

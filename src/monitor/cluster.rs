@@ -190,7 +190,9 @@ fn report(was: &ServerView, is: &ServerView) {
     let (server, role, why) = (&is.address, is.role, &is.why);
     if was.health != is.health {
         match is.health {
-            Health::Up => info!(%server, %role, timeline = is.timeline, version = is.version, "server is up"),
+            Health::Up => {
+                info!(%server, %role, standing = %is.standing, timeline = is.timeline, version = is.version, "server is up");
+            }
             Health::Suspect => warn!(%server, %role, why, "server lost or refused a connection: asking it"),
             Health::Down => warn!(%server, %role, why, "server is down"),
             Health::Unknown => {}
@@ -201,7 +203,7 @@ fn report(was: &ServerView, is: &ServerView) {
     if was.standing != is.standing {
         match is.standing {
             Standing::Fenced => {
-                warn!(%server, timeline = is.timeline, "server says it is primary, but the cluster has another: fenced");
+                warn!(%server, timeline = is.timeline, "server called itself primary, but the cluster has moved on: fenced");
             }
             Standing::Foreign => warn!(
                 %server,

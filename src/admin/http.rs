@@ -203,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn silent_connections_make_room() {
-        tokio::time::timeout(
+        timeout(
             Duration::from_secs(30),
             with_server(true, async |address| {
                 let mut silent = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! Invariants, each with a test:
 //! - `primary()` is a server that claims to be one, was not found down, and is neither fenced nor foreign.
-//! - `replicas()` are up, in recovery and of the cluster's own system.
+//! - `replicas()` are up, in recovery, of the cluster's own system, and not on an older timeline than the primary.
 
 mod balance;
 mod health;

@@ -42,6 +42,9 @@ pub enum Standing {
     Fenced,
     /// No: it is a copy of another system.
     Foreign,
+    /// Not yet: a replica that has not followed the primary to its timeline. It may never do so, if it follows an old
+    /// primary. While there is no primary it may be used: old answers are better than none.
+    Behind,
 }
 
 impl std::fmt::Display for Standing {
@@ -51,6 +54,7 @@ impl std::fmt::Display for Standing {
             Self::Member => "member",
             Self::Fenced => "fenced",
             Self::Foreign => "foreign",
+            Self::Behind => "behind",
         })
     }
 }
@@ -67,11 +71,15 @@ pub(super) fn settle(view: &mut View, incumbent: Option<Node>) {
         _ => false,
     };
     let winner = winner(view.servers.iter().filter(|server| !foreign(server)), incumbent);
+    let reached = winner.filter(|winner| winner.health.keeps_primary()).map_or(0, |winner| winner.timeline);
+    let winner = winner.map(|winner| winner.node);
     for server in &mut view.servers {
         server.standing = if foreign(server) {
             Standing::Foreign
         } else if server.role == Role::Primary && Some(server.node) != winner {
             Standing::Fenced
+        } else if server.role == Role::Replica && server.timeline != 0 && server.timeline < reached {
+            Standing::Behind
         } else {
             Standing::Member
         };
@@ -106,19 +114,15 @@ fn settled_system(view: &View) -> Option<Option<u64>> {
 }
 
 /// Of the servers that claim to be primary, the one to write to: none of them if the cluster has reached a higher
-/// timeline than theirs.
+/// timeline than theirs. One that would not tell its timeline (0) is used only where no other claims to be primary.
 fn winner<'a>(
     members: impl Iterator<Item = &'a ServerView> + Clone,
     incumbent: Option<Node>,
-) -> Option<Node> {
-    let timeline = members.clone().map(|server| server.timeline).max().unwrap_or(0);
-    members
-        .filter(|server| server.role == Role::Primary)
-        // A timeline that nobody would tell us (0) cannot be behind.
-        .filter(|server| server.timeline == timeline || server.timeline == 0)
-        .min_by_key(|server| {
-            let known = server.timeline != 0;
-            (!known, !server.health.keeps_primary(), Some(server.node) != incumbent, server.node)
-        })
-        .map(|server| server.node)
+) -> Option<&'a ServerView> {
+    let reached = members.clone().map(|server| server.timeline).max()?;
+    let claimants = members.filter(|server| server.role == Role::Primary);
+    let known = claimants.clone().any(|server| server.timeline != 0);
+    claimants
+        .filter(|server| server.timeline == reached || !known)
+        .min_by_key(|server| (!server.health.keeps_primary(), Some(server.node) != incumbent, server.node))
 }

@@ -1,1 +1,196 @@
 //! Views as tables of events.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock;
+
+const P: Role = Role::Primary;
+const R: Role = Role::Replica;
+
+fn probed(role: Role, system: u64, timeline: u32) -> Event {
+    Event::Probed(ProbeResult {
+        in_recovery: role == R,
+        system_identifier: (system != 0).then_some(system),
+        timeline,
+        version: 150_006,
+    })
+}
+
+fn refused() -> Event {
+    Event::ConnectFailed("refused".into())
+}
+
+fn lost() -> Event {
+    Event::Lost("reset".into())
+}
+
+fn failed() -> Event {
+    Event::ProbeFailed("no answer".into())
+}
+
+fn view(servers: u16, events: &[(u16, Event)]) -> View {
+    let start = View::new((0..servers).map(|n| format!("s{n}:5432")));
+    events.iter().fold(start, |view, (node, event)| view.apply(Node(*node), event.clone(), clock::now()))
+}
+
+/// The primary and the replicas as numbers.
+fn usable(view: &View) -> (Option<u16>, Vec<u16>) {
+    (view.primary().map(|node| node.0), view.replicas().map(|node| node.0).collect())
+}
+
+#[track_caller]
+fn check(what: &str, servers: u16, events: &[(u16, Event)], primary: Option<u16>, replicas: &[u16]) -> View {
+    let view = view(servers, events);
+    assert_eq!(usable(&view), (primary, replicas.to_vec()), "{what}: {view:#?}");
+    view
+}
+
+#[test]
+fn health() {
+    let start = || vec![(0, probed(P, 1, 1)), (1, probed(R, 1, 1)), (2, probed(R, 1, 1))];
+    let with = |more: &[(u16, Event)]| [start(), more.to_vec()].concat();
+    check("all up", 3, &with(&[]), Some(0), &[1, 2]);
+    check("a replica was lost", 3, &with(&[(1, lost())]), Some(0), &[2]);
+    check("a replica refused", 3, &with(&[(1, refused())]), Some(0), &[2]);
+    check(
+        "it comes back by a probe only",
+        3,
+        &with(&[(1, refused()), (1, probed(R, 1, 1))]),
+        Some(0),
+        &[1, 2],
+    );
+    check("a replica is down", 3, &with(&[(1, failed())]), Some(0), &[2]);
+    let view =
+        check("bad news of a server that is down", 3, &with(&[(1, failed()), (1, lost())]), Some(0), &[2]);
+    assert_eq!((view.servers[1].health, view.servers[1].why.as_str()), (Health::Down, "reset"));
+    check("a primary lost one connection", 3, &with(&[(0, lost()), (0, refused())]), Some(0), &[1, 2]);
+    check("its probe failed", 3, &with(&[(0, lost()), (0, failed())]), None, &[1, 2]);
+    check(
+        "and passed again",
+        3,
+        &with(&[(0, lost()), (0, failed()), (0, probed(P, 1, 1))]),
+        Some(0),
+        &[1, 2],
+    );
+    check("a stranger's news", 3, &with(&[(9, failed())]), Some(0), &[1, 2]);
+}
+
+#[test]
+fn since_is_when_health_changed() {
+    let (early, late) = (clock::now(), clock::now() + clock::Duration::from_secs(1));
+    let view = View::new(["a".to_owned()]).apply(Node(0), probed(P, 1, 1), early);
+    assert_eq!(view.apply(Node(0), probed(P, 1, 1), late).servers[0].since, Some(early));
+    assert_eq!(view.apply(Node(0), lost(), late).servers[0].since, Some(late));
+}
+
+#[test]
+fn failover() {
+    let start = || vec![(0, probed(P, 1, 1)), (1, probed(R, 1, 1)), (2, probed(R, 1, 1))];
+    let with = |more: &[(u16, Event)]| [start(), more.to_vec()].concat();
+    check("the backup takes over", 3, &with(&[(0, failed()), (1, probed(P, 1, 2))]), Some(1), &[]);
+    let followed = [(0, failed()), (1, probed(P, 1, 2)), (2, probed(R, 1, 2))];
+    check("and the other replica follows", 3, &with(&followed), Some(1), &[2]);
+    let unknown = [(0, failed()), (1, probed(P, 1, 2)), (2, probed(R, 1, 0))];
+    check("or does not tell", 3, &with(&unknown), Some(1), &[2]);
+    let view = check("both say they are primary", 3, &with(&[(1, probed(P, 1, 2))]), Some(1), &[]);
+    assert_eq!(view.servers[0].standing, Standing::Fenced);
+    assert_eq!(view.servers[2].standing, Standing::Behind);
+    check("heard of by another replica first", 3, &with(&[(2, probed(R, 1, 2))]), None, &[1, 2]);
+    let back = [(0, failed()), (1, probed(P, 1, 2)), (1, failed()), (0, probed(P, 1, 1))];
+    check("the old one returns while the new one is away", 3, &with(&back), None, &[2]);
+    let rebuilt = [(0, failed()), (1, probed(P, 1, 2)), (0, probed(R, 1, 2))];
+    check("the old one returns as a replica", 3, &with(&rebuilt), Some(1), &[0]);
+    check("two on one timeline: the incumbent stays", 3, &with(&[(1, probed(P, 1, 1))]), Some(0), &[2]);
+    check("until it goes", 3, &with(&[(1, probed(P, 1, 1)), (0, lost()), (0, failed())]), Some(1), &[2]);
+}
+
+#[test]
+fn foreign() {
+    check("nobody before a majority was asked", 3, &[(0, probed(P, 1, 1))], None, &[]);
+    check("a majority agrees", 3, &[(0, probed(P, 1, 1)), (1, probed(R, 1, 1))], Some(0), &[1]);
+    check("the others do not answer", 3, &[(0, probed(P, 1, 1)), (1, failed()), (2, failed())], Some(0), &[]);
+    check("one server", 1, &[(0, probed(P, 1, 1))], Some(0), &[]);
+    let odd = [(0, probed(P, 9, 7)), (1, probed(P, 1, 1)), (2, probed(R, 1, 1))];
+    let view = check("the majority wins over a higher timeline", 3, &odd, Some(1), &[2]);
+    assert_eq!((view.servers[0].standing, view.system_identifier), (Standing::Foreign, Some(1)));
+    check("of two the one with the primary", 2, &[(0, probed(R, 9, 1)), (1, probed(P, 1, 1))], Some(1), &[]);
+    let late = [(0, probed(P, 1, 1)), (1, failed()), (1, probed(P, 9, 5))];
+    check("of two primaries the incumbent", 2, &late, Some(0), &[]);
+    let instead = [late.to_vec(), vec![(0, failed())]].concat();
+    check("and not the other even when it is down", 2, &instead, None, &[]);
+    check("nobody may read the identifier", 2, &[(0, probed(P, 0, 1)), (1, probed(R, 0, 0))], Some(0), &[1]);
+    check("some may not", 2, &[(0, probed(P, 0, 1)), (1, probed(R, 3, 1))], Some(0), &[1]);
+    let upgraded =
+        [(0, probed(P, 1, 1)), (1, probed(R, 1, 1)), (1, failed()), (0, failed()), (0, probed(P, 2, 1))];
+    check("pg_upgrade of the primary of two", 2, &upgraded, Some(0), &[]);
+}
+
+#[test]
+fn balance() {
+    let loads = [3, 1, 1, 2];
+    let nodes = |numbers: &'static [u16]| numbers.iter().copied().map(Node);
+    let picks = |balance: Balance, numbers: &'static [u16]| -> Vec<u16> {
+        let load = |node: Node| loads[node.index()];
+        (0..6).filter_map(|turn| balance.pick(nodes(numbers), load, turn)).map(|node| node.0).collect()
+    };
+    assert_eq!(picks(Balance::LeastLoaded, &[0, 1, 2, 3]), [1, 2, 1, 2, 1, 2]);
+    assert_eq!(picks(Balance::LeastLoaded, &[0, 3]), [3; 6]);
+    assert_eq!(picks(Balance::RoundRobin, &[0, 1, 3]), [0, 1, 3, 0, 1, 3]);
+    assert_eq!(picks(Balance::Random, &[0, 1]), [0, 1, 0, 1, 0, 1]);
+    for balance in [Balance::LeastLoaded, Balance::RoundRobin, Balance::Random] {
+        assert!(picks(balance, &[]).is_empty());
+        assert_eq!(balance.pick(nodes(&[2]), |_| 0, u64::MAX), Some(Node(2)));
+    }
+    // A load that grows each time it is asked for.
+    let asked = std::cell::Cell::new(0);
+    let load = |_| asked.replace(asked.get() + 1);
+    assert!(Balance::LeastLoaded.pick(nodes(&[0, 1]), load, 1).is_some());
+}
+
+fn events() -> impl Strategy<Value = Vec<(u16, Event)>> {
+    let role = prop_oneof![Just(P), Just(R)];
+    let event = prop_oneof![
+        4 => (role, 0..3_u64, 0..4_u32).prop_map(|(role, system, timeline)| probed(role, system, timeline)),
+        1 => Just(failed()),
+        1 => Just(refused()),
+        1 => Just(lost()),
+    ];
+    proptest::collection::vec((0..5_u16, event), 0..40)
+}
+
+proptest! {
+    #[test]
+    fn nobody_is_used_who_should_not_be(servers in 1..5_u16, events in events()) {
+        let view = view(servers, &events);
+        let ours = |server: &&ServerView| {
+            server.system_identifier.is_none() || server.system_identifier == view.system_identifier
+        };
+        if let Some(node) = view.primary() {
+            let primary = &view.servers[node.index()];
+            prop_assert_eq!(primary.role, P);
+            prop_assert_eq!(primary.standing, Standing::Member);
+            prop_assert!(matches!(primary.health, Health::Up | Health::Suspect));
+            prop_assert!(ours(&primary), "foreign");
+            let rivals = view.servers.iter().filter(ours).filter(|server| server.role == P);
+            for rival in rivals {
+                prop_assert!(rival.timeline <= primary.timeline, "not the highest timeline");
+                prop_assert!(rival.node == node || rival.standing == Standing::Fenced, "two primaries");
+            }
+        }
+        for node in view.replicas() {
+            let replica = &view.servers[node.index()];
+            prop_assert_eq!((replica.role, replica.health), (R, Health::Up));
+            prop_assert!(ours(&replica), "foreign");
+            let reached = view.primary().map_or(0, |primary| view.servers[primary.index()].timeline);
+            prop_assert!(replica.timeline == 0 || replica.timeline >= reached, "behind the primary");
+        }
+    }
+
+    #[test]
+    fn a_pick_is_a_candidate_with_the_least_load(loads in proptest::collection::vec(0..4_u32, 0..8), turn: u64) {
+        let nodes = (0..).map(Node).take(loads.len());
+        let pick = Balance::LeastLoaded.pick(nodes, |node| loads[node.index()], turn);
+        prop_assert_eq!(pick.map(|node| loads[node.index()]), loads.iter().copied().min());
+    }
+}

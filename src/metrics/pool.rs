@@ -49,8 +49,7 @@ impl PoolMetrics {
         }
     }
 
-    /// The pool's ledger has changed. To be called under its lock, so that the last call is the last word; what is as
-    /// it was costs one atomic swap each.
+    /// How the pool stands. What is as it was costs one atomic swap each.
     pub fn occupancy(&self, now: Occupancy) {
         self.idle.set(now.idle);
         self.active.set(now.active);

@@ -95,7 +95,7 @@ fn names_that_clients_choose_are_bounded() {
     );
 }
 
-/// What counting costs, printed: `cargo test --release --lib cost -- --ignored --nocapture`.
+/// What counting costs, printed: `cargo test --release --lib metrics::tests::cost -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn cost() {

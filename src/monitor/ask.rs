@@ -15,13 +15,14 @@ use crate::net::Address;
 use super::Options;
 
 /// Who are you? The timeline: a primary's last checkpoint may be of the timeline before its promotion, but the name of
-/// the WAL file that it writes begins with the present one; a replica's WAL receiver knows what it follows, unless the
-/// role may not see that.
+/// the WAL file that it writes begins with the present one. A replica's WAL receiver knows what it follows; a role that
+/// may not see that (it takes pg_monitor) sees what the control file knows, which is minutes late at worst.
 const FULL: &str = "SELECT pg_is_in_recovery(), current_setting('server_version_num'), \
     (SELECT system_identifier FROM pg_control_system()), \
     CASE WHEN pg_is_in_recovery() \
     THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), \
-                  (SELECT timeline_id FROM pg_control_checkpoint()))::text \
+                  greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
+                           (SELECT min_recovery_end_timeline FROM pg_control_recovery())))::text \
     ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
 
 /// The same for a role that may not read the control file.
@@ -83,15 +84,16 @@ impl Session {
     }
 
     /// One round trip. `denied` remembers that it was said that the role may not read everything.
-    pub(super) async fn ask(&mut self, denied: &mut bool) -> Result<ProbeResult, Failure> {
+    pub(super) async fn ask(&mut self, server: &Address, denied: &mut bool) -> Result<ProbeResult, Failure> {
         let first = self.run().await;
         let rows = match first {
             Err(Failure::Postgres(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 if !std::mem::replace(denied, true) {
                     warn!(
+                        %server,
                         why = innermost(&error),
-                        "the monitor's role may not read the control file: servers of another system are not recognised \
-                         (GRANT pg_monitor)"
+                        "the monitor's role may not execute pg_control_system and its like: a server of another system \
+                         would not be recognised"
                     );
                 }
                 self.statement = PLAIN;

@@ -20,7 +20,7 @@ use crate::net::Address;
 /// A primary and its replicas, as they are now.
 pub struct Cluster {
     view: ArcSwap<View>,
-    /// Counts events, for those who wait for a change.
+    /// Counts snapshots, for those who wait for a change.
     version: watch::Sender<u64>,
     /// Held while an event is applied: no event is lost to another.
     applying: Mutex<()>,
@@ -163,6 +163,9 @@ impl Cluster {
             let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
             let before = self.view.load_full();
             let after = Arc::new(before.apply(node, event, clock::now()));
+            if after == before {
+                return;
+            }
             self.view.store(Arc::clone(&after));
             (before, after)
         };
@@ -187,7 +190,9 @@ fn report(was: &ServerView, is: &ServerView) {
     let (server, role, why) = (&is.address, is.role, &is.why);
     if was.health != is.health {
         match is.health {
-            Health::Up => info!(%server, %role, timeline = is.timeline, version = is.version, "server is up"),
+            Health::Up => {
+                info!(%server, %role, standing = %is.standing, timeline = is.timeline, version = is.version, "server is up");
+            }
             Health::Suspect => warn!(%server, %role, why, "server lost or refused a connection: asking it"),
             Health::Down => warn!(%server, %role, why, "server is down"),
             Health::Unknown => {}
@@ -198,14 +203,17 @@ fn report(was: &ServerView, is: &ServerView) {
     if was.standing != is.standing {
         match is.standing {
             Standing::Fenced => {
-                warn!(%server, timeline = is.timeline, "server says it is primary, but the cluster has another: fenced");
+                warn!(%server, timeline = is.timeline, "server called itself primary, but the cluster has moved on: fenced");
             }
             Standing::Foreign => warn!(
                 %server,
                 system_identifier = is.system_identifier,
                 "server belongs to another database system than the others: not used"
             ),
-            Standing::Member if matches!(was.standing, Standing::Fenced | Standing::Foreign) => {
+            Standing::Behind => {
+                warn!(%server, timeline = is.timeline, "replica has not followed the primary to its timeline: no reads");
+            }
+            Standing::Member if was.standing != Standing::Unproven => {
                 info!(%server, %role, "server may be used again");
             }
             Standing::Member | Standing::Unproven => {}

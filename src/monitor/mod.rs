@@ -4,6 +4,8 @@ mod ask;
 mod cluster;
 mod options;
 mod probe;
+#[cfg(test)]
+mod tests;
 
 pub use cluster::Cluster;
 pub use options::Options;

@@ -34,7 +34,7 @@ pub(super) async fn run(cluster: &Cluster, node: Node, options: &Options) {
                 Some(open) => open,
                 None => Session::open(address, options).await?,
             };
-            let result = open.ask(&mut denied).await?;
+            let result = open.ask(address, &mut denied).await?;
             Ok::<_, Failure>((open, result))
         });
         let pause = match asked.await.unwrap_or(Err(Failure::TimedOut(options.timeout))) {

@@ -1,0 +1,81 @@
+//! The live handle, without servers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Cluster;
+use crate::clock;
+use crate::cluster::{Balance, Event, Health, ProbeResult};
+use crate::ids::Node;
+use crate::metrics::Metrics;
+
+fn probed(in_recovery: bool) -> Event {
+    Event::Probed(ProbeResult { in_recovery, system_identifier: Some(1), timeline: 1, version: 150_000 })
+}
+
+/// A primary and two replicas.
+fn cluster(metrics: &Metrics) -> Arc<Cluster> {
+    let addresses = ["a:1", "b:2", "c:3"].map(|address| address.parse().unwrap());
+    let cluster = Cluster::new(addresses.to_vec(), Balance::LeastLoaded, metrics);
+    for node in cluster.nodes() {
+        cluster.apply(node, probed(node != Node(0)));
+    }
+    cluster
+}
+
+#[test]
+fn reads_go_where_the_least_is_running() {
+    let metrics = Metrics::new();
+    let cluster = cluster(&metrics);
+    cluster.begin(Node(1));
+    assert_eq!((cluster.pick_replica(), cluster.pick_replica()), (Some(Node(2)), Some(Node(2))));
+    cluster.begin(Node(2));
+    assert_ne!(cluster.pick_replica(), cluster.pick_replica(), "not in turn");
+    cluster.end(Node(1));
+    assert_eq!(cluster.pick_replica(), Some(Node(1)));
+    assert_eq!((cluster.load(Node(1)), cluster.load(Node(2)), cluster.load(Node(9))), (0, 1, 0));
+    let text = metrics.render();
+    assert!(text.contains("pgweir_server_running{server=\"c:3\"} 1\n"), "{text}");
+    assert!(text.contains("pgweir_server_units_total{server=\"b:2\"} 1\n"), "{text}");
+    assert!(text.contains("pgweir_server_role{server=\"a:1\",role=\"primary\"} 1\n"), "{text}");
+}
+
+#[test]
+fn what_clients_run_into_counts_at_once() {
+    let metrics = Metrics::new();
+    let cluster = cluster(&metrics);
+    cluster.lost(Node(1), "reset");
+    cluster.connect_failed(Node(2), "refused");
+    cluster.lost(Node(0), "reset");
+    assert_eq!((cluster.view().primary(), cluster.pick_replica()), (Some(Node(0)), None));
+    assert!(metrics.render().contains("pgweir_server_up{server=\"b:2\"} 0\n"));
+}
+
+#[tokio::test]
+async fn waits_for_a_view_but_not_for_ever() {
+    let cluster = cluster(&Metrics::new());
+    let deadline = clock::now() + Duration::from_millis(200);
+    assert!(cluster.wait_for(deadline, |view| view.primary().is_some()).await);
+    cluster.apply(Node(0), Event::ProbeFailed("gone".into()));
+    assert!(!cluster.wait_for(deadline, |view| view.primary().is_some()).await);
+    assert!(clock::now() >= deadline);
+    let returns = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        cluster.apply(Node(0), probed(false));
+    };
+    let deadline = clock::now() + Duration::from_millis(200);
+    let (found, ()) = tokio::join!(cluster.wait_for(deadline, |view| view.primary().is_some()), returns);
+    assert!(found && clock::now() < deadline);
+}
+
+#[tokio::test]
+async fn only_the_first_bad_news_wakes_the_probe() {
+    let cluster = cluster(&Metrics::new());
+    let woken = || tokio::time::timeout(Duration::from_millis(20), cluster.woken(Node(1)));
+    assert!(woken().await.is_err());
+    cluster.lost(Node(1), "reset");
+    assert!(woken().await.is_ok());
+    cluster.connect_failed(Node(1), "refused");
+    assert!(woken().await.is_err());
+    assert_eq!(cluster.view().server(Node(1)).unwrap().health, Health::Suspect);
+}

@@ -235,7 +235,7 @@ mod tests {
             assert_eq!(secret(plain.into()), Ok(Secret::Plain(plain.into())));
         }
         for bad in
-            ["", "SCRAM-SHA-256$", &scram[..90], &md5[..34], &format!("{md5}0"), &md5.replace('7', "g")]
+            ["", "SCRAM-SHA-256$x", &scram[..90], &md5[..34], &format!("{md5}0"), &md5.replace('7', "g")]
         {
             let wrong = secret(bad.to_owned()).map_err(|wrong| format!("{} {:?}", wrong.message, wrong.hint));
             assert!(wrong.is_err_and(|said| bad.is_empty() || !said.contains(bad)), "{bad}");

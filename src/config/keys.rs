@@ -1,4 +1,4 @@
-//! Every setting: one row each. The checks, the documentation and the example file are made from, or compared with, these.
+//! Every setting, one row each. Checks, documentation and the example file are made from these or compared with them.
 
 use std::fmt;
 use std::time::Duration;

@@ -120,6 +120,17 @@ fn a_database_inherits_and_overrides() {
 }
 
 #[test]
+fn numbers_as_toml_writes_them() {
+    let config = good(
+        "pool_size = 1_000\r\nworkers = 0x10\r\nmax_client_conn = +5\r\ndatabases.a.servers = ['h']\r\n",
+    );
+    assert_eq!(
+        (config.databases[0].pool.size, config.worker_threads(), config.client.max_connections),
+        (1000, 16, 5)
+    );
+}
+
+#[test]
 fn never_can_be_added_to_now() {
     assert!(crate::clock::now().checked_add(NEVER).is_some());
 }
@@ -180,15 +191,26 @@ fn no_file_at_all() {
     let config = zero_in(&servers, &world(&some_variables)).unwrap();
     assert_eq!(config.databases[0].name, "*");
     assert_eq!(config.databases[0].servers, servers.map(|server| server.parse().unwrap()));
+    let not_an_address = "is not an address: the port is not a number from 1 to 65535";
     for (servers, said) in [
-        (&[][..], "command line: --server: is empty"),
-        (
-            &["a:b\"\n\\c".to_owned()],
-            "command line: --server: is not an address: `b\"\n\\c` is not a port (1 to 65535)",
-        ),
+        (&[][..], "--server: is empty".to_owned()),
+        (&["b:\"\n\u{7f}\\c"], format!("--server: {not_an_address}")),
+        (&["a", "b\nc", "c:x"], "--server number 2: is not an address: the host is".to_owned()),
+        (&["a", "b", "c:x"], format!("--server number 3: {not_an_address}")),
+        (&["a", "b", "a:5432"], "--server number 3: a:5432 is in the list twice".to_owned()),
     ] {
-        assert_eq!(zero_in(servers, &world(&some_variables)).unwrap_err().to_string(), said);
+        let servers: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
+        let found = zero_in(&servers, &world(&some_variables)).unwrap_err().to_string();
+        assert!(found.starts_with(&format!("command line: {said}")), "{found}");
     }
+}
+
+#[test]
+fn a_complaint_is_one_line() {
+    let text = "\"a\\nb\\u001b\" = 1\npool_mode = \"\\u0007\"\ndatabases.a.servers = ['h']";
+    let said = parse_here(text, "x\ny").unwrap_err().to_string();
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert!(!said.contains(['\u{1b}', '\u{7}']), "{said:?}");
 }
 
 #[test]

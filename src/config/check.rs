@@ -1,4 +1,4 @@
-//! What is meant: from the values of a [`Sheet`] to a [`Config`], and what is wrong with values that contradict each other.
+//! What is meant: from the values of a [`Sheet`] to a [`Config`]. Complains of values that contradict each other.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -115,7 +115,9 @@ impl Check<'_, '_> {
                 Asked::Is(Secret::Md5(_), at) if auth_type == Some(AuthType::ScramSha256) => {
                     let wrong = Wrong::new("is an md5 hash, which cannot serve auth_type \"scram-sha-256\"");
                     let hint = "give the password or a SCRAM verifier, or set auth_type = \"md5\"";
-                    self.log.add(at, &format!("{}.password", user.shown), wrong.hint(hint));
+                    let key =
+                        self.first_of(Keys::USER, Some(&user.name)).map_or_else(String::new, |(_, key)| key);
+                    self.log.add(at, &key, wrong.hint(hint));
                 }
                 Asked::Is(secret, _) => {
                     users.insert(Arc::from(user.name.as_str()), secret);
@@ -196,7 +198,9 @@ impl Check<'_, '_> {
     ) -> Option<Vec<Database>> {
         if self.sheet.databases.is_empty() {
             let hint = "add [databases.NAME] with `servers`, or [databases.\"*\"] for every name";
-            self.log.add(0, "databases", Wrong::new("there are none").hint(hint));
+            if !self.log.is_about("databases") {
+                self.log.add(0, "databases", Wrong::new("there are none").hint(hint));
+            }
             return None;
         }
         let all = self.sheet.databases.iter().map(|name| self.database(name, auth, monitor, pool));
@@ -285,23 +289,30 @@ impl Check<'_, '_> {
         set(&mut options.login_retry, limit("server_login_retry"));
         set(&mut options.login_retry_max, limit("server_login_retry_max"));
         if options.min_size > options.size {
-            let message =
-                format!("min_pool_size {} is more than pool_size {}", options.min_size, options.size);
-            self.pair(["min_pool_size", "pool_size"], within, message);
+            let (least, most) = (options.min_size.to_string(), options.size.to_string());
+            self.more_than(("min_pool_size", least), ("pool_size", most), within);
         }
         if options.login_retry > options.login_retry_max {
-            let first = value::written(options.login_retry);
-            let most = value::written(options.login_retry_max);
-            let message = format!("server_login_retry {first} is more than server_login_retry_max {most}");
-            self.pair(["server_login_retry", "server_login_retry_max"], within, message);
+            let [first, most] = [options.login_retry, options.login_retry_max].map(value::written);
+            self.more_than(("server_login_retry", first), ("server_login_retry_max", most), within);
         }
         options
     }
 
-    /// Complains at the first of two keys that was typed in this table. Neither: the table above has the complaint.
-    fn pair(&mut self, paths: [&'static str; 2], within: Option<&str>, message: String) {
-        if let Some(entry) = paths.iter().find_map(|path| self.sheet.entry(path, within)) {
-            self.log.add(entry.at, &entry.shown, Wrong::new(message));
+    /// Complains of a value that is more than its most, at whichever was typed in this table. Neither: the complaint is
+    /// with the table above.
+    fn more_than(
+        &mut self,
+        less: (&'static str, String),
+        most: (&'static str, String),
+        within: Option<&str>,
+    ) {
+        if let Some(entry) = self.sheet.entry(less.0, within) {
+            let wrong = Wrong::new(format!("{} is more than {} {}", less.1, most.0, most.1));
+            self.log.add(entry.at, &entry.shown, wrong);
+        } else if let Some(entry) = self.sheet.entry(most.0, within) {
+            let wrong = Wrong::new(format!("{} is less than {} {}", most.1, less.0, less.1));
+            self.log.add(entry.at, &entry.shown, wrong);
         }
     }
 
@@ -344,7 +355,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// What stands behind a file's or a variable's name. The name is not repeated: it may be a password in the wrong place.
+    /// What stands behind a file's or a variable's name. The name is not repeated: it may be a misplaced password.
     fn text_of_secret(&self, path: &str, text: &str) -> Result<String, Wrong> {
         if path.ends_with("password_file") {
             let read = (self.around.read)(&self.around.folder.join(Path::new(text)));

@@ -28,16 +28,30 @@ impl Complaint {
 
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file)?;
+        plain(f, &self.file)?;
         if self.line > 0 {
-            write!(f, "{}:{}:", self.line, self.column)?;
+            write!(f, ":{}:{}", self.line, self.column)?;
         }
         if !self.key.is_empty() {
-            write!(f, " {}:", self.key)?;
+            f.write_str(": ")?;
+            plain(f, &self.key)?;
         }
-        write!(f, " {}", self.message)?;
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
+        f.write_str(": ")?;
+        plain(f, &self.message)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| {
+            f.write_str("; ")?;
+            plain(f, hint)
+        })
     }
+}
+
+/// Writes a text on one line, and nothing that a terminal would obey.
+fn plain(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    use fmt::Write as _;
+    for c in text.chars() {
+        if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
+    }
+    Ok(())
 }
 
 /// Every mistake in a file, in its order. Printed one a line.
@@ -77,7 +91,7 @@ impl Wrong {
 pub(super) struct Log<'a> {
     file: &'a str,
     text: &'a str,
-    found: Vec<(usize, Complaint)>,
+    found: Vec<(usize, String, Wrong)>,
 }
 
 impl<'a> Log<'a> {
@@ -87,19 +101,31 @@ impl<'a> Log<'a> {
 
     /// Notes that `key`, at byte `at` of the text, is wrong.
     pub(super) fn add(&mut self, at: usize, key: &str, wrong: Wrong) {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        let Wrong { message, hint } = wrong;
-        let complaint =
-            Complaint { file: self.file.to_owned(), line, column, key: key.to_owned(), message, hint };
-        self.found.push((at, complaint));
+        self.found.push((at, key.to_owned(), wrong));
+    }
+
+    /// Whether a complaint so far is about the table at `path`, or takes something else for it.
+    pub(super) fn is_about(&self, path: &str) -> bool {
+        let quoted = format!("`{path}`");
+        let of_path =
+            |key: &str| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let meant = |wrong: &Wrong| wrong.hint.as_ref().is_some_and(|hint| hint.contains(&quoted));
+        self.found.iter().any(|(_, key, wrong)| of_path(key) || meant(wrong))
     }
 
     /// What was found, in the order of the file; `None` if nothing was.
     pub(super) fn finish(mut self) -> Option<Complaints> {
-        self.found.sort_by_key(|(at, _)| *at);
-        let found: Vec<_> = self.found.into_iter().map(|(_, complaint)| complaint).collect();
-        (!found.is_empty()).then_some(Complaints(found))
+        self.found.sort_by_key(|(at, ..)| *at);
+        // One walk through the text for all of them.
+        let (mut line, mut column, mut read) = (1, 1, 0);
+        let mut complaints = Vec::with_capacity(self.found.len());
+        for (at, key, Wrong { message, hint }) in self.found {
+            for c in self.text.get(read..at).unwrap_or_default().chars() {
+                (line, column) = if c == '\n' { (line + 1, 1) } else { (line, column + 1) };
+            }
+            read = at.max(read);
+            complaints.push(Complaint { file: self.file.to_owned(), line, column, key, message, hint });
+        }
+        (!complaints.is_empty()).then_some(Complaints(complaints))
     }
 }

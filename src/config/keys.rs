@@ -1,6 +1,9 @@
-//! Every setting: one row each. The checks, the documentation and the example file are made from, or compared with, these.
+//! Every setting, one row each. Checks, documentation and the example file are made from these or compared with them.
 
+use std::fmt;
 use std::time::Duration;
+
+use super::value;
 
 /// A setting.
 #[derive(Debug)]
@@ -60,6 +63,36 @@ pub enum Kind {
     Functions,
 }
 
+impl fmt::Display for Kind {
+    /// In words, for the documentation.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text => f.write_str("text"),
+            Self::Secret => f.write_str("secret text"),
+            Self::Flag => f.write_str("`true` or `false`"),
+            Self::Count { least, most } => write!(f, "number, {least} to {most}"),
+            Self::Duration { least, most, off } => {
+                let or_off = if *off { ", or `\"0s\"`" } else { "" };
+                write!(
+                    f,
+                    "duration, `\"{}\"` to `\"{}\"`{or_off}",
+                    value::written(*least),
+                    value::written(*most)
+                )
+            }
+            Self::Choice(words) => {
+                let words: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
+                f.write_str(&words.join(", "))
+            }
+            Self::Level => f.write_str("level, or levels by module"),
+            Self::Listen => f.write_str("address, or array of addresses"),
+            Self::Servers => f.write_str("array of addresses"),
+            Self::Metrics => f.write_str("IP address and port, or `\"off\"`"),
+            Self::Functions => f.write_str("array of names"),
+        }
+    }
+}
+
 impl Key {
     const fn example(mut self, example: &'static str) -> Self {
         self.example = example;
@@ -95,13 +128,18 @@ const HOUR: u64 = 60 * MINUTE;
 /// The longest span that is a limit and not a slip of the pen: 30 days.
 const MONTH: u64 = 30 * 24 * HOUR;
 
+const PASSWORD_FILE: &str =
+    "A file with that text, relative to the folder of the configuration; newlines at its end do not count.";
+const PASSWORD_ENV: &str = "A variable of the environment with that text.";
+
 /// The settings, in the order of the documentation.
 pub static KEYS: &[Key] = &[
     row(
         "listen",
         Kind::Listen,
         "\"127.0.0.1:6432\"",
-        "Where clients connect: `host:port`, `[::1]:port`, the folder of a Unix socket, or an array of these; the port is 6432 where none is given.",
+        "Where clients connect: `host:port`, `[::1]:port`, the folder of a Unix socket, or an array of \
+         these; the port is 6432 where none is given.",
     ),
     row(
         "workers",
@@ -130,7 +168,8 @@ pub static KEYS: &[Key] = &[
     row(
         "auth_type",
         Kind::Choice(&["scram-sha-256", "md5", "trust"]),
-        "`scram-sha-256` when there are `[users]`; without any, `trust` if only this machine can reach `listen`",
+        "`scram-sha-256` when there are `[users]`; without any, `trust` if only this machine can reach \
+         `listen`",
         "How clients prove who they are; with `trust` nobody is asked for a password.",
     )
     .example("\"scram-sha-256\""),
@@ -138,7 +177,8 @@ pub static KEYS: &[Key] = &[
         "pool_mode",
         Kind::Choice(&["transaction", "session", "statement"]),
         "\"transaction\"",
-        "When a server connection goes back to the pool: at the end of the transaction, of the client's session, or of the statement.",
+        "When a server connection goes back to the pool: at the end of the transaction, of the client's \
+         session, or of the statement.",
     )
     .per_database(),
     row(
@@ -159,7 +199,8 @@ pub static KEYS: &[Key] = &[
         "query_wait_timeout",
         millis_or_off(10, MONTH),
         "\"120s\"",
-        "Longest that a client waits for a server connection before it gets an error; `\"0s\"` is no limit.",
+        "Longest that a client waits for a server connection before it gets an error; `\"0s\"` is no \
+         limit.",
     )
     .per_database(),
     row(
@@ -214,7 +255,8 @@ pub static KEYS: &[Key] = &[
         "log.level",
         Kind::Level,
         "\"info\"",
-        "What is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, or by module as in `info,pgweir::route=debug`.",
+        "What is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, or by module as in \
+         `info,pgweir::route=debug`.",
     ),
     row(
         "metrics.listen",
@@ -229,24 +271,13 @@ pub static KEYS: &[Key] = &[
         "The user's password, or its SCRAM-SHA-256 verifier or md5 hash as `pg_authid` has it.",
     )
     .example("\"app\""),
-    row(
-        "users.NAME.password_file",
-        Kind::Text,
-        "none",
-        "A file with that text, relative to the folder of the configuration; newlines at its end do not count.",
-    )
-    .example("\"/run/secrets/app\""),
-    row(
-        "users.NAME.password_env",
-        Kind::Text,
-        "none",
-        "A variable of the environment with that text.",
-    )
-    .example("\"APP_PASSWORD\""),
+    row("users.NAME.password_file", Kind::Text, "none", PASSWORD_FILE).example("\"/run/secrets/app\""),
+    row("users.NAME.password_env", Kind::Text, "none", PASSWORD_ENV).example("\"APP_PASSWORD\""),
     row(
         "monitor.user",
         Kind::Text,
-        "the first of `[users]` whose password can log in to a server, else `PGUSER` of the environment, else `postgres`",
+        "the first of `[users]` whose password can log in to a server, else `PGUSER` of the \
+         environment, else `postgres`",
         "The role that probes the servers; it needs no rights but to log in.",
     )
     .example("\"postgres\""),
@@ -257,15 +288,8 @@ pub static KEYS: &[Key] = &[
         "Its password, or its md5 hash.",
     )
     .example("\"monitor\""),
-    row(
-        "monitor.password_file",
-        Kind::Text,
-        "none",
-        "A file with that text, relative to the folder of the configuration; newlines at its end do not count.",
-    )
-    .example("\"/run/secrets/monitor\""),
-    row("monitor.password_env", Kind::Text, "none", "A variable of the environment with that text.")
-        .example("\"MONITOR_PASSWORD\""),
+    row("monitor.password_file", Kind::Text, "none", PASSWORD_FILE).example("\"/run/secrets/monitor\""),
+    row("monitor.password_env", Kind::Text, "none", PASSWORD_ENV).example("\"MONITOR_PASSWORD\""),
     row(
         "monitor.database",
         Kind::Text,
@@ -283,9 +307,15 @@ pub static KEYS: &[Key] = &[
         "routing.second_opinion",
         Kind::Flag,
         "true",
-        "Whether a full parser also looks at what the scan calls a read; it can only send it to the primary.",
+        "Whether a full parser also looks at what the scan calls a read; it can only send it to the \
+         primary.",
     ),
-    row("routing.cache_entries", count(0, 10_000_000), "10000", "Most statements whose verdict is remembered."),
+    row(
+        "routing.cache_entries",
+        count(0, 10_000_000),
+        "10000",
+        "Most statements whose verdict is remembered.",
+    ),
     row(
         "routing.read_only_functions",
         Kind::Functions,
@@ -302,7 +332,8 @@ pub static KEYS: &[Key] = &[
         "databases.NAME.servers",
         Kind::Servers,
         "required",
-        "The primary and its replicas, in any order: `host:port`, `[::1]:port`, or the folder of a Unix socket; which is the primary is found out.",
+        "The primary and its replicas, in any order: `host:port`, `[::1]:port`, or the folder of a Unix \
+         socket; which is the primary is found out.",
     )
     .example("[\"127.0.0.1:5432\", \"127.0.0.1:5433\"]"),
     row(
@@ -326,15 +357,8 @@ pub static KEYS: &[Key] = &[
         "The password of `user`, or its md5 hash.",
     )
     .example("\"app\""),
-    row(
-        "databases.NAME.password_file",
-        Kind::Text,
-        "none",
-        "A file with that text, relative to the folder of the configuration; newlines at its end do not count.",
-    )
-    .example("\"/run/secrets/app\""),
-    row("databases.NAME.password_env", Kind::Text, "none", "A variable of the environment with that text.")
-        .example("\"APP_PASSWORD\""),
+    row("databases.NAME.password_file", Kind::Text, "none", PASSWORD_FILE).example("\"/run/secrets/app\""),
+    row("databases.NAME.password_env", Kind::Text, "none", PASSWORD_ENV).example("\"APP_PASSWORD\""),
     row(
         "databases.NAME.reads.balance",
         Kind::Choice(&["least_loaded", "round_robin", "random"]),

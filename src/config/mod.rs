@@ -101,7 +101,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reads a configuration. `file` names it in complaints, and its folder is where a relative `password_file` is looked for.
+/// Reads a configuration. `file` names it in complaints, and its folder is where relative paths in it start.
 ///
 /// # Errors
 /// Every mistake that was found, in the order of the file.
@@ -131,12 +131,20 @@ pub fn zero(servers: &[String]) -> Result<Config, Complaints> {
 }
 
 fn zero_in(servers: &[String], around: &Surroundings<'_>) -> Result<Config, Complaints> {
-    let quoted: Vec<String> = servers.iter().map(|s| toml::Value::String(s.clone()).to_string()).collect();
-    let text = format!("[databases.\"*\"]\nservers = [{}]\n", quoted.join(", "));
+    // Each on a line of its own, from the second on: the line of a complaint then says which it is about.
+    // A JSON string is a TOML string but for DEL, which TOML wants escaped.
+    let quote = |text: &String| serde_json::Value::from(text.as_str()).to_string().replace('\x7f', "\\u007f");
+    let quoted: Vec<String> = servers.iter().map(quote).collect();
+    let text = format!("databases.\"*\".servers = [\n{}\n]\n", quoted.join(",\n"));
     parse_in(&text, "command line", around).map_err(|Complaints(found)| {
-        let off_the_file =
-            |complaint| Complaint { line: 0, column: 0, key: "--server".to_owned(), ..complaint };
-        Complaints(found.into_iter().map(off_the_file).collect())
+        let of_the_line = |complaint: Complaint| {
+            let key = match complaint.line.saturating_sub(1) {
+                nth @ 1.. if servers.len() > 1 => format!("--server number {nth}"),
+                _ => "--server".to_owned(),
+            };
+            Complaint { line: 0, column: 0, key, ..complaint }
+        };
+        Complaints(found.into_iter().map(of_the_line).collect())
     })
 }
 

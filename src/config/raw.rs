@@ -127,8 +127,14 @@ impl Sheet {
 /// Reads the text. `None` if it is not TOML: what its keys mean is then anybody's guess, and nothing is said of it.
 pub(super) fn read(text: &str, log: &mut Log<'_>) -> Option<Sheet> {
     let (table, errors) = DeTable::parse_recoverable(text);
+    let mut last_line = None;
     for error in &errors {
         let at = error.span().map_or(0, |span| span.start);
+        // What follows on the same line is mostly an echo.
+        let line = text.get(..at).unwrap_or(text).matches('\n').count();
+        if last_line.replace(line) == Some(line) {
+            continue;
+        }
         log.add(at, "", Wrong::new(format!("is not TOML: {}", error.message().replace('\n', ", "))));
     }
     if !errors.is_empty() {
@@ -168,7 +174,8 @@ impl Reader<'_, '_> {
             if keys::is_table(&path) {
                 let DeValue::Table(inner) = value.get_ref() else {
                     let wrong = Wrong::new(format!("is {}, not a table", a_type(value.get_ref())));
-                    self.log.add(value.span().start, &shown, wrong.hint(format!("write [{shown}]")));
+                    let name = if matches!(path.as_str(), "users" | "databases") { ".NAME" } else { "" };
+                    self.log.add(value.span().start, &shown, wrong.hint(format!("write [{shown}{name}]")));
                     continue;
                 };
                 let name = if named { Some(typed.to_owned()) } else { place.name.clone() };
@@ -187,7 +194,7 @@ impl Reader<'_, '_> {
                 };
                 self.sheet.entries.insert((row.path, place.name.clone()), Entry { at, shown, value });
             } else {
-                self.log.add(key.span().start, &shown, unknown(typed, &place.path));
+                self.log.add(key.span().start, &shown, unknown(typed, place));
             }
         }
     }
@@ -213,27 +220,44 @@ fn quoted(key: &str) -> String {
 
 /// What an unknown key may have been meant to be: PgBouncer's name for it, a key of the same table that looks like it,
 /// or one that belongs elsewhere.
-fn unknown(typed: &str, path: &str) -> Wrong {
-    const SAME_ENOUGH: f64 = 0.6;
+fn unknown(typed: &str, place: &Place) -> Wrong {
+    /// As `database` is to `databases`: surely a slip.
+    const NEARLY_THE_SAME: f64 = 0.8;
+    const ALIKE: f64 = 0.6;
     let wrong = Wrong::new("unknown key");
     if let Some((_, ours)) = FROM_PGBOUNCER.iter().find(|(theirs, _)| *theirs == typed) {
         return wrong.hint(format!("PgBouncer's `{typed}` is {ours} here"));
     }
-    let nearest = keys::inside(path)
+    let nearest = keys::inside(&place.path)
         .into_iter()
         .map(|key| (strsim::normalized_damerau_levenshtein(typed, key), key))
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .filter(|(likeness, _)| *likeness >= SAME_ENOUGH);
-    let home = keys::KEYS.iter().find_map(|key| match key.path.rsplit_once('.') {
-        Some((table, last)) if last == typed => Some(format!("[{table}]")),
-        None if key.path == typed => Some("the top of the file, before the first [table]".to_owned()),
-        _ => None,
-    });
-    match (home, nearest) {
-        (Some(home), _) => wrong.hint(format!("`{typed}` belongs in {home}")),
-        (None, Some((_, key))) => wrong.hint(format!("did you mean `{key}`?")),
-        (None, None) => wrong,
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let homes = homes(typed, place);
+    match nearest {
+        Some((likeness, key)) if likeness >= NEARLY_THE_SAME => wrong.hint(format!("did you mean `{key}`?")),
+        _ if !homes.is_empty() => wrong.hint(format!("`{typed}` belongs {}", homes.join(", or "))),
+        Some((likeness, key)) if likeness >= ALIKE => wrong.hint(format!("did you mean `{key}`?")),
+        _ => wrong,
     }
+}
+
+/// The tables that a key of this name may stand in. Those below the table at hand, if there are any.
+fn homes(typed: &str, place: &Place) -> Vec<String> {
+    let mut below = Vec::new();
+    let mut anywhere = Vec::new();
+    for key in keys::KEYS {
+        match key.path.rsplit_once('.') {
+            Some((table, last)) if last == typed => match table.strip_prefix(&place.path) {
+                Some(rest) if !place.path.is_empty() => below.push(format!("in [{}{rest}]", place.shown)),
+                _ => anywhere.push(format!("in [{table}]")),
+            },
+            None if key.path == typed => {
+                anywhere.push("at the top of the file, before the first [table]".to_owned());
+            }
+            _ => {}
+        }
+    }
+    if below.is_empty() { anywhere } else { below }
 }
 
 /// PgBouncer's settings that have another name here.
@@ -269,6 +293,7 @@ fn read_value(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, Wrongs>
         Kind::Listen if typed.is_str() => {
             text(typed).and_then(value::listen).map(|address| Value::Addresses(vec![address])).map_err(one)
         }
+        Kind::Listen if !typed.is_array() => Err(one(is_not(typed, "an address or an array of addresses"))),
         Kind::Listen => addresses(value, value::listen, MOST_LISTENERS).map(Value::Addresses),
         Kind::Servers => addresses(value, value::server, MOST_SERVERS).map(Value::Addresses),
         Kind::Functions => {
@@ -316,6 +341,9 @@ fn duration(typed: &DeValue<'_>, least: Duration, most: Duration, off: bool) -> 
         let number = number.as_str();
         let hint = format!("write \"{number}s\" for seconds or \"{number}ms\" for milliseconds");
         return Err(Wrong::new("is a number without a unit").hint(hint));
+    }
+    if !typed.is_str() {
+        return Err(is_not(typed, "a duration such as \"10s\""));
     }
     let found = value::duration(text(typed)?)?;
     if (off && found.is_zero()) || (least..=most).contains(&found) {

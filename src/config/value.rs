@@ -1,4 +1,4 @@
-//! Texts to values: durations, addresses, secrets, log levels. Pure; what is wrong is said without the text of a secret.
+//! Texts to values: durations, addresses, secrets, log levels. Pure; no complaint repeats a secret.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::complaint::Wrong;
 use crate::auth::Secret;
-use crate::net::Address;
+use crate::net::{Address, AddressError};
 
 /// pgweir's own port, used in `listen` where none is given.
 const LISTEN_PORT: u16 = 6432;
@@ -60,21 +60,26 @@ pub(super) fn listen(text: &str) -> Result<Address, Wrong> {
     Ok(found)
 }
 
+/// What was typed is not repeated: people paste URLs, connection strings and lines of `.pgpass`, passwords and all.
 fn address(text: &str, example: &str) -> Result<Address, Wrong> {
-    // A URL may hold a password: it is not repeated.
+    let hint = format!("write host and port, as in {example}");
     if text.contains("://") || text.contains('@') {
-        return Err(
-            Wrong::new("is a URL, not an address").hint(format!("write host and port, as in {example}"))
-        );
+        return Err(Wrong::new("is a URL, not an address").hint(hint));
     }
-    let found: Address = text.parse().map_err(|error| Wrong::new(format!("is not an address: {error}")))?;
-    match &found {
-        Address::Tcp { host, .. } if !is_host(host) => {
-            Err(Wrong::new(format!("is not an address: `{host}` is no host name"))
-                .hint(format!("write host and port, as in {example}")))
+    if text.contains('=') {
+        return Err(Wrong::new("is a connection string, not an address").hint(hint));
+    }
+    let fault = match text.parse() {
+        Ok(Address::Tcp { host, .. }) if !is_host(&host) => "the host is neither a name nor an IP address",
+        Ok(address) => return Ok(address),
+        Err(AddressError::NoHost) => "the host is empty",
+        Err(AddressError::Port(_)) => "the port is not a number from 1 to 65535",
+        Err(AddressError::Bracket) => {
+            let fault = "is not an address: its brackets are wrong";
+            return Err(Wrong::new(fault).hint("an IPv6 address with a port is written [::1]:5432"));
         }
-        Address::Tcp { .. } | Address::Unix { .. } => Ok(found),
-    }
+    };
+    Err(Wrong::new(format!("is not an address: {fault}")).hint(hint))
 }
 
 /// Whether a text can be the name or the IP address of a host. An IPv6 address may name its interface (`fe80::1%eth0`).
@@ -235,7 +240,7 @@ mod tests {
             assert_eq!(secret(plain.into()), Ok(Secret::Plain(plain.into())));
         }
         for bad in
-            ["", "SCRAM-SHA-256$", &scram[..90], &md5[..34], &format!("{md5}0"), &md5.replace('7', "g")]
+            ["", "SCRAM-SHA-256$x", &scram[..90], &md5[..34], &format!("{md5}0"), &md5.replace('7', "g")]
         {
             let wrong = secret(bad.to_owned()).map_err(|wrong| format!("{} {:?}", wrong.message, wrong.hint));
             assert!(wrong.is_err_and(|said| bad.is_empty() || !said.contains(bad)), "{bad}");

@@ -1,9 +1,55 @@
 //! The command line: arguments (clap), exit codes.
 
+mod check;
 pub mod demo;
+mod route;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A read/write-splitting proxy for PostgreSQL: reads on the replicas, writes on the primary, and a reason for every
+/// statement.
+#[derive(Debug, Parser)]
+#[command(name = "pgweir", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy until SIGINT or SIGTERM
+    Run(Source),
+    /// Check a configuration: every mistake at once, each with its line, its key and the nearest valid key
+    Check {
+        /// The configuration file
+        file: PathBuf,
+    },
+    /// Say where a statement would go, and why
+    Route(route::Question),
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A server, instead of a file: all defaults, every database name; give it once for each server
+    #[arg(short, long, value_name = "HOST:PORT")]
+    server: Vec<String>,
+}
 
 /// Runs the command line.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run(source) => run::run(&source),
+        Command::Check { file } => check::run(&file),
+        Command::Route(question) => route::run(&question),
+    }
 }

@@ -43,8 +43,6 @@ pub(super) enum Failure {
     LoginTimeout,
     /// The client was idle too long.
     IdleTimeout,
-    /// pgweir stops.
-    Shutdown,
 }
 
 /// What is wrong with a statement that a replica would accept without its effect.
@@ -109,7 +107,6 @@ impl Failure {
             Self::ReplicaTransaction => {
                 told(SqlState::FEATURE_NOT_SUPPORTED, REPLICA_TRANSACTION, REPLICA_TRANSACTION_HINT)
             }
-            Self::Shutdown => told(SqlState::ADMIN_SHUTDOWN, "pgweir is shutting down", "Connect again."),
             Self::IdleTimeout => told(
                 SqlState::IDLE_SESSION_TIMEOUT,
                 "terminating connection due to idle-session timeout",

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub use cancel::Cancels;
 pub use options::Options;
-pub use shared::{Database, Databases, Shared};
+pub use shared::{Database, Databases, Greetings, Shared};
 
 use crate::net::Stream;
 

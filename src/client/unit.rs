@@ -76,11 +76,6 @@ enum Cut {
 }
 
 impl Gather {
-    /// Whether nothing has been gathered yet.
-    pub(super) fn is_empty(&self) -> bool {
-        self.piece.size == 0
-    }
-
     /// Reads on in the client's window, of which `bytes` is all that is there. A piece is given out when it is complete,
     /// when no more fits, or, with `eager`, as soon as there is any of it: its server is already known.
     ///

@@ -7,5 +7,5 @@ mod window;
 
 pub use address::{Address, AddressError};
 pub use listen::Listener;
-pub use stream::Stream;
+pub use stream::{Detached, Stream};
 pub use window::{Buffers, WINDOW, Window};

@@ -19,6 +19,28 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// A connected socket that belongs to no runtime.
+#[derive(Debug)]
+pub enum Detached {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Detached {
+    /// Puts the socket into the runtime that this is called in.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn attach(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
 impl Stream {
     /// Connects. A host name is resolved now, and each of its addresses is tried in turn.
     ///
@@ -45,6 +67,17 @@ impl Stream {
         stream.set_nodelay(true)?;
         socket2::SockRef::from(&stream).set_keepalive(true)?;
         Ok(Self::Tcp(stream))
+    }
+
+    /// Takes the socket out of the present runtime.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn detach(self) -> io::Result<Detached> {
+        Ok(match self {
+            Self::Tcp(stream) => Detached::Tcp(stream.into_std()?),
+            Self::Unix(stream) => Detached::Unix(stream.into_std()?),
+        })
     }
 
     /// Whether a read would tell something: bytes, the end, or an error. No system call.

@@ -23,10 +23,6 @@ impl SqlState {
     pub const INVALID_CATALOG_NAME: Self = Self("3D000");
     /// `too_many_connections`: of clients, or a pool's wait that took too long.
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
-    /// `configuration_limit_exceeded`.
-    pub const CONFIGURATION_LIMIT: Self = Self("53400");
-    /// `admin_shutdown`.
-    pub const ADMIN_SHUTDOWN: Self = Self("57P01");
     /// `cannot_connect_now`: no server for it at this moment.
     pub const CANNOT_CONNECT_NOW: Self = Self("57P03");
     /// `idle_session_timeout`.
@@ -44,8 +40,6 @@ impl SqlState {
         Self::INVALID_PASSWORD,
         Self::INVALID_CATALOG_NAME,
         Self::TOO_MANY_CONNECTIONS,
-        Self::CONFIGURATION_LIMIT,
-        Self::ADMIN_SHUTDOWN,
         Self::CANNOT_CONNECT_NOW,
         Self::IDLE_SESSION_TIMEOUT,
         Self::INTERNAL_ERROR,

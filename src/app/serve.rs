@@ -1,0 +1,168 @@
+//! What a running pgweir does beside its clients: accept, probe, keep the pools, answer Prometheus.
+
+use std::future::Future;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
+
+use super::build::{Probed, build};
+use super::{Bound, StartError};
+use crate::admin::http::{self, DatabaseHealth};
+use crate::client::{self, Shared};
+use crate::clock::Duration;
+use crate::config::Config;
+use crate::net::{Listener, Stream};
+use crate::pool::Keeper;
+
+/// Pause after an accept that failed: out of descriptors, most likely, which passes when a client leaves.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Everything that listens, and what it serves.
+pub(super) struct Service {
+    shared: Arc<Shared>,
+    clusters: Vec<Probed>,
+    listeners: Vec<Listener>,
+    metrics: Option<TcpListener>,
+    handles: Vec<Handle>,
+}
+
+impl Service {
+    /// Builds and listens.
+    pub(super) async fn new(config: Config, handles: Vec<Handle>) -> Result<Self, StartError> {
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            let bound = Listener::bind(address).await;
+            listeners.extend(bound.map_err(|source| StartError::Listen { address: address.clone(), source })?);
+        }
+        let metrics = match config.metrics_listen {
+            Some(address) => Some(
+                TcpListener::bind(address).await.map_err(|source| StartError::Metrics { address, source })?,
+            ),
+            None => None,
+        };
+        let workers = NonZeroUsize::new(handles.len()).unwrap_or(NonZeroUsize::MIN);
+        let (shared, clusters) = build(&config, workers);
+        Ok(Self { shared, clusters, listeners, metrics, handles })
+    }
+
+    /// Where it listens.
+    pub(super) fn bound(&self) -> Bound {
+        Bound {
+            clients: self.listeners.iter().filter_map(Listener::local_address).collect(),
+            metrics: self.metrics.as_ref().and_then(|listener| listener.local_addr().ok()),
+        }
+    }
+
+    /// Serves until `stop` is ready; then everything is dropped.
+    pub(super) async fn run(self, stop: impl Future<Output = ()>) {
+        let mut tasks = JoinSet::new();
+        for Probed { cluster, options } in self.clusters {
+            for node in cluster.nodes() {
+                tasks.spawn(cluster.clone().probe(node, options.clone()));
+            }
+        }
+        tasks.spawn(Keeper::new(self.shared.pools.clone()).run());
+        tasks.spawn(upkeep(self.shared.clone()));
+        if let Some(listener) = self.metrics {
+            let shared = self.shared.clone();
+            let metrics = shared.metrics.clone();
+            tasks.spawn(async move {
+                let forever = std::future::pending();
+                if let Err(error) = http::serve(listener, metrics, move || health(&shared), forever).await {
+                    tracing::error!(%error, "the metrics listener broke");
+                }
+            });
+        }
+        let turn = Arc::new(AtomicUsize::new(0));
+        for listener in self.listeners {
+            let door = Door { handles: self.handles.clone(), turn: turn.clone(), shared: self.shared.clone() };
+            tasks.spawn(door.open(listener));
+        }
+        stop.await;
+    }
+}
+
+/// Lets clients in and deals them out to the workers, each in turn.
+struct Door {
+    handles: Vec<Handle>,
+    turn: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+impl Door {
+    async fn open(self, listener: Listener) {
+        loop {
+            match listener.accept().await {
+                Ok(stream) => self.admit(stream),
+                Err(error) => {
+                    tracing::warn!(%error, "could not accept a client");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: Stream) {
+        let shared = self.shared.clone();
+        let at = self.turn.fetch_add(1, Ordering::Relaxed) % self.handles.len().max(1);
+        let Some(handle) = self.handles.get(at) else { return };
+        if at == 0 {
+            // This worker's own: the stream is registered here already.
+            handle.spawn(client::serve(stream, shared));
+            return;
+        }
+        // A socket belongs to the runtime that it was registered with: it is taken out here and registered there.
+        match stream.detach() {
+            Ok(detached) => {
+                handle.spawn(async move {
+                    match detached.attach() {
+                        Ok(stream) => client::serve(stream, shared).await,
+                        Err(error) => tracing::warn!(%error, "a client could not be handed over"),
+                    }
+                });
+            }
+            Err(error) => tracing::warn!(%error, "a client could not be handed over"),
+        }
+    }
+}
+
+/// What the metrics need once a second.
+async fn upkeep(shared: Arc<Shared>) {
+    let mut second = interval(Duration::from_secs(1));
+    let mut disagreements = 0;
+    loop {
+        second.tick().await;
+        shared.metrics.upkeep();
+        let now = shared.judge.disagreements();
+        for _ in disagreements..now {
+            shared.metrics.judge_disagreed();
+        }
+        disagreements = now;
+    }
+}
+
+/// Whether each database can be used now.
+fn health(shared: &Shared) -> Vec<DatabaseHealth> {
+    let databases = shared.databases.named.values().chain(&shared.databases.any);
+    databases
+        .map(|database| {
+            let view = database.cluster.view();
+            let (primary, replicas) = (view.primary(), view.replicas().count());
+            DatabaseHealth {
+                name: database.name.to_string(),
+                usable: primary.is_some() || replicas > 0,
+                detail: format!(
+                    "primary: {}, replicas: {replicas}",
+                    primary.and_then(|node| view.server(node)).map_or("none", |server| server.address.as_str())
+                ),
+            }
+        })
+        .collect()
+}
+

@@ -194,7 +194,7 @@ async fn child() {
 fn swept_folders() -> Vec<PathBuf> {
     processes()
         .filter(|(_, parent, line)| *parent == std::process::id() && line.contains("pgweir-sweeper"))
-        .filter_map(|(_, _, line)| line.split('\0').filter(|word| !word.is_empty()).next_back().map(PathBuf::from))
+        .filter_map(|(_, _, line)| line.split('\0').rfind(|word| !word.is_empty()).map(PathBuf::from))
         .collect()
 }
 

@@ -201,6 +201,12 @@ impl Cluster {
         self.servers.get(1..).unwrap_or_default()
     }
 
+    /// All servers, the primary first.
+    #[must_use]
+    pub fn all(&self) -> &[Postgres] {
+        &self.servers
+    }
+
     /// The addresses of all, `127.0.0.1:port`, the primary first.
     #[must_use]
     pub fn servers(&self) -> Vec<String> {

@@ -156,7 +156,7 @@ fn window(header: &str, last: &Frame, now: &Frame, seconds: f64, since_start: Du
 fn servers(text: &mut String, last: &Frame, now: &Frame, seconds: f64) {
     let _ = writeln!(
         text,
-        "{:<10}{:<17}{:<9}{:<6}{:>13}{:>18}{:>14}",
+        "{:<10}{:<17}{:<9}{:<6}{:>14}{:>18}{:>16}",
         "server", "address", "role", "up", "pgweir sent/s", "server commits/s", "rows written/s"
     );
     for (index, server) in now.look.servers.iter().enumerate() {
@@ -168,7 +168,7 @@ fn servers(text: &mut String, last: &Frame, now: &Frame, seconds: f64) {
         };
         let _ = writeln!(
             text,
-            "{:<10}{:<17}{:<9}{:<6}{:>13.0}{:>18.0}{:>14.0}",
+            "{:<10}{:<17}{:<9}{:<6}{:>14.0}{:>18.0}{:>16.0}",
             server.name,
             server.address,
             if server.role.is_empty() { "?" } else { &server.role },

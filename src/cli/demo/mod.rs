@@ -18,7 +18,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
-use cluster::{Cluster, eventually};
+use cluster::Cluster;
 use load::{Load, Pace};
 use report::Report;
 use screen::{Frame, Screen};
@@ -106,7 +106,7 @@ impl Site {
         let address = *pgweir.addresses().first().context("pgweir listens nowhere")?;
         let metrics = pgweir.metrics_address();
         let mut watch = Watch::start(&cluster, metrics).await;
-        wait_known(&cluster, metrics).await;
+        watch.wait_known(&cluster).await;
 
         let url = format!("postgres://{}@{address}/{}", cluster.superuser(), load::DATABASE);
         let metrics = metrics.map_or_else(|| "off".to_owned(), |address| format!("http://{address}/metrics"));
@@ -160,17 +160,6 @@ async fn show_until_end(
         let now = clock::now();
         screen.show(frame, now - last, now - start);
         last = now;
-    }
-}
-
-/// Waits, not for ever, until pgweir knows all servers. (If it does not, the report will show it.)
-async fn wait_known(cluster: &Cluster, metrics: Option<std::net::SocketAddr>) {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    if metrics.is_some() {
-        let _ = eventually(PATIENCE, || async {
-            Watch::start(cluster, metrics).await.look(cluster).await.all_known()
-        })
-        .await;
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 
 use super::cluster::{Cluster, Postgres};
 use super::load::DATABASE;
+use crate::clock;
 
 /// Longest that one look may take: the screen is drawn each second.
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -76,6 +77,16 @@ impl Watch {
     pub(super) async fn look(&mut self, cluster: &Cluster) -> Look {
         self.look_at(cluster).await;
         self.last.since(&self.start)
+    }
+
+    /// Waits, not for ever, until pgweir knows all servers. (If it does not, the report will show it.)
+    pub(super) async fn wait_known(&mut self, cluster: &Cluster) {
+        const WITHIN: Duration = Duration::from_secs(5);
+        const PAUSE: Duration = Duration::from_millis(50);
+        let deadline = clock::now() + WITHIN;
+        while self.metrics.is_some() && clock::now() < deadline && !self.look(cluster).await.all_known() {
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     async fn look_at(&mut self, cluster: &Cluster) {

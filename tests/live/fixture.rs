@@ -144,7 +144,8 @@ async fn even_a_process_killed_while_starting_leaves_nothing() {
 }
 
 async fn assert_nothing_left(folder: &Path, pids: &[i32]) {
-    eventually(SOON, || async { !folder.exists() && !pids.iter().any(|&pid| is_alive(pid)) }).await.unwrap();
+    const LATE: Duration = Duration::from_secs(30); // an initdb may have to end first
+    eventually(LATE, || async { !folder.exists() && !pids.iter().any(|&pid| is_alive(pid)) }).await.unwrap();
     assert!(!mentions(folder), "a process still works in {}", folder.display());
 }
 
@@ -194,7 +195,7 @@ async fn child() {
 fn swept_folders() -> Vec<PathBuf> {
     processes()
         .filter(|(_, parent, line)| *parent == std::process::id() && line.contains("pgweir-sweeper"))
-        .filter_map(|(_, _, line)| line.split('\0').filter(|word| !word.is_empty()).next_back().map(PathBuf::from))
+        .filter_map(|(_, _, line)| line.split('\0').rfind(|word| !word.is_empty()).map(PathBuf::from))
         .collect()
 }
 

@@ -77,7 +77,8 @@ impl Builder {
         self
     }
 
-    /// Where a fresh data folder may be kept from run to run. Tests say `env!("CARGO_TARGET_TMPDIR")`.
+    /// Where a fresh data folder may be kept from run to run. Tests say `env!("CARGO_TARGET_TMPDIR")`. Such clusters live
+    /// in memory (/dev/shm) where there is plenty, unless TMPDIR says where to.
     pub fn cache(mut self, folder: impl AsRef<Path>) -> Self {
         self.cache = Some(folder.as_ref().to_owned());
         self
@@ -127,7 +128,8 @@ impl Builder {
     fn prepare(self) -> anyhow::Result<Cluster> {
         let programs = Programs::find()?;
         let account = Account::find()?;
-        let temporary = tempfile::Builder::new().prefix("pgweir-").tempdir_in(account.temporary_base())?;
+        let base = account.temporary_base(self.cache.is_some() && !self.durable);
+        let temporary = tempfile::Builder::new().prefix("pgweir-").tempdir_in(base)?;
         std::fs::set_permissions(temporary.path(), std::fs::Permissions::from_mode(0o755))?;
         account.own(temporary.path())?;
         let sweeper = Sweeper::start(temporary.path())?;
@@ -199,6 +201,12 @@ impl Cluster {
     #[must_use]
     pub fn replicas(&self) -> &[Postgres] {
         self.servers.get(1..).unwrap_or_default()
+    }
+
+    /// All servers, the primary first.
+    #[must_use]
+    pub fn all(&self) -> &[Postgres] {
+        &self.servers
     }
 
     /// The addresses of all, `127.0.0.1:port`, the primary first.

@@ -1,5 +1,7 @@
 //! What is known of a statement, or of a unit of several: its class, the reason for it, and what it leaves behind.
 
+use crate::sql::{Effect, Mark, Statement, Verb};
+
 use super::reason::Reason;
 
 /// What a statement does, as far as routing cares. The order is that of strength: see [`Facts::and`].
@@ -73,4 +75,189 @@ impl Facts {
             transaction: self.transaction || other.transaction,
         }
     }
+}
+
+impl Facts {
+    /// Of a text that is not looked at, because it is too long: everything that could be in it.
+    pub(super) const TOO_LONG: Facts = Facts {
+        class: Class::Write,
+        reason: Reason::TooLong,
+        pins: true,
+        silent: true,
+        copy: false,
+        transaction: true,
+    };
+
+    /// What one statement's outline means.
+    pub(super) fn of(statement: Statement) -> Facts {
+        let (class, reason) = judgement(statement);
+        let runs = !statement.marks.has(Mark::PlanOnly);
+        Facts {
+            class,
+            reason,
+            pins: runs && pins(statement),
+            silent: runs && silent(statement),
+            copy: matches!(statement.verb, Verb::CopyIn | Verb::CopyOut | Verb::CopyServer),
+            transaction: matches!(
+                statement.verb,
+                Verb::Begin
+                    | Verb::BeginReadOnly
+                    | Verb::End
+                    | Verb::Savepoint
+                    | Verb::PrepareTransaction
+                    | Verb::FinishPrepared
+            ),
+        }
+    }
+}
+
+/// The class, and the reason for it. What the verb does not settle, marks and functions do.
+fn judgement(statement: Statement) -> (Class, Reason) {
+    if statement.marks.has(Mark::Unterminated) {
+        return (Class::Write, Reason::Unterminated);
+    }
+    match statement.verb {
+        Verb::Query | Verb::Show | Verb::CopyOut => query(statement).unwrap_or((Class::Read, Reason::Read)),
+        Verb::Declare if statement.marks.has(Mark::Hold) => (Class::Session, Reason::Cursor),
+        Verb::Declare => query(statement)
+            .filter(|(class, _)| *class == Class::Write)
+            .unwrap_or((Class::InTransaction, Reason::Cursor)),
+        Verb::Cursor => (Class::InTransaction, Reason::Cursor),
+        Verb::CopyIn => (Class::Write, Reason::CopyIn),
+        Verb::CopyServer => (Class::Write, Reason::CopyServer),
+        Verb::Write => (Class::Write, Reason::Write),
+        Verb::Lock => (Class::Write, Reason::Lock),
+        Verb::Define if statement.marks.has(Mark::Temporary) => (Class::Session, Reason::Temporary),
+        Verb::Define => (Class::Write, Reason::Ddl),
+        Verb::CreateTemporary if statement.marks.has(Mark::Write) => (Class::Write, Reason::Temporary),
+        Verb::CreateTemporary => (Class::Session, Reason::Temporary),
+        Verb::Maintain | Verb::System => (Class::Write, Reason::Maintenance),
+        Verb::Do => (Class::Write, Reason::Do),
+        Verb::Call => (Class::Write, Reason::Call),
+        Verb::Execute => (Class::Write, Reason::Execute),
+        Verb::Notify => (Class::Write, Reason::Notify),
+        Verb::Listen => (Class::Session, Reason::Listen),
+        Verb::Set => (Class::Session, Reason::Session),
+        Verb::SetLocal | Verb::Savepoint => (Class::InTransaction, Reason::TransactionControl),
+        Verb::Prepare => (Class::Session, Reason::Prepare),
+        Verb::Begin => (Class::Begin, Reason::Begin),
+        Verb::BeginReadOnly => (Class::BeginReadOnly, Reason::BeginReadOnly),
+        Verb::End => (Class::End, Reason::End),
+        Verb::PrepareTransaction => (Class::End, Reason::TwoPhase),
+        Verb::FinishPrepared => (Class::Write, Reason::TwoPhase),
+        Verb::Unknown => (Class::Write, Reason::UnknownStatement),
+    }
+}
+
+/// What keeps a query from being a read, the gravest first.
+fn query(statement: Statement) -> Option<(Class, Reason)> {
+    const MARKS: [(Mark, Class, Reason); 7] = [
+        (Mark::Unicode, Class::Write, Reason::UnicodeName),
+        (Mark::Write, Class::Write, Reason::Write),
+        (Mark::IntoTemporary, Class::Session, Reason::Temporary),
+        (Mark::Into, Class::Write, Reason::Into),
+        (Mark::Lock, Class::Write, Reason::Lock),
+        (Mark::Temporary, Class::Write, Reason::Temporary),
+        (Mark::Server, Class::Write, Reason::ServerState),
+    ];
+    const EFFECTS: [(Effect, Class, Reason); 11] = [
+        (Effect::Volatile, Class::Write, Reason::VolatileFunction),
+        (Effect::Listed, Class::Write, Reason::ListedFunction),
+        (Effect::Unknown, Class::Write, Reason::UnknownFunction),
+        (Effect::Text, Class::Write, Reason::QueryText),
+        (Effect::Primary, Class::Write, Reason::PrimaryFunction),
+        (Effect::Server, Class::Write, Reason::ServerState),
+        (Effect::AdvisorySession, Class::Session, Reason::AdvisoryLock),
+        (Effect::Advisory, Class::Session, Reason::AdvisoryLock),
+        (Effect::Config, Class::Session, Reason::Session),
+        (Effect::Session, Class::Session, Reason::Session),
+        (Effect::ConfigLocal, Class::InTransaction, Reason::TransactionControl),
+    ];
+    let mark = MARKS.iter().find(|(mark, ..)| statement.marks.has(*mark));
+    let effect = EFFECTS.iter().find(|(effect, ..)| statement.effects.has(*effect));
+    mark.map(|&(_, class, reason)| (class, reason))
+        .into_iter()
+        .chain(effect.map(|&(_, class, reason)| (class, reason)))
+        // The stronger class; of equals the mark, which stands first.
+        .reduce(|first, second| if second.0 > first.0 { second } else { first })
+}
+
+/// Whether it leaves state on the server connection that no other client may meet.
+fn pins(statement: Statement) -> bool {
+    let by_verb = match statement.verb {
+        Verb::Set | Verb::Listen | Verb::Prepare => true,
+        Verb::CreateTemporary => !statement.marks.has(Mark::DropOnCommit),
+        Verb::Define => statement.marks.has(Mark::Temporary),
+        Verb::Declare => statement.marks.has(Mark::Hold),
+        Verb::Query
+        | Verb::Show
+        | Verb::CopyOut
+        | Verb::CopyIn
+        | Verb::CopyServer
+        | Verb::Write
+        | Verb::Lock
+        | Verb::Maintain
+        | Verb::System
+        | Verb::Do
+        | Verb::Call
+        | Verb::Execute
+        | Verb::Notify
+        | Verb::SetLocal
+        | Verb::Cursor
+        | Verb::Begin
+        | Verb::BeginReadOnly
+        | Verb::End
+        | Verb::Savepoint
+        | Verb::PrepareTransaction
+        | Verb::FinishPrepared
+        | Verb::Unknown => false,
+    };
+    by_verb
+        || statement.marks.has(Mark::IntoTemporary)
+        || statement.effects.has_any(&[Effect::Config, Effect::Session, Effect::AdvisorySession])
+}
+
+/// Whether a replica would accept it without an error although it must not run there. Unknown functions do not count:
+/// in a transaction READ ONLY they may do no more on the primary.
+fn silent(statement: Statement) -> bool {
+    let by_verb = match statement.verb {
+        Verb::Set
+        | Verb::Listen
+        | Verb::Prepare
+        | Verb::Lock
+        | Verb::Do
+        | Verb::Call
+        | Verb::System
+        | Verb::CopyServer
+        | Verb::Unknown => true,
+        Verb::Declare => statement.marks.has(Mark::Hold),
+        Verb::Query
+        | Verb::Show
+        | Verb::CopyOut
+        | Verb::CopyIn
+        | Verb::Write
+        | Verb::Define
+        | Verb::CreateTemporary
+        | Verb::Maintain
+        | Verb::Execute
+        | Verb::Notify
+        | Verb::SetLocal
+        | Verb::Cursor
+        | Verb::Begin
+        | Verb::BeginReadOnly
+        | Verb::End
+        | Verb::Savepoint
+        | Verb::PrepareTransaction
+        | Verb::FinishPrepared => false,
+    };
+    by_verb
+        || statement.marks.has(Mark::Unicode)
+        || statement.effects.has_any(&[
+            Effect::Volatile,
+            Effect::Listed,
+            Effect::Config,
+            Effect::Session,
+            Effect::Advisory,
+            Effect::AdvisorySession,
+        ])
 }

@@ -1,9 +1,26 @@
 //! The judge: text in, facts out, remembering what it has judged before.
+//!
+//! Three layers, each asked only when the one above does not know: the text as it is, the token scan, and the full
+//! parser's second opinion, which is remembered by shape so that ever new literals do not cost a parse each.
 
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ahash::RandomState;
+use quick_cache::{UnitWeighter, sync::Cache, sync::DefaultLifecycle};
+
+use crate::sql::{Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, opinion, scan};
+
+use super::builtins::Catalog;
 use super::facts::{Class, Facts};
 use super::reason::Reason;
+
+/// Texts above this are not remembered as they are: hashing them costs more than it saves.
+const EXACT_LIMIT: usize = 8 << 10;
+
+/// A text with literals is remembered as it is only from this length on: short ones come with ever new literals, and
+/// would push out those that come again.
+const EXACT_WITH_LITERALS: usize = 256;
 
 /// How the judge judges.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,9 +46,59 @@ impl Default for JudgeOptions {
     }
 }
 
+/// 128 bits of keyed hash: nobody who does not know the keys can make two texts collide.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key {
+    high: u64,
+    low: u64,
+    length: usize,
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.high);
+    }
+}
+
+type Remembered<V> = Cache<Key, V, UnitWeighter, Already, DefaultLifecycle<Key, V>>;
+
+/// The keys are hashes already: the cache need not hash them again.
+#[derive(Clone, Copy, Default)]
+struct Already(u64);
+
+impl BuildHasher for Already {
+    type Hasher = Already;
+
+    fn build_hasher(&self) -> Already {
+        Already(0)
+    }
+}
+
+impl Hasher for Already {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Never called by `Key`; still a hash if it were.
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
 /// Judges texts. One is shared by all clients.
-#[derive(Debug)]
 pub struct Judge {
+    second_opinion: bool,
+    catalog: Catalog,
+    seeds: Seeds,
+    texts: Remembered<Facts>,
+    /// Of shapes that the scan takes for reads: whether the parser lets them pass.
+    shapes: Remembered<bool>,
     disagreements: AtomicU64,
 }
 
@@ -39,22 +106,93 @@ impl Judge {
     /// A judge with empty memory.
     #[must_use]
     pub fn new(options: JudgeOptions) -> Judge {
-        let _ = options;
-        Judge { disagreements: AtomicU64::new(0) }
+        Judge {
+            second_opinion: options.second_opinion,
+            catalog: Catalog::new(&options.read_only_functions, &options.write_functions),
+            seeds: Seeds { high: RandomState::new(), low: RandomState::new() },
+            texts: memory(options.cache_entries),
+            shapes: memory(options.cache_entries),
+            disagreements: AtomicU64::new(0),
+        }
     }
 
-    /// What a text says.
+    /// What a text says. Assumes `standard_conforming_strings` on: see [`super::Session::text_safe`].
     #[must_use]
     pub fn facts(&self, text: &[u8]) -> Facts {
-        if text.trim_ascii().is_empty() {
-            return Facts::EMPTY;
+        if text.len() > EXACT_LIMIT {
+            return self.judge(text).0;
         }
-        Facts { class: Class::Write, reason: Reason::UnknownStatement, ..Facts::EMPTY }
+        let key = Key {
+            high: self.seeds.high.hash_one(text),
+            low: self.seeds.low.hash_one(text),
+            length: text.len(),
+        };
+        if let Some(facts) = self.texts.get(&key) {
+            return facts;
+        }
+        let (facts, literals) = self.judge(text);
+        if !literals || text.len() > EXACT_WITH_LITERALS {
+            self.texts.insert(key, facts);
+        }
+        facts
     }
 
     /// How often the full parser has overruled the scan. Each is a hole in the scan worth a report.
     #[must_use]
     pub fn disagreements(&self) -> u64 {
         self.disagreements.load(Ordering::Relaxed)
+    }
+
+    /// The facts, and whether the text has literals.
+    fn judge(&self, text: &[u8]) -> (Facts, bool) {
+        if text.len() > SCAN_LIMIT {
+            return (Facts::TOO_LONG, true);
+        }
+        let mut facts = Facts::EMPTY;
+        let outline = scan(text, &self.catalog, &self.seeds, |statement| {
+            facts = facts.and(Facts::of(statement));
+        });
+        if outline.statements > 1 && facts.class == Class::Write {
+            facts.reason = Reason::MultiStatementWrite;
+        }
+        let asks = self.second_opinion && facts.class == Class::Read && text.len() <= PARSE_LIMIT;
+        if asks && !self.passes(text, outline.shape, outline.explain) {
+            facts.class = Class::Write;
+            facts.reason = Reason::SecondOpinion;
+            facts.silent = true;
+        }
+        (facts, outline.literals)
+    }
+
+    /// The second opinion, from memory if it can be. What looks like a literal in EXPLAIN may be an option, so its
+    /// shape says too little.
+    fn passes(&self, text: &[u8], shape: Shape, explain: bool) -> bool {
+        let key = Key { high: shape.high, low: shape.low, length: 0 };
+        if !explain && let Some(passes) = self.shapes.get(&key) {
+            return passes;
+        }
+        let passes = opinion(text, &self.catalog) != Opinion::Objection;
+        if !passes {
+            self.disagreements.fetch_add(1, Ordering::Relaxed);
+        }
+        if !explain {
+            self.shapes.insert(key, passes);
+        }
+        passes
+    }
+}
+
+fn memory<V: Clone>(entries: usize) -> Remembered<V> {
+    Cache::with(entries, entries as u64, UnitWeighter, Already(0), DefaultLifecycle::default())
+}
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judge")
+            .field("second_opinion", &self.second_opinion)
+            .field("texts", &self.texts.len())
+            .field("shapes", &self.shapes.len())
+            .field("disagreements", &self.disagreements)
+            .finish_non_exhaustive()
     }
 }

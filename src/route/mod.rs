@@ -1,5 +1,6 @@
 //! Where a unit goes, and why: a pure function of what it says, the session it comes from, and the servers there are.
 
+mod builtins;
 mod facts;
 mod judge;
 mod reason;

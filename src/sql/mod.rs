@@ -1,1 +1,13 @@
-//! What the text of a statement says.
+//! What the text of a statement says. Pure: bytes in, values out; nothing here knows where a statement will run.
+
+mod lex;
+mod opening;
+mod outline;
+mod parse;
+mod scan;
+mod words;
+
+pub use lex::{Kind, Lexer, Token};
+pub use outline::{Effect, Functions, Mark, Name, Outline, Set, Shape, Statement, Verb};
+pub use parse::{Opinion, PARSE_LIMIT, opinion, tables};
+pub use scan::{SCAN_LIMIT, Seeds, scan};

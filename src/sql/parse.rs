@@ -1,0 +1,157 @@
+//! The second opinion, and the names of tables: the only file that knows `sqlparser`.
+//!
+//! It is asked about what the scan takes for a read, and may only object. Texts above [`PARSE_LIMIT`] are kept from it:
+//! its tree is dropped recursively, and some 33,000 chained terms overflow a thread's stack, which ends the process.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    CopyTarget, Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SetExpr, Statement, TableFactor,
+    Visit, Visitor,
+};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+
+use super::outline::{Effect, Functions, Name};
+use super::words::is_construct;
+
+/// The longest text that is parsed: a quarter of what could overflow the stack of a thread of tokio's.
+pub const PARSE_LIMIT: usize = 16 << 10;
+
+/// What the parser makes of a text that the scan takes for a read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Opinion {
+    /// A read as well.
+    Read,
+    /// Not a read: the scan has a hole.
+    Objection,
+    /// It does not know this syntax, or the text is too long for it: the scan's word stands.
+    None,
+}
+
+/// What the parser makes of a text.
+#[must_use]
+pub fn opinion<F: Functions>(text: &[u8], functions: &F) -> Opinion {
+    let Some(statements) = parse(text) else { return Opinion::None };
+    let mut walk = Walk { functions };
+    match statements.iter().try_for_each(|statement| statement.visit(&mut walk)) {
+        ControlFlow::Continue(()) => Opinion::Read,
+        ControlFlow::Break(()) => Opinion::Objection,
+    }
+}
+
+/// The tables and views that a text names, each as its parts, folded unless quoted; names of CTEs among them. Nothing
+/// if the parser does not know the syntax.
+#[must_use]
+pub fn tables(text: &[u8]) -> Vec<Vec<String>> {
+    let mut tables = Vec::new();
+    if let Some(statements) = parse(text) {
+        // Never breaks.
+        let _ = sqlparser::ast::visit_relations(&statements, |name: &ObjectName| {
+            let parts: Vec<String> = name.0.iter().filter_map(part).collect();
+            if !tables.contains(&parts) {
+                tables.push(parts);
+            }
+            ControlFlow::<()>::Continue(())
+        });
+    }
+    tables
+}
+
+fn parse(text: &[u8]) -> Option<Vec<Statement>> {
+    if text.len() > PARSE_LIMIT {
+        return None;
+    }
+    Parser::parse_sql(&PostgreSqlDialect {}, std::str::from_utf8(text).ok()?).ok()
+}
+
+fn part(part: &ObjectNamePart) -> Option<String> {
+    match part {
+        ObjectNamePart::Identifier(ident) => Some(fold(ident)),
+        ObjectNamePart::Function(_) => None,
+    }
+}
+
+fn fold(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_ascii_lowercase(),
+    }
+}
+
+/// The walk: breaks at the first thing that is not a read.
+struct Walk<'f, F> {
+    functions: &'f F,
+}
+
+impl<F: Functions> Walk<'_, F> {
+    fn call(&self, name: &ObjectName) -> ControlFlow<()> {
+        let Some(parts) = name.0.iter().map(part).collect::<Option<Vec<String>>>() else {
+            return ControlFlow::Break(());
+        };
+        let quoted = matches!(
+            name.0.last(), Some(ObjectNamePart::Identifier(ident)) if ident.quote_style.is_some()
+        );
+        let effect = match parts.as_slice() {
+            [last] if !quoted && is_construct(last.as_bytes()) => Effect::Safe,
+            [last] => self.functions.effect(Name { schema: None, last: last.as_bytes() }),
+            [schema, last] => {
+                self.functions.effect(Name { schema: Some(schema.as_bytes()), last: last.as_bytes() })
+            }
+            _ => Effect::Unknown,
+        };
+        if effect == Effect::Safe { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
+impl<F: Functions> Visitor for Walk<'_, F> {
+    type Break = ();
+
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<()> {
+        let reads = match statement {
+            Statement::Query(_) | Statement::Explain { .. } => true,
+            Statement::Copy { to, target, .. } => *to && matches!(target, CopyTarget::Stdout),
+            // SHOW of any setting; some names have a variant of their own in other dialects.
+            Statement::ShowVariable { .. }
+            | Statement::ShowVariables { .. }
+            | Statement::ShowStatus { .. }
+            | Statement::ShowTables { .. }
+            | Statement::ShowViews { .. }
+            | Statement::ShowColumns { .. }
+            | Statement::ShowFunctions { .. }
+            | Statement::ShowCollation { .. }
+            | Statement::ShowDatabases { .. }
+            | Statement::ShowSchemas { .. } => true,
+            _ => false,
+        };
+        if reads { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let writes = matches!(
+            query.body.as_ref(),
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_)
+        );
+        if writes || !query.locks.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        if select.into.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(function) => self.call(&function.name),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        match factor {
+            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
+                self.call(name)
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}

@@ -38,7 +38,8 @@ impl Service {
         let mut listeners = Vec::new();
         for address in &config.listen {
             let bound = Listener::bind(address).await;
-            listeners.extend(bound.map_err(|source| StartError::Listen { address: address.clone(), source })?);
+            listeners
+                .extend(bound.map_err(|source| StartError::Listen { address: address.clone(), source })?);
         }
         let metrics = match config.metrics_listen {
             Some(address) => Some(
@@ -81,7 +82,8 @@ impl Service {
         }
         let turn = Arc::new(AtomicUsize::new(0));
         for listener in self.listeners {
-            let door = Door { handles: self.handles.clone(), turn: turn.clone(), shared: self.shared.clone() };
+            let door =
+                Door { handles: self.handles.clone(), turn: turn.clone(), shared: self.shared.clone() };
             tasks.spawn(door.open(listener));
         }
         stop.await;
@@ -159,10 +161,11 @@ fn health(shared: &Shared) -> Vec<DatabaseHealth> {
                 usable: primary.is_some() || replicas > 0,
                 detail: format!(
                     "primary: {}, replicas: {replicas}",
-                    primary.and_then(|node| view.server(node)).map_or("none", |server| server.address.as_str())
+                    primary
+                        .and_then(|node| view.server(node))
+                        .map_or("none", |server| server.address.as_str())
                 ),
             }
         })
         .collect()
 }
-

@@ -5,6 +5,7 @@ pub mod demo;
 mod route;
 mod run;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ enum Command {
     },
     /// Say where a statement would go, and why
     Route(route::Question),
+    /// Start a primary and replicas in a temporary folder, put pgweir before them, and watch a small site's load
+    Demo(demo::Args),
 }
 
 /// Where the configuration comes from.
@@ -51,5 +54,15 @@ pub fn main() -> ExitCode {
         Command::Run(source) => run::run(&source),
         Command::Check { file } => check::run(&file),
         Command::Route(question) => route::run(&question),
+        Command::Demo(args) => {
+            demo::run(&args).unwrap_or_else(|error| fail(&format!("pgweir demo: {error:#}")))
+        }
     }
+}
+
+/// Says what went wrong.
+fn fail(text: &str) -> ExitCode {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+    ExitCode::FAILURE
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::fail;
 use crate::config;
 use crate::route::{self, Judge, JudgeOptions, Session, Topology};
 
@@ -60,12 +61,6 @@ pub(super) fn run(question: &Question) -> ExitCode {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(&format!("pgweir: {error}")),
     }
-}
-
-fn fail(text: &str) -> ExitCode {
-    // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(io::stderr(), "{text}");
-    ExitCode::FAILURE
 }
 
 /// Outside a transaction, on a fresh session, with a primary and replicas up.

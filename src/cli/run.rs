@@ -1,11 +1,10 @@
 //! `pgweir run`: the proxy, until SIGINT or SIGTERM.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Source;
+use super::{Source, fail};
 use crate::app::{Pgweir, log};
 use crate::config;
 
@@ -55,10 +54,4 @@ pub(super) fn run(source: &Source) -> ExitCode {
     tracing::info!("stopping");
     pgweir.stop();
     ExitCode::SUCCESS
-}
-
-fn fail(text: &str) -> ExitCode {
-    // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(std::io::stderr(), "{text}");
-    ExitCode::FAILURE
 }

@@ -49,7 +49,8 @@ pub(super) enum Failure {
 pub(super) const REPLICA_TRANSACTION: &str =
     "this statement needs the primary, and this read-only transaction runs on a replica";
 /// What to do about it.
-pub(super) const REPLICA_TRANSACTION_HINT: &str = "Run it outside the transaction, or begin without READ ONLY.";
+pub(super) const REPLICA_TRANSACTION_HINT: &str =
+    "Run it outside the transaction, or begin without READ ONLY.";
 
 struct Told<'a> {
     code: SqlState,
@@ -84,7 +85,9 @@ impl Failure {
 
     fn servers_words(&self) -> Option<&Bytes> {
         match self {
-            Self::Lease(LeaseError::Connect(ConnectError::Refused { refusal, .. })) => Some(&refusal.response),
+            Self::Lease(LeaseError::Connect(ConnectError::Refused { refusal, .. })) => {
+                Some(&refusal.response)
+            }
             _ => None,
         }
     }
@@ -96,9 +99,11 @@ impl Failure {
                 told(SqlState::FEATURE_NOT_SUPPORTED, error.to_string(), "")
             }
             Self::Protocol(error) => told(SqlState::PROTOCOL_VIOLATION, error.to_string(), ""),
-            Self::NoPrimary | Self::NoServer | Self::ServerLost | Self::SessionLost | Self::ServerProtocol(_) => {
-                self.server_side()
-            }
+            Self::NoPrimary
+            | Self::NoServer
+            | Self::ServerLost
+            | Self::SessionLost
+            | Self::ServerProtocol(_) => self.server_side(),
             Self::StatementMode => told(
                 SqlState::FEATURE_NOT_SUPPORTED,
                 "transaction blocks are not allowed in statement pooling mode",
@@ -152,9 +157,11 @@ impl Failure {
                 "pgweir does not forward replication connections",
                 "Connect to the server itself.",
             ),
-            Self::NoUser => {
-                told(SqlState::INVALID_AUTHORIZATION, "no PostgreSQL user name specified in startup packet", "")
-            }
+            Self::NoUser => told(
+                SqlState::INVALID_AUTHORIZATION,
+                "no PostgreSQL user name specified in startup packet",
+                "",
+            ),
             Self::UnknownDatabase(name) => told(
                 SqlState::INVALID_CATALOG_NAME,
                 format!("database \"{name}\" is not configured in pgweir"),
@@ -170,11 +177,9 @@ impl Failure {
                 format!("sorry, too many clients already: max_client_conn is {limit}"),
                 "",
             ),
-            Self::LoginTimeout => told(
-                SqlState::PROTOCOL_VIOLATION,
-                "the login took longer than client_login_timeout",
-                "",
-            ),
+            Self::LoginTimeout => {
+                told(SqlState::PROTOCOL_VIOLATION, "the login took longer than client_login_timeout", "")
+            }
             _ => told(SqlState::INTERNAL_ERROR, "unexpected failure in pgweir", "Please report it."),
         }
     }
@@ -188,7 +193,9 @@ fn lease(error: &LeaseError) -> Told<'_> {
             message,
             "Give pgweir the user's password: [users.NAME] password, or user and password of the database.",
         ),
-        LeaseError::Connect(_) => told(SqlState::CONNECTION_EXCEPTION, message, "pgweir keeps trying; try again."),
+        LeaseError::Connect(_) => {
+            told(SqlState::CONNECTION_EXCEPTION, message, "pgweir keeps trying; try again.")
+        }
         LeaseError::Timeout { leased, size, .. } => Told {
             detail: format!("{leased} of {size} server connections are in use."),
             ..told(

@@ -117,8 +117,10 @@ impl Guest {
         if startup.value("replication").is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) {
             return Err(Failure::Replication.into());
         }
-        let user: Arc<str> = startup.value("user").filter(|user| !user.is_empty()).ok_or(Failure::NoUser)?.into();
-        let name: Arc<str> = startup.value("database").filter(|name| !name.is_empty()).unwrap_or(&user).into();
+        let user: Arc<str> =
+            startup.value("user").filter(|user| !user.is_empty()).ok_or(Failure::NoUser)?.into();
+        let name: Arc<str> =
+            startup.value("database").filter(|name| !name.is_empty()).unwrap_or(&user).into();
 
         let mut out = BytesMut::new();
         if startup.minor > 0 || !startup.protocol_options.is_empty() {

@@ -163,12 +163,10 @@ impl Session {
 
     /// Asks the pure function, with what it cannot know: what the protocol shows beyond the statements.
     fn decide(&mut self, piece: &Piece) -> Route {
-        let in_transaction = self
-            .held()
-            .is_some_and(|held| held.lease.owed.status() != TransactionStatus::Idle);
+        let in_transaction =
+            self.held().is_some_and(|held| held.lease.owed.status() != TransactionStatus::Idle);
         let transaction = self.active.filter(|_| in_transaction);
-        let session =
-            route::Session { transaction, pinned: self.pinned, text_safe: self.identity.text_safe };
+        let session = route::Session { transaction, pinned: self.pinned, text_safe: self.identity.text_safe };
         let topology = {
             let view = self.identity.database.cluster.view();
             let replicas = u16::try_from(view.replicas().count()).unwrap_or(u16::MAX);

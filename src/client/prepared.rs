@@ -76,7 +76,8 @@ impl Statements {
         if name.is_empty() {
             self.unnamed = Some((id, facts));
             self.unnamed_parse.clear();
-            self.unnamed_parse.extend(message.filter(|message| message.len() <= KEEP_UNNAMED).unwrap_or_default());
+            self.unnamed_parse
+                .extend(message.filter(|message| message.len() <= KEEP_UNNAMED).unwrap_or_default());
             return true;
         }
         let parse = message.filter(|message| self.kept + message.len() <= KEEP).map(Box::from);

@@ -348,7 +348,8 @@ impl Session {
             let Some(Some(held)) = self.held.get_mut(target.index()) else { return Poll::Ready(Ok(sent)) };
             let stream = &mut held.lease.stream;
             let forth = &mut self.forth;
-            let run = self.window.as_ref().and_then(|window| window.bytes().get(..forth.run)).unwrap_or_default();
+            let run =
+                self.window.as_ref().and_then(|window| window.bytes().get(..forth.run)).unwrap_or_default();
             if !forth.own.is_empty() && !run.is_empty() && forth.own.len() + run.len() <= JOIN {
                 forth.own.extend_from_slice(run);
                 if let Some(window) = &mut self.window {
@@ -675,7 +676,9 @@ async fn drain(server: &mut Server, mut rest: usize) -> Result<(), Leave> {
         let part = rest.min(window.len());
         window.consume(part);
         rest -= part;
-        while rest == 0 && let Some(head) = frame::header(window.bytes(), Side::Backend).map_err(told)? {
+        while rest == 0
+            && let Some(head) = frame::header(window.bytes(), Side::Backend).map_err(told)?
+        {
             let there = head.size.min(window.len());
             if there < head.size && head.size <= WINDOW {
                 break;

@@ -31,8 +31,8 @@ use crate::pool::{Lease, Pool};
 use crate::route::{Route, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
-use crate::wire::write::{self, Severity};
 use crate::wire::TransactionStatus;
+use crate::wire::write::{self, Severity};
 
 /// Who a client is.
 pub(super) struct Identity {

@@ -56,7 +56,12 @@ pub struct Greeting {
 impl Greetings {
     /// What was learned for that database, user and parameters.
     #[must_use]
-    pub fn known(&self, database: &Arc<str>, user: &Arc<str>, parameters: &Arc<Parameters>) -> Option<Greeting> {
+    pub fn known(
+        &self,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        parameters: &Arc<Parameters>,
+    ) -> Option<Greeting> {
         let key = (database.clone(), user.clone(), parameters.clone());
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
     }
@@ -129,7 +134,13 @@ impl Shared {
 
     /// The pool of one user, database and server.
     #[must_use]
-    pub fn pool(&self, entry: &Database, database: &Arc<str>, user: &Arc<str>, node: Node) -> Option<Arc<Pool>> {
+    pub fn pool(
+        &self,
+        entry: &Database,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        node: Node,
+    ) -> Option<Arc<Pool>> {
         let address = entry.addresses.get(node.index())?.clone();
         let key = PoolKey { entry: entry.name.clone(), database: database.clone(), user: user.clone(), node };
         Some(self.pools.pool(&key, || {

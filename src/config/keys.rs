@@ -139,7 +139,7 @@ pub static KEYS: &[Key] = &[
         Kind::Listen,
         "\"127.0.0.1:6432\"",
         "Where clients connect: `host:port`, `[::1]:port`, the folder of a Unix socket, or an array of \
-         these; the port is 6432 where none is given.",
+         these; the port is 6432 where none is given, and any free one for 0.",
     ),
     row(
         "workers",

@@ -49,12 +49,22 @@ pub(super) fn server(text: &str) -> Result<Address, Wrong> {
 
 /// Where to listen: as [`server`], but the port is 6432 where none is given.
 pub(super) fn listen(text: &str) -> Result<Address, Wrong> {
-    let mut found = address(text, "127.0.0.1:6432").map_err(|wrong| match text.strip_prefix([':', '*']) {
-        Some(_) => Wrong { hint: Some("every interface is 0.0.0.0:6432 or [::]:6432".to_owned()), ..wrong },
-        None => wrong,
-    })?;
+    // Port 0: any free one, which the log names.
+    let (typed, free) = match text.strip_suffix(":0") {
+        Some(host) => (format!("{host}:1"), true),
+        None => (text.to_owned(), false),
+    };
+    let mut found =
+        address(&typed, "127.0.0.1:6432").map_err(|wrong| match text.strip_prefix([':', '*']) {
+            Some(_) => {
+                Wrong { hint: Some("every interface is 0.0.0.0:6432 or [::]:6432".to_owned()), ..wrong }
+            }
+            None => wrong,
+        })?;
     let (Address::Tcp { port, .. } | Address::Unix { port, .. }) = &mut found;
-    if !text.ends_with(&format!(":{port}")) {
+    if free {
+        *port = 0;
+    } else if !text.ends_with(&format!(":{port}")) {
         *port = LISTEN_PORT;
     }
     Ok(found)
@@ -105,7 +115,7 @@ pub(super) fn metrics(text: &str) -> Result<Option<SocketAddr>, Wrong> {
         Wrong::new("is not an IP address and a port")
             .hint("write one as in \"127.0.0.1:9432\", or \"off\" for no metrics")
     };
-    text.parse::<SocketAddr>().ok().filter(|addr| addr.port() != 0).map(Some).ok_or_else(wrong)
+    text.parse::<SocketAddr>().map(Some).map_err(|_| wrong())
 }
 
 /// A level, or comma-separated `level` and `module=level`, as `tracing` reads them. A word that is no level would be a

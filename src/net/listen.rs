@@ -30,19 +30,18 @@ impl Listener {
     pub async fn bind(address: &Address) -> io::Result<Vec<Self>> {
         match address {
             Address::Tcp { host, port } => {
-                let host = if host == "*" { "::" } else { host.as_str() };
-                let addresses: Vec<_> = lookup_host((host, *port)).await?.collect();
-                addresses.into_iter().map(|address| Self::tcp(address, host)).collect()
+                let addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
+                addresses.into_iter().map(Self::tcp).collect()
             }
             Address::Unix { .. } => Ok(vec![Self::unix(address.socket_path().unwrap_or_default())?]),
         }
     }
 
-    fn tcp(address: SocketAddr, host: &str) -> io::Result<Self> {
+    fn tcp(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
-            // `*` means every address of either family; a listed IPv6 address means just that.
-            socket.set_only_v6(host != "::")?;
+            // An IPv6 address means just that: IPv4 is listed beside it where it is wanted.
+            socket.set_only_v6(true)?;
         }
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;

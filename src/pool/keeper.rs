@@ -65,7 +65,8 @@ impl Pool {
         let due = self.ledger().take_due(|server, left| {
             server.stream.is_disturbed()
                 || now.duration_since(server.since) > options.server_lifetime
-                || (left > options.min_size && now.duration_since(server.idle_since) > options.server_idle_timeout)
+                || (left > options.min_size
+                    && now.duration_since(server.idle_since) > options.server_idle_timeout)
         });
         for server in due {
             self.closed(server, "due");

@@ -78,7 +78,10 @@ pub struct Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("address", &self.address).field("counts", &self.counts()).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("address", &self.address)
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
     }
 }
 
@@ -141,7 +144,11 @@ impl Pool {
             Ok(grant) => grant,
             Err(waiting) => timeout_at(deadline, waiting.granted()).await.map_err(|_| {
                 let counts = self.counts();
-                LeaseError::Timeout { waited: start.elapsed(), leased: counts.leased, size: self.options.size }
+                LeaseError::Timeout {
+                    waited: start.elapsed(),
+                    leased: counts.leased,
+                    size: self.options.size,
+                }
             })?,
         };
         match grant {
@@ -151,7 +158,10 @@ impl Pool {
     }
 
     /// What the ledger grants at once, or a place in the queue.
-    fn ask(self: &Arc<Self>, wants: &Arc<Parameters>) -> Result<Result<Grant<Box<Server>>, Waiting>, LeaseError> {
+    fn ask(
+        self: &Arc<Self>,
+        wants: &Arc<Parameters>,
+    ) -> Result<Result<Grant<Box<Server>>, Waiting>, LeaseError> {
         let mut ledger = self.ledger();
         if let Some((grant, evicted)) = ledger.ask(wants) {
             drop(ledger);

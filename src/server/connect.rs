@@ -147,7 +147,8 @@ async fn open(
 ) -> Result<Opened, Stop> {
     let mut stream = Stream::connect(address).await?;
     let mut out = BytesMut::new();
-    let names = [("user", &*login.user), ("database", database), ("application_name", &*wants.application_name)];
+    let names =
+        [("user", &*login.user), ("database", database), ("application_name", &*wants.application_name)];
     write::startup(&mut out, names.into_iter().chain(wants.parameters.iter()));
     stream.write_all(&out).await?;
 

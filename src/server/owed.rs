@@ -98,7 +98,13 @@ impl Owed {
     /// The queue of a server that has just said that it is ready.
     #[must_use]
     pub fn new() -> Self {
-        Self { queue: VecDeque::new(), open: false, skipping: false, copy_in: false, status: TransactionStatus::Idle }
+        Self {
+            queue: VecDeque::new(),
+            open: false,
+            skipping: false,
+            copy_in: false,
+            status: TransactionStatus::Idle,
+        }
     }
 
     /// Notes a message that goes to the server, by its tag. Data of a COPY, Flush and Terminate owe nothing.

@@ -47,7 +47,9 @@ fn frontend_limit(tag: u8) -> Option<u32> {
 pub fn header(bytes: &[u8], side: Side) -> Result<Option<Header>, ProtocolError> {
     let Some(&[tag, a, b, c, d]) = bytes.first_chunk::<HEADER>() else {
         return match bytes.first() {
-            Some(&tag) if side == Side::Frontend && frontend_limit(tag).is_none() => Err(ProtocolError::Tag(tag)),
+            Some(&tag) if side == Side::Frontend && frontend_limit(tag).is_none() => {
+                Err(ProtocolError::Tag(tag))
+            }
             _ => Ok(None),
         };
     };
@@ -80,7 +82,10 @@ mod tests {
 
     #[test]
     fn refuses_lengths_that_postgresql_refuses() {
-        assert_eq!(header(b"Q\0\0\0\x03", Side::Frontend), Err(ProtocolError::Length { tag: b'Q', length: 3 }));
+        assert_eq!(
+            header(b"Q\0\0\0\x03", Side::Frontend),
+            Err(ProtocolError::Length { tag: b'Q', length: 3 })
+        );
         assert!(matches!(header(b"S\0\0\x30\0", Side::Frontend), Err(ProtocolError::TooLong { .. })));
         assert!(matches!(header(b"Q\x40\0\0\0", Side::Frontend), Err(ProtocolError::TooLong { .. })));
         assert_eq!(header(b"!", Side::Frontend), Err(ProtocolError::Tag(b'!')));

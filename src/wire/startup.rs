@@ -87,11 +87,16 @@ fn startup(version: u32, mut rest: &[u8]) -> Result<Startup, ProtocolError> {
     loop {
         let (name, after) = cstr(rest).ok_or(ProtocolError::Startup("it does not end with a zero byte"))?;
         if name.is_empty() {
-            return if after.is_empty() { Ok(startup) } else { Err(ProtocolError::Startup("bytes after its end")) };
+            return if after.is_empty() {
+                Ok(startup)
+            } else {
+                Err(ProtocolError::Startup("bytes after its end"))
+            };
         }
         let (value, after) = cstr(after).ok_or(ProtocolError::Startup("a parameter without a value"))?;
         let text = |bytes: &[u8]| {
-            String::from_utf8(bytes.to_vec()).map_err(|_| ProtocolError::Startup("a parameter that is not UTF-8"))
+            String::from_utf8(bytes.to_vec())
+                .map_err(|_| ProtocolError::Startup("a parameter that is not UTF-8"))
         };
         let name = text(name)?;
         if let Some(option) = name.strip_prefix("_pq_.") {
@@ -124,7 +129,10 @@ mod tests {
         assert_eq!(read(&packet(CANCEL, &[0, 0, 0, 7, 0, 0, 0, 9])), Ok(First::Cancel(key)));
         let startup = packet(0x0003_0002, b"user\0ann\0_pq_.x\x001\0database\0a\0database\0b\0\0");
         let Ok(First::Startup(startup)) = read(&startup) else { panic!("no startup") };
-        assert_eq!((startup.minor, startup.value("user"), startup.value("database")), (2, Some("ann"), Some("b")));
+        assert_eq!(
+            (startup.minor, startup.value("user"), startup.value("database")),
+            (2, Some("ann"), Some("b"))
+        );
         assert_eq!(startup.protocol_options, ["_pq_.x"]);
     }
 

@@ -180,7 +180,10 @@ mod tests {
         let head = header(&out, Side::Backend).unwrap().unwrap();
         assert_eq!((head.tag, head.size), (b'E', out.len()));
         let fields = backend::fields(&out[5..]);
-        assert_eq!((fields.severity, fields.code, fields.message), (&b"FATAL"[..], &b"53300"[..], &b"full"[..]));
+        assert_eq!(
+            (fields.severity, fields.code, fields.message),
+            (&b"FATAL"[..], &b"53300"[..], &b"full"[..])
+        );
 
         out.clear();
         query(&mut out, "SELECT 1");

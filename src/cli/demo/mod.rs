@@ -96,7 +96,7 @@ impl Site {
         cluster.wait_replayed(Duration::from_secs(30)).await?;
         let config = config::parse(&configuration(&cluster.servers()), "demo")
             .map_err(|complaints| anyhow::anyhow!("the demo's own configuration: {complaints}"))?;
-        let pgweir = Pgweir::start(config).await.context("pgweir does not start")?;
+        let pgweir = Pgweir::start(config).context("pgweir does not start")?;
         Ok(Self { pgweir, cluster })
     }
 
@@ -120,7 +120,7 @@ impl Site {
 
         let tally = load.stop().await;
         let mut frame = Frame::new(watch.look(&cluster).await, &tally);
-        pgweir.stop().await;
+        pgweir.stop();
         // pgweir's metrics are gone with it; the servers' counters are complete only now, for a backend reports its
         // last ones when it ends.
         let votes_counted = load::votes_counted(cluster.primary()).await?;

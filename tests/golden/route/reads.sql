@@ -275,7 +275,5 @@ START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
 --> replica begin_read_only transaction
 BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE
 --> replica begin_read_only transaction
-BEGIN READ WRITE, READ ONLY
---> replica begin_read_only transaction
 BEGIN WORK READ ONLY;
 --> replica begin_read_only transaction

@@ -18,6 +18,8 @@ BEGIN READ ONLY READ WRITE
 --> primary begin transaction
 BEGIN READ ONLY, ISOLATION LEVEL SERIALIZABLE
 --> primary begin transaction
+BEGIN READ WRITE, READ ONLY
+--> primary begin transaction
 START TRANSACTION READ WRITE
 --> primary begin transaction
 BEGIN READ ONLY nonsense

@@ -116,6 +116,9 @@ fn judgement(statement: Statement) -> (Class, Reason) {
     if statement.marks.has(Mark::Unterminated) {
         return (Class::Write, Reason::Unterminated);
     }
+    if statement.marks.has(Mark::Stray) {
+        return (Class::Write, Reason::StrayCharacter);
+    }
     match statement.verb {
         Verb::Query | Verb::Show | Verb::CopyOut => query(statement).unwrap_or((Class::Read, Reason::Read)),
         Verb::Declare if statement.marks.has(Mark::Hold) => (Class::Session, Reason::Cursor),

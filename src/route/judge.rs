@@ -143,6 +143,11 @@ impl Judge {
         self.disagreements.load(Ordering::Relaxed)
     }
 
+    #[cfg(test)]
+    pub(super) fn seeds(&self) -> &Seeds {
+        &self.seeds
+    }
+
     /// The facts, and whether the text has literals.
     fn judge(&self, text: &[u8]) -> (Facts, bool) {
         if text.len() > SCAN_LIMIT {

@@ -9,6 +9,9 @@ pub use facts::{Class, Facts};
 pub use judge::{Judge, JudgeOptions};
 pub use reason::Reason;
 
+#[cfg(test)]
+mod tests;
+
 /// The role of the server that a unit goes to.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

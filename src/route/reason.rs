@@ -72,7 +72,8 @@ reasons! {
     TransactionControl "transaction_control" "Belongs to the open transaction: SAVEPOINT, RELEASE, ROLLBACK TO, SET LOCAL, SET TRANSACTION.",
     // Texts that were not understood.
     Empty "empty" "Holds no statement.",
-    Unterminated "unterminated" "A string, a quoted name or a comment is not closed.",
+    Unterminated "unterminated" "A string, a quoted name, a comment or a parenthesis is not closed, or closed twice.",
+    StrayCharacter "stray_character" "Has a character that no statement has.",
     UnicodeName "unicode_name" "Has a name written with Unicode escapes: it could be any function.",
     UnknownStatement "unknown_statement" "Does not start like any statement known to be a read.",
     TooLong "too_long" "The text is too long to be judged.",

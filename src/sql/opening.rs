@@ -280,8 +280,8 @@ impl Opening {
     fn mode(&mut self, word: &[u8], kind: Kind, read: bool, not: bool) -> Phase {
         match word {
             b"only" if read => self.modes.read_only = true,
-            b"write" if read => self.modes.read_only = false,
-            b"serializable" => self.modes.refused_by_replicas = true,
+            // A replica refuses READ WRITE even with READ ONLY behind it.
+            b"write" | b"serializable" => self.modes.refused_by_replicas = true,
             b"deferrable" => self.modes.refused_by_replicas |= !not,
             b"work" | b"transaction" | b"isolation" | b"level" | b"read" | b"committed" | b"uncommitted"
             | b"repeatable" | b"not" => {}

@@ -80,8 +80,10 @@ pub enum Mark {
     Temporary,
     /// A name with Unicode escapes.
     Unicode,
-    /// A string, quoted name or comment without its end.
+    /// A string, quoted name, comment or parenthesis without its end, or an end without its beginning.
     Unterminated,
+    /// A character that no statement has.
+    Stray,
     /// EXPLAIN without ANALYZE: nothing runs.
     PlanOnly,
     /// WITH HOLD.

@@ -11,7 +11,7 @@ use ahash::{AHasher, RandomState};
 
 use super::lex::{Kind, Lexer, Token};
 use super::opening::{Opening, Seen};
-use super::outline::{Effect, Functions, Mark, Name, Outline, Set, Shape, Statement};
+use super::outline::{Effect, Functions, Mark, Name, Outline, Set, Shape, Statement, Verb};
 use super::words::{Keyword, is_server_view, keyword};
 
 /// The longest text that is scanned: 16 MB take some 30 ms of a worker's time.
@@ -239,6 +239,9 @@ impl<'a, F: Functions> Scan<'a, F> {
         if let Some(config) = self.config.take() {
             self.effects.insert(config.effect());
         }
+        if self.depth > 0 {
+            self.marks.insert(Mark::Unterminated);
+        }
         if self.sequence.column && self.sequence.name {
             self.marks.insert(Mark::Server);
         }
@@ -293,7 +296,20 @@ impl<'a, F: Functions> Scan<'a, F> {
                 self.marks.insert(Mark::Unterminated);
                 Before::Other
             }
-            Kind::Semicolon | Kind::Operator | Kind::Other | Kind::Space | Kind::Comment => Before::Other,
+            Kind::Semicolon => {
+                // In parentheses, or in a function's body.
+                if self.opening.verb() != Verb::Define {
+                    self.marks.insert(Mark::Unterminated);
+                }
+                Before::Other
+            }
+            Kind::Other => {
+                if !matches!(self.text.get(token.start), Some(b'[' | b']' | b':')) {
+                    self.marks.insert(Mark::Stray);
+                }
+                Before::Other
+            }
+            Kind::Operator | Kind::Space | Kind::Comment => Before::Other,
         };
         if !matches!(token.kind, Kind::Word | Kind::Quoted | Kind::UnicodeQuoted | Kind::Dot) {
             self.leave_path();
@@ -431,7 +447,10 @@ impl<'a, F: Functions> Scan<'a, F> {
         let inside = bit(self.depth);
         self.with &= !inside;
         self.group &= !inside;
-        self.depth = self.depth.saturating_sub(1);
+        match self.depth.checked_sub(1) {
+            Some(depth) => self.depth = depth,
+            None => self.marks.insert(Mark::Unterminated),
+        }
         let here = bit(self.depth);
         if here == 0 || self.call_follows & here != 0 {
             self.call_follows &= !here;

@@ -1,0 +1,79 @@
+//! What judging a statement costs, by layer.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use pgweir::route::{Judge, JudgeOptions};
+use pgweir::sql::{Effect, Functions, Name};
+
+/// 59 bytes, no literal.
+const EXACT: &str = "SELECT id, title, votes FROM photos WHERE id = $1 LIMIT $2;";
+
+/// A statement of an ORM, 1 KB, as one comes with literals.
+fn long(id: u32) -> String {
+    let columns: Vec<String> = (0..18).map(|n| format!("\"shop_order\".\"column_number_{n}\"")).collect();
+    format!(
+        "SELECT {}, COUNT(DISTINCT \"shop_line\".\"id\") AS \"lines\" FROM \"shop_order\" INNER JOIN \"shop_line\" ON \
+         (\"shop_order\".\"id\" = \"shop_line\".\"order_id\") LEFT OUTER JOIN \"shop_user\" ON (\"shop_order\".\"user_id\" = \
+         \"shop_user\".\"id\") WHERE (\"shop_order\".\"id\" = {id} AND \"shop_order\".\"state\" IN ('paid', 'sent') AND \
+         UPPER(\"shop_user\".\"email\") LIKE UPPER('%example%')) GROUP BY \"shop_order\".\"id\" ORDER BY \
+         \"shop_order\".\"created_at\" DESC LIMIT 21",
+        columns.join(", ")
+    )
+}
+
+/// For the second opinion alone: knows every function.
+struct All;
+
+impl Functions for All {
+    fn effect(&self, _name: Name<'_>) -> Effect {
+        Effect::Safe
+    }
+}
+
+fn route(c: &mut Criterion) {
+    let judge = Judge::new(JudgeOptions::default());
+    let _ = judge.facts(EXACT.as_bytes());
+    c.bench_function("exact hit, 59 B", |b| b.iter(|| judge.facts(black_box(EXACT.as_bytes()))));
+
+    // With a literal and short: never remembered as it is, so scanned each time; its shape is remembered.
+    let short = "SELECT id, title, votes FROM photos WHERE id = 12345";
+    c.bench_function("scan and shape, 52 B", |b| b.iter(|| judge.facts(black_box(short.as_bytes()))));
+
+    let write = "UPDATE photos SET votes = votes + 1 WHERE id = 12345";
+    c.bench_function("scan of a write, 52 B", |b| b.iter(|| judge.facts(black_box(write.as_bytes()))));
+
+    // Ever new texts of 1 KB: each misses the memory of texts, is scanned, and is put there.
+    let mut id = 0;
+    c.bench_function("scan and shape, 1 KB, and remembered", |b| {
+        b.iter_batched(
+            || {
+                id += 1;
+                long(id)
+            },
+            |text| judge.facts(black_box(text.as_bytes())),
+            criterion::BatchSize::SmallInput,
+        );
+    });
+
+    let text = long(7);
+    c.bench_function("exact hit, 1 KB", |b| {
+        let _ = judge.facts(text.as_bytes());
+        b.iter(|| judge.facts(black_box(text.as_bytes())));
+    });
+
+    let insert = format!("INSERT INTO t VALUES {}", vec!["(1234, 'some text', 5.5, NULL)"; 2_000].join(", "));
+    c.bench_function("scan of an INSERT of 2,000 rows, 62 KB", |b| {
+        b.iter(|| judge.facts(black_box(insert.as_bytes())));
+    });
+
+    c.bench_function("second opinion, 52 B", |b| {
+        b.iter(|| pgweir::sql::opinion(black_box(short.as_bytes()), &All));
+    });
+    c.bench_function("second opinion, 1 KB", |b| {
+        b.iter(|| pgweir::sql::opinion(black_box(text.as_bytes()), &All));
+    });
+}
+
+criterion_group!(benches, route);
+criterion_main!(benches);

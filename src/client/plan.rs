@@ -142,6 +142,9 @@ impl Session {
             }
             Kind::Unit => {}
         }
+        if piece.facts.reason == Reason::Ddl {
+            self.make_way(&piece);
+        }
         let route = self.decide(&piece);
         if self.identity.database.pool.mode == PoolMode::Statement
             && matches!(piece.facts.class, Class::Begin | Class::BeginReadOnly)
@@ -159,6 +162,20 @@ impl Session {
             }
         }
         Ok(self.start_unit(piece, route.reason))
+    }
+
+    /// DROP, ALTER or CREATE DATABASE: connections that only the pools keep open must not stand in its way. A text that
+    /// says so elsewhere costs no more than some idle connections.
+    fn make_way(&self, piece: &Piece) {
+        let Some(window) = &self.window else { return };
+        let text = window.bytes().get(..piece.size).unwrap_or_default().to_ascii_lowercase();
+        let says = |word: &[u8]| memchr::memmem::find(&text, word).is_some();
+        if says(b"database") {
+            let copied = says(b"create");
+            self.shared
+                .pools
+                .let_go(|name| says(name.to_ascii_lowercase().as_bytes()) || copied && name == "template1");
+        }
     }
 
     /// Asks the pure function, with what it cannot know: what the protocol shows beyond the statements.

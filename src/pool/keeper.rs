@@ -73,6 +73,14 @@ impl Pool {
         }
     }
 
+    /// Closes what nobody uses.
+    pub(super) fn close_idle(&self) {
+        let due = self.ledger().take_due(|_, _| true);
+        for server in due {
+            self.closed(server, "due");
+        }
+    }
+
     fn wants_stock(&self) -> bool {
         self.options.min_size > 0 && self.ledger().stock(self.options.min_size)
     }

@@ -42,6 +42,18 @@ impl PoolSet {
         pools.iter().map(|(key, pool)| (key.clone(), pool.clone())).collect()
     }
 
+    /// Closes the idle connections to the databases that `is_meant` picks, where no client that is connected has used
+    /// them: PostgreSQL refuses to drop, rename or copy a database that others are connected to, and such connections
+    /// are nobody's. (It waits some seconds for them to be gone.)
+    pub fn let_go(&self, is_meant: impl Fn(&str) -> bool) {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        for pool in pools.values() {
+            if Arc::strong_count(pool) == 1 && is_meant(&pool.database) {
+                pool.close_idle();
+            }
+        }
+    }
+
     /// Forgets the pools that hold nothing and that no client knows: a client that tries names leaves nothing behind.
     pub(super) fn sweep(&self) {
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);

@@ -316,9 +316,14 @@ impl Search {
         if target == Target::Replica {
             for _ in 0..self.pools.len() {
                 let Some(node) = self.database.cluster.pick_replica() else { break };
+                if self.pool(node).is_some_and(|pool| pool.backs_off()) {
+                    break;
+                }
                 match self.lease(node).await {
                     Ok(lease) => return Ok((Target::Replica, node, lease)),
                     Err(error) if note_outage(&self.database, node, &error) => {}
+                    // A replica that has not replayed yet refuses a database or a role that the primary has.
+                    Err(LeaseError::Connect(_)) => break,
                     Err(error) => return Err(Failure::Lease(error)),
                 }
             }
@@ -337,9 +342,13 @@ impl Search {
 
     async fn lease(&self, node: Node) -> Result<Lease, LeaseError> {
         // Each node of the cluster has its pool: both were made from the same list.
-        match self.pools.iter().find(|(known, _)| *known == node) {
-            Some((_, pool)) => pool.lease(&self.wants).await,
+        match self.pool(node) {
+            Some(pool) => pool.lease(&self.wants).await,
             None => Err(LeaseError::Queue { waiting: 0 }),
         }
+    }
+
+    fn pool(&self, node: Node) -> Option<&Arc<Pool>> {
+        self.pools.iter().find(|(known, _)| *known == node).map(|(_, pool)| pool)
     }
 }

@@ -8,5 +8,9 @@
     reason = "these are tests, their helper functions too"
 )]
 
+mod clients;
+mod dump;
 mod fixture;
 mod monitor;
+mod pgbench;
+mod programs;

@@ -221,7 +221,7 @@ impl Session {
             lease.owed.sent(b'Q', Show::Swallow);
             lease.application_name = Some(wanted.clone());
         }
-        let running = Running::new(self.identity.database.cluster.clone(), node);
+        let running = Running::new(self.identity.database.cluster.clone(), node, lease.idle_since);
         let held = Held { lease, node, running, state: false, transaction: false, error_shown: false };
         if let Some(slot) = self.held.get_mut(target.index()) {
             *slot = Some(held);

@@ -15,7 +15,7 @@ use super::plan::Place;
 use super::prepared::Undone;
 use super::session::{Held, Leave, Session};
 use super::unit::Piece;
-use crate::clock::Duration;
+use crate::clock::{self, Duration};
 use crate::metrics::{Direction, Origin, TargetLabel};
 use crate::net::{Buffers, WINDOW, Window};
 use crate::route::Target;
@@ -625,7 +625,7 @@ fn note_sent(statements: &mut super::prepared::Statements, server: &mut Server, 
 pub(super) async fn clean(mut held: Held, rest: usize, buffers: &Buffers) {
     let reset = held.is_pinned() || held.lease.pool().options().mode == crate::pool::PoolMode::Session;
     match timeout(CLEAN, cleaned(&mut held, rest, reset, buffers)).await {
-        Ok(Ok(())) => held.lease.put_back(),
+        Ok(Ok(())) => held.lease.put_back(clock::now()),
         Ok(Err(_)) | Err(_) => held.lease.close("client_gone"),
     }
 }

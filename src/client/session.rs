@@ -312,11 +312,12 @@ impl Session {
 
     /// Windows with nothing in them are worth more to others.
     fn give_windows_back(&mut self) {
-        let buffers = self.shared.buffers.clone();
+        let buffers = &self.shared.buffers;
         if let Some(window) = self.window.take_if(|window| window.is_empty()) {
             buffers.give(window);
         }
-        if let Some(held) = self.held()
+        if let Some(target) = self.active
+            && let Some(Some(held)) = self.held.get_mut(target.index())
             && held.lease.owed.is_empty()
             && let Some(window) = held.lease.window.take_if(|window| window.is_empty())
         {

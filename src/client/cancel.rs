@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 
 use crate::clock::Duration;
-use crate::ids::CancelKey;
+use crate::ids::{CancelKey, Node};
 use crate::net::Address;
 use crate::server;
 
@@ -23,15 +23,23 @@ const LONGEST: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 struct Slot {
     /// The server connection that works for the client.
-    aim: Option<(Arc<Address>, CancelKey)>,
+    aim: Option<(Node, CancelKey)>,
     /// Requests on their way to it.
     under_way: u32,
+}
+
+/// A client's secret, its slot, and its servers' addresses by node.
+#[derive(Debug, Clone)]
+struct Entry {
+    secret: u32,
+    slot: Arc<Mutex<Slot>>,
+    addresses: Arc<[Arc<Address>]>,
 }
 
 /// Every client's key.
 #[derive(Debug, Default)]
 pub struct Cancels {
-    clients: Mutex<HashMap<u32, (u32, Arc<Mutex<Slot>>)>>,
+    clients: Mutex<HashMap<u32, Entry>>,
 }
 
 /// One client's entry; removed when dropped.
@@ -44,12 +52,12 @@ pub(super) struct Registration {
 }
 
 impl Cancels {
-    fn clients(&self) -> MutexGuard<'_, HashMap<u32, (u32, Arc<Mutex<Slot>>)>> {
+    fn clients(&self) -> MutexGuard<'_, HashMap<u32, Entry>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A key that no other client has.
-    pub(super) fn register(self: &Arc<Self>) -> Registration {
+    /// A key that no other client has, for one whose servers have these addresses.
+    pub(super) fn register(self: &Arc<Self>, addresses: &Arc<[Arc<Address>]>) -> Registration {
         let slot = Arc::new(Mutex::new(Slot::default()));
         let mut clients = self.clients();
         let secret = rand::random();
@@ -57,7 +65,7 @@ impl Cancels {
             // Drivers hold the process number in a signed integer.
             let process = rand::random_range(1..=i32::MAX.cast_unsigned());
             if let std::collections::hash_map::Entry::Vacant(entry) = clients.entry(process) {
-                entry.insert((secret, slot.clone()));
+                entry.insert(Entry { secret, slot: slot.clone(), addresses: addresses.clone() });
                 drop(clients);
                 return Registration { cancels: self.clone(), slot, key: CancelKey { process, secret } };
             }
@@ -67,17 +75,18 @@ impl Cancels {
     /// Passes a request on, if its key is right and the client has a statement running. As in PostgreSQL, whoever asks
     /// learns nothing of what came of it.
     pub(super) async fn forward(&self, key: CancelKey) {
-        let Some((secret, slot)) = self.clients().get(&key.process).cloned() else { return };
+        let Some(Entry { secret, slot, addresses }) = self.clients().get(&key.process).cloned() else { return };
         if !bool::from(secret.to_be_bytes().ct_eq(&key.secret.to_be_bytes())) {
             return;
         }
         let aim = {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             slot.under_way += u32::from(slot.aim.is_some());
-            slot.aim.clone()
+            slot.aim
         };
-        let Some((address, key)) = aim else { return };
-        match timeout(LONGEST, server::cancel(&address, key)).await {
+        let Some((node, key)) = aim else { return };
+        let Some(address) = addresses.get(node.index()) else { return };
+        match timeout(LONGEST, server::cancel(address, key)).await {
             Ok(Ok(())) => {
                 let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
                 // The lease may have ended in between: then the count began anew, and the connection was closed.
@@ -97,8 +106,8 @@ impl Registration {
     }
 
     /// From now on the key stands for that server connection.
-    pub(super) fn aim(&self, address: &Arc<Address>, key: CancelKey) {
-        *self.slot() = Slot { aim: Some((address.clone(), key)), under_way: 0 };
+    pub(super) fn aim(&self, node: Node, key: CancelKey) {
+        *self.slot() = Slot { aim: Some((node, key)), under_way: 0 };
     }
 
     /// From now on the key stands for nothing. Returns whether a request is on its way to the connection that it stood

@@ -131,6 +131,7 @@ impl Guest {
             return Err(Failure::UnknownDatabase(name.to_string()).into());
         };
         let mut identity = Identity {
+            cancel: shared.cancels.register(&database.addresses),
             database,
             name,
             user,
@@ -139,7 +140,6 @@ impl Guest {
                 application_name: startup.value("application_name").unwrap_or_default().into(),
             },
             text_safe: true,
-            cancel: shared.cancels.register(),
             seat,
         };
         let greeting = self.greeting(shared, &identity).await?;
@@ -253,7 +253,7 @@ impl Guest {
         }
         let reported = lease.reported.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let text_safe = reported.fold(true, |safe, (name, value)| safe && is_text_safe(name, value));
-        lease.put_back();
+        lease.put_back(clock::now());
         let greeting = Greeting { messages: messages.freeze(), text_safe };
         database.greetings.learn(name, user, parameters, greeting.clone());
         Ok(greeting)

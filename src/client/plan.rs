@@ -42,15 +42,19 @@ impl Session {
         let active = self.active;
         let Some(held) = self.held() else { return self.place_anew(piece) };
         let owed = &held.lease.owed;
+        if piece.kind == Kind::Terminate {
+            // What was sent before the goodbye is carried out, but for a COPY that will get no more data.
+            let done = owed.is_empty() || owed.is_copy_in();
+            return if done { Err(Leave::Gone) } else { Ok(Place::Wait) };
+        }
         if owed.len() > MAX_OWED {
             return Ok(Place::Wait);
         }
-        if piece.kind == Kind::Copy || !owed.is_empty() && piece.kind != Kind::Terminate || owed.is_open() {
-            let follows = piece.kind == Kind::Copy || owed.is_open() || owed.is_copy_in();
+        if piece.kind == Kind::Copy || owed.is_open() || owed.is_copy_in() {
+            return self.continue_unit(piece);
+        }
+        if !owed.is_empty() {
             let on_primary = active == Some(Target::Primary);
-            if follows {
-                return self.continue_unit(piece);
-            }
             // A unit behind others that are not answered yet: on the primary nothing can be wrong; on a replica, a read.
             if on_primary || matches!(piece.facts.class, Class::Read | Class::Empty) && piece.ends {
                 return Ok(self.start_unit(piece, Reason::Pipelined));
@@ -238,7 +242,7 @@ impl Session {
             lease.owed.sent(b'Q', Show::Swallow);
             lease.application_name = Some(wanted.clone());
         }
-        let running = Running::new(self.identity.database.cluster.clone(), node);
+        let running = Running::new(self.identity.database.cluster.clone(), node, lease.idle_since);
         let held = Held { lease, node, running, state: false, transaction: false, error_shown: false };
         if let Some(slot) = self.held.get_mut(target.index()) {
             *slot = Some(held);

@@ -14,8 +14,8 @@ use super::handshake::is_text_safe;
 use super::plan::Place;
 use super::prepared::Undone;
 use super::session::{Held, Leave, Session};
-use super::unit::Piece;
-use crate::clock::Duration;
+use super::unit::{Kind, Piece};
+use crate::clock::{self, Duration};
 use crate::metrics::{Direction, Origin, TargetLabel};
 use crate::net::{Buffers, WINDOW, Window};
 use crate::route::Target;
@@ -114,13 +114,12 @@ impl Session {
 
     /// One read from the server.
     fn hear(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        let buffers = self.shared.buffers.clone();
-        let metrics = self.identity.database.metrics.clone();
-        let Some(held) = self.held() else { return Poll::Pending };
+        let Some(target) = self.active else { return Poll::Pending };
+        let Some(Some(held)) = self.held.get_mut(target.index()) else { return Poll::Pending };
         let Server { stream, window, .. } = &mut *held.lease;
         if window.is_none() {
             match stream.poll_readable(cx) {
-                Poll::Ready(Ok(())) => *window = Some(buffers.take()),
+                Poll::Ready(Ok(())) => *window = Some(self.shared.buffers.take()),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Lost)),
                 Poll::Pending => return Poll::Pending,
             }
@@ -133,7 +132,7 @@ impl Session {
         match window.poll_fill(cx, stream) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Broken::Lost)),
             Poll::Ready(Ok(n)) => {
-                metrics.bytes(Direction::ServerIn, n as u64);
+                self.identity.database.metrics.bytes(Direction::ServerIn, n as u64);
                 Poll::Ready(Ok(()))
             }
             Poll::Pending => Poll::Pending,
@@ -464,6 +463,10 @@ impl Session {
             return Poll::Ready(Ok(false));
         }
         match window.poll_fill(cx, &mut self.stream) {
+            // It said goodbye before it closed: what it sent before that is carried out.
+            Poll::Ready(Ok(0)) if self.piece.is_some_and(|piece| piece.kind == Kind::Terminate) => {
+                Poll::Ready(Ok(false))
+            }
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Leave::Gone)),
             Poll::Ready(Ok(n)) => {
                 self.identity.database.metrics.bytes(Direction::ClientIn, n as u64);
@@ -625,7 +628,7 @@ fn note_sent(statements: &mut super::prepared::Statements, server: &mut Server, 
 pub(super) async fn clean(mut held: Held, rest: usize, buffers: &Buffers) {
     let reset = held.is_pinned() || held.lease.pool().options().mode == crate::pool::PoolMode::Session;
     match timeout(CLEAN, cleaned(&mut held, rest, reset, buffers)).await {
-        Ok(Ok(())) => held.lease.put_back(),
+        Ok(Ok(())) => held.lease.put_back(clock::now()),
         Ok(Err(_)) | Err(_) => held.lease.close("client_gone"),
     }
 }

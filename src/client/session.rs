@@ -95,13 +95,13 @@ pub(super) struct Running {
     cluster: Arc<Cluster>,
     node: Node,
     units: u32,
-    /// When the unit that is being answered began.
-    since: Instant,
+    /// When the unit that is being answered began; after the last one, when it was answered.
+    pub(super) since: Instant,
 }
 
 impl Running {
-    pub(super) fn new(cluster: Arc<Cluster>, node: Node) -> Self {
-        Self { cluster, node, units: 0, since: clock::now() }
+    pub(super) fn new(cluster: Arc<Cluster>, node: Node, since: Instant) -> Self {
+        Self { cluster, node, units: 0, since }
     }
 
     /// A unit was sent.
@@ -262,23 +262,29 @@ impl Session {
         .await
     }
 
-    /// Moves bytes both ways until nothing moves.
+    /// Moves bytes both ways until nothing moves. Each direction is tried again only after the other has moved.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        loop {
-            let moved = self.replies(cx).and_then(|back| Ok(self.requests(cx)? || back));
-            if let Some(next) = self.next.take() {
-                return Poll::Ready(next);
-            }
-            match moved {
-                Ok(true) => {}
-                Ok(false) if self.wake_held(cx) => {}
-                Ok(false) => {
+        match self.move_both(cx) {
+            Err(leave) => Poll::Ready(Next::Leave(leave)),
+            Ok(()) => match self.next.take() {
+                Some(next) => Poll::Ready(next),
+                None => {
                     self.give_windows_back();
-                    return Poll::Pending;
+                    Poll::Pending
                 }
-                Err(leave) => return Poll::Ready(Next::Leave(leave)),
+            },
+        }
+    }
+
+    fn move_both(&mut self, cx: &mut Context<'_>) -> Result<(), Leave> {
+        let mut first = true;
+        while self.replies(cx)? || first {
+            first = false;
+            if !self.requests(cx)? && !self.wake_held(cx) || self.next.is_some() {
+                break;
             }
         }
+        Ok(())
     }
 
     /// A connection that is held and not working may have something to say: a notification, or that it is gone.
@@ -300,17 +306,18 @@ impl Session {
     pub(super) fn activate(&mut self, target: Target) {
         self.active = Some(target);
         if let Some(Some(held)) = self.held.get(target.index()) {
-            self.identity.cancel.aim(&held.lease.address, held.lease.key);
+            self.identity.cancel.aim(held.node, held.lease.key);
         }
     }
 
     /// Windows with nothing in them are worth more to others.
     fn give_windows_back(&mut self) {
-        let buffers = self.shared.buffers.clone();
+        let buffers = &self.shared.buffers;
         if let Some(window) = self.window.take_if(|window| window.is_empty()) {
             buffers.give(window);
         }
-        if let Some(held) = self.held()
+        if let Some(target) = self.active
+            && let Some(Some(held)) = self.held.get_mut(target.index())
             && held.lease.owed.is_empty()
             && let Some(window) = held.lease.window.take_if(|window| window.is_empty())
         {
@@ -332,7 +339,7 @@ impl Session {
         }
         let Some(held) = slot.take() else { return };
         if !in_doubt {
-            held.lease.put_back();
+            held.lease.put_back(held.running.since);
         } else if held.is_pinned() {
             // A cancel request is still on its way to it: it can only hit this client, whose own it stays.
             *slot = Some(held);

@@ -29,7 +29,7 @@ pub struct Database {
     /// The servers.
     pub cluster: Arc<Cluster>,
     /// The servers' addresses, by node.
-    pub addresses: Vec<Arc<Address>>,
+    pub addresses: Arc<[Arc<Address>]>,
     /// Limits of its pools.
     pub pool: pool::Options,
     /// As whom servers are logged in to, where it is not the client's user.

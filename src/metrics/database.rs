@@ -3,9 +3,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ::metrics::{Counter, Gauge, Histogram};
+use ::metrics::{Gauge, Histogram};
 
-use super::{Registry, table};
+use super::{Registry, Tally, table};
 
 /// Where a unit went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,7 +54,7 @@ const CLASSES: [&str; 46] = [
 ];
 
 /// A counter that appears in the output once something was counted.
-type Lazy = OnceLock<Counter>;
+type Lazy = OnceLock<Tally>;
 
 /// The handles of one database. Every method is an atomic add or two; the first use of a label registers it.
 pub struct DatabaseMetrics {
@@ -63,7 +63,7 @@ pub struct DatabaseMetrics {
     units: [Box<[Lazy]>; 3],
     query_time: [OnceLock<Histogram>; 3],
     wait_time: Histogram,
-    bytes: [Counter; 4],
+    bytes: [Tally; 4],
     errors: [Box<[Lazy]>; 2],
     clients: Gauge,
     pins: Box<[Lazy]>,
@@ -72,7 +72,7 @@ pub struct DatabaseMetrics {
 impl DatabaseMetrics {
     pub(super) fn new(registry: Arc<Registry>, name: &str) -> Self {
         let slots = |count: usize| -> Box<[Lazy]> { (0..count).map(|_| Lazy::new()).collect() };
-        let bytes = |direction: &str| registry.counter(&table::BYTES, &[name, direction]);
+        let bytes = |direction: &str| registry.tally(&table::BYTES, &[name, direction]);
         Self {
             name: name.into(),
             units: [slots(REASONS), slots(REASONS), slots(REASONS)],
@@ -121,7 +121,7 @@ impl DatabaseMetrics {
             Direction::ServerIn => 2,
             Direction::ServerOut => 3,
         };
-        self.bytes[place].increment(count);
+        self.bytes[place].add(count);
     }
 
     /// A client was sent an error.
@@ -148,7 +148,7 @@ impl DatabaseMetrics {
     fn count(&self, slot: Option<&Lazy>, row: &table::Row, labels: &[&str]) {
         debug_assert!(slot.is_some(), "more reasons than slots for {}", row.name);
         if let Some(slot) = slot {
-            slot.get_or_init(|| self.registry.counter(row, labels)).increment(1);
+            slot.get_or_init(|| self.registry.tally(row, labels)).add(1);
         }
     }
 }

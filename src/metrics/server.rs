@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::metrics::{Counter, Gauge, Histogram};
 
-use super::{Registry, table};
+use super::{Registry, Tally, table};
 
 /// A server's role, as a label.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,8 +21,8 @@ pub enum RoleLabel {
 pub struct ServerMetrics {
     up: Gauge,
     roles: [(RoleLabel, Gauge); 3],
-    units: Counter,
-    running: Gauge,
+    units: Tally,
+    running: Tally,
     probe_time: Histogram,
     probe_failures: Counter,
 }
@@ -37,8 +37,8 @@ impl ServerMetrics {
                 role(RoleLabel::Replica, "replica"),
                 role(RoleLabel::Unknown, "unknown"),
             ],
-            units: registry.counter(&table::SERVER_UNITS, &[server]),
-            running: registry.gauge(&table::SERVER_RUNNING, &[server]),
+            units: registry.tally(&table::SERVER_UNITS, &[server]),
+            running: registry.level(&table::SERVER_RUNNING, &[server]),
             probe_time: registry.histogram(&table::PROBE_TIME, &[server]),
             probe_failures: registry.counter(&table::PROBE_FAILURES, &[server]),
         };
@@ -61,13 +61,13 @@ impl ServerMetrics {
 
     /// A unit starts on the server.
     pub fn unit_began(&self) {
-        self.units.increment(1);
-        self.running.increment(1.0);
+        self.units.add(1);
+        self.running.add(1);
     }
 
     /// A unit has ended, well or not.
     pub fn unit_ended(&self) {
-        self.running.decrement(1.0);
+        self.running.take(1);
     }
 
     /// A probe passed in this time.

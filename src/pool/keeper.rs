@@ -54,7 +54,7 @@ impl Keeper {
 async fn stock(pool: Arc<Pool>) {
     let deadline = clock::now() + pool.options.query_wait_timeout;
     if let Ok(lease) = pool.open(&Wants::default(), deadline).await {
-        lease.put_back();
+        lease.put_back(clock::now());
     }
 }
 

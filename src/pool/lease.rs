@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::Pool;
+use crate::clock::Instant;
 use crate::server::Server;
 
 /// A server connection that belongs to its holder until it is given back. Dropped without [`Lease::put_back`], the
@@ -28,8 +29,8 @@ impl Lease {
         &self.pool
     }
 
-    /// Gives the connection back. One that is not free is closed instead: the ledger of replies owed has the last word.
-    pub fn put_back(mut self) {
+    /// Gives the connection back at `now`. One that is not free is closed instead: the ledger of replies owed has the last word.
+    pub fn put_back(mut self, now: Instant) {
         let Some(mut server) = self.server.take() else { return };
         let pool = self.pool.clone();
         if !server.owed.is_free() || server.window.as_ref().is_some_and(|window| !window.is_empty()) {
@@ -38,7 +39,7 @@ impl Lease {
         if let Some(window) = server.window.take() {
             pool.buffers.give(window);
         }
-        pool.put_back(server);
+        pool.put_back(server, now);
     }
 
     /// Closes the connection, for a reason that is counted.

@@ -217,8 +217,7 @@ impl Pool {
     }
 
     /// Takes back a connection that is free and clean.
-    fn put_back(&self, mut server: Box<Server>) {
-        let now = clock::now();
+    fn put_back(&self, mut server: Box<Server>, now: Instant) {
         server.forget_client();
         server.idle_since = now;
         if now.duration_since(server.since) > self.options.server_lifetime {
@@ -281,7 +280,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.receiver.close();
         match self.receiver.try_recv() {
-            Ok(Grant::Server(server)) => self.pool.put_back(server),
+            Ok(Grant::Server(server)) => self.pool.put_back(server, clock::now()),
             Ok(Grant::Open) => self.pool.ledger().not_opened(),
             Err(_) => {}
         }

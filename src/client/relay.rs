@@ -74,11 +74,17 @@ impl Session {
                     continue;
                 }
             }
-            if self.is_settled() {
+            if !self.woken && self.is_settled() {
                 self.settle();
                 return Ok(moved);
             }
-            match self.hear(cx) {
+            let heard = self.hear(cx);
+            if std::mem::take(&mut self.woken) && (heard.is_pending() || self.forsake()) {
+                // Nothing was there after all, or nothing of the client's is lost.
+                moved = true;
+                continue;
+            }
+            match heard {
                 Poll::Ready(Ok(())) => moved = true,
                 Poll::Ready(Err(Broken::Lost)) => {
                     self.server_lost(Failure::ServerLost)?;
@@ -91,6 +97,19 @@ impl Session {
                 Poll::Pending => return Ok(moved),
             }
         }
+    }
+
+    /// Closes a connection that speaks up or breaks while it is idle and that only prepared statements keep: any other
+    /// serves the client as well. False: session state lives on it, and what it says is for the client.
+    fn forsake(&mut self) -> bool {
+        let Some(slot) = self.active.and_then(|target| self.held.get_mut(target.index())) else {
+            return false;
+        };
+        let Some(held) = slot.take_if(|held| !held.state) else { return false };
+        self.active = None;
+        self.identity.cancel.rest();
+        held.lease.close("server_gone");
+        true
     }
 
     /// Writes some of the run that the client may see. False: it does not read.
@@ -267,8 +286,10 @@ impl Session {
         if held.state || in_transaction || owed.is_copy_in() || cut {
             // Half a message is on its way to the client, or what it relies on is lost.
             self.held[target.index()] = None;
+            // The server may have said itself why it ends the session.
+            let knows = cut || held.error_shown;
             held.lease.close("lost");
-            return Err(if cut { Leave::Gone } else { Leave::Told(Failure::SessionLost) });
+            return Err(if knows { Leave::Gone } else { Leave::Told(Failure::SessionLost) });
         }
         let (readies, open, shown) = (owed.readies(), owed.is_open(), held.error_shown);
         held.lease.close("lost");

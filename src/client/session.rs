@@ -194,6 +194,8 @@ pub(super) struct Session {
     pub(super) discard: Discard,
     /// Session state lives on the connection to the primary.
     pub(super) pinned: bool,
+    /// The active connection was idle and may have something to say: it is heard before it rests again.
+    pub(super) woken: bool,
     pub(super) next: Option<Next>,
 }
 
@@ -215,6 +217,7 @@ impl Session {
             back: Back { run: 0, rest: 0, rest_show: Show::Forward, own: BytesMut::new() },
             discard: Discard::default(),
             pinned: false,
+            woken: false,
             next: None,
         }
     }
@@ -296,6 +299,7 @@ impl Session {
             let Some(Some(held)) = self.held.get(target.index()) else { continue };
             if held.lease.stream.poll_readable(cx).is_ready() {
                 self.activate(target);
+                self.woken = true;
                 return true;
             }
         }

@@ -8,6 +8,7 @@ use pgweir::cli::demo::cluster::{Cluster, eventually};
 use pgweir::clock;
 
 use crate::programs::{self, Output, SOON, before, cluster, port, psql, signal};
+use crate::speaker::Speaker;
 
 /// One of everything that psql lists. (`\dconfig` is tried by name only: each server has settings of its own.)
 const SCHEMA: &str = include_str!("clients/schema.sql");
@@ -279,4 +280,18 @@ async fn watch_goes_on_until_it_fails_or_is_interrupted() {
     drop(stdin);
     tokio::time::timeout(SOON, child.wait()).await.unwrap().unwrap();
     drop(cluster);
+}
+
+#[tokio::test]
+async fn a_listener_that_sits_idle_is_notified() {
+    let (cluster, pgweir) = shop().await;
+    let mut listener = Speaker::connect(port(&pgweir), "shop").await.unwrap();
+    for text in ["SELECT 1", "LISTEN votes", "SELECT 2"] {
+        assert!(listener.simple(text).await.errors.is_empty());
+    }
+    for payload in ["first", "second"] {
+        cluster.primary().sql_in("shop", &format!("NOTIFY votes, '{payload}'")).await.unwrap();
+        assert_eq!(listener.notification().await, format!("votes {payload}"));
+    }
+    assert_eq!(listener.simple("SELECT 3").await.rows, [["3"]]);
 }

@@ -8,9 +8,14 @@
     reason = "these are tests, their helper functions too"
 )]
 
+mod addresses;
+mod auth;
+mod cli;
 mod clients;
+mod databases;
 mod dump;
 mod fixture;
 mod monitor;
 mod pgbench;
 mod programs;
+mod speaker;

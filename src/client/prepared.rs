@@ -120,6 +120,14 @@ impl Statements {
         self.find(name).map(|statement| statement.facts)
     }
 
+    /// The number of the statement with that name, from 1.
+    pub(super) fn id(&self, name: &[u8]) -> Option<u64> {
+        if name.is_empty() {
+            return self.unnamed.map(|(id, _)| id);
+        }
+        self.find(name).map(|statement| statement.id)
+    }
+
     /// The statement with that name.
     pub(super) fn find(&self, name: &[u8]) -> Option<&Statement> {
         let entry = self.named.get(name)?;

@@ -57,11 +57,14 @@ pub(super) fn primary_only(reason: Reason) -> Facts {
 #[derive(Debug)]
 pub(super) struct Gather {
     piece: Piece,
+    /// The statement that was parsed last in this piece and not bound yet, by its number, or 0: that it runs is counted
+    /// already, and a BEGIN READ ONLY that is parsed and bound is not two of them.
+    counted: u64,
 }
 
 impl Default for Gather {
     fn default() -> Self {
-        Self { piece: NOTHING }
+        Self { piece: NOTHING, counted: 0 }
     }
 }
 
@@ -107,6 +110,7 @@ impl Gather {
     }
 
     fn cut(&mut self) -> Piece {
+        self.counted = 0;
         std::mem::replace(&mut self.piece, NOTHING)
     }
 
@@ -183,11 +187,21 @@ impl Gather {
                 self.piece.ends = true;
                 judge.facts(text)
             }
-            b'P' => parse(body, message, statements, judge).ok_or(bad)?,
-            b'B' => prepared(statements, frontend::bind(body).ok_or(bad)?.1),
+            b'P' => {
+                let facts = parse(body, message, statements, judge).ok_or(bad)?;
+                self.counted = frontend::parse_name(body).and_then(|name| statements.id(name)).unwrap_or(0);
+                facts
+            }
+            b'B' => {
+                let name = frontend::bind(body).ok_or(bad)?.1;
+                let counted = std::mem::take(&mut self.counted);
+                if statements.id(name) == Some(counted) { Facts::EMPTY } else { prepared(statements, name) }
+            }
             b'D' => match frontend::named(body).ok_or(bad)? {
-                Named::Statement(name) => prepared(statements, name),
-                Named::Portal(_) => Facts::EMPTY,
+                Named::Statement(name) if statements.id(name) != Some(self.counted) => {
+                    prepared(statements, name)
+                }
+                Named::Statement(_) | Named::Portal(_) => Facts::EMPTY,
             },
             b'C' => {
                 if let Named::Statement(name) = frontend::named(body).ok_or(bad)? {

@@ -18,4 +18,5 @@ mod fixture;
 mod monitor;
 mod pgbench;
 mod programs;
+mod routes;
 mod speaker;

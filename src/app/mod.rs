@@ -7,12 +7,13 @@ mod build;
 pub mod log;
 mod serve;
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -44,9 +45,11 @@ pub enum StartError {
 
 /// Where a running pgweir listens.
 #[derive(Debug, Clone, Default)]
-struct Bound {
-    clients: Vec<SocketAddr>,
-    metrics: Option<SocketAddr>,
+pub struct Bound {
+    /// The TCP addresses that clients connect to.
+    pub clients: Vec<SocketAddr>,
+    /// Where Prometheus scrapes.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// A running pgweir. Dropped, it stops.
@@ -54,35 +57,28 @@ struct Bound {
 pub struct Pgweir {
     bound: Bound,
     stop: watch::Sender<bool>,
-    workers: Vec<JoinHandle<()>>,
+    first: Option<JoinHandle<()>>,
 }
 
 impl Pgweir {
-    /// Starts it; it listens when this returns. The servers are probed from then on: none has to be up.
+    /// Starts it on threads of its own; it listens when this returns. The servers are probed from then on: none has to be
+    /// up.
     ///
     /// # Errors
     /// An address that cannot be listened on, or the system's refusal of threads.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let workers = config.worker_threads().max(1);
-        let runtimes = (0..workers)
-            .map(|_| Builder::new_current_thread().enable_all().build().map_err(StartError::Worker))
-            .collect::<Result<Vec<_>, _>>()?;
-        let handles: Vec<Handle> = runtimes.iter().map(|runtime| runtime.handle().clone()).collect();
         let (stop, stopped) = watch::channel(false);
         let (report, outcome) = mpsc::channel();
-
-        let mut first = Some((config, handles, report));
-        let mut threads = Vec::new();
-        for (at, runtime) in runtimes.into_iter().enumerate() {
-            let (first, stopped) = (first.take(), stopped.clone());
-            let thread = std::thread::Builder::new().name(format!("pgweir-{at}"));
-            let work = move || match first {
-                Some((config, handles, report)) => lead(&runtime, config, handles, &report, stopped),
-                None => runtime.block_on(until(stopped)),
-            };
-            threads.push(thread.spawn(work).map_err(StartError::Worker)?);
-        }
-        let mut pgweir = Self { bound: Bound::default(), stop, workers: threads };
+        let first = std::thread::Builder::new().name("pgweir-0".to_owned());
+        let work = move || {
+            let ready = report.clone();
+            if let Err(error) = run(config, |bound| drop(ready.send(Ok(bound.clone()))), || until(stopped)) {
+                // Nobody listens any more: the start was given up.
+                let _ = report.send(Err(error));
+            }
+        };
+        let first = first.spawn(work).map_err(StartError::Worker)?;
+        let mut pgweir = Self { bound: Bound::default(), stop, first: Some(first) };
         let gone = || StartError::Worker(io::Error::other("the first worker ended"));
         pgweir.bound = outcome.recv().map_err(|_| gone())??;
         Ok(pgweir)
@@ -110,10 +106,8 @@ impl Drop for Pgweir {
     fn drop(&mut self) {
         // Nobody listens any more: the workers have ended already.
         let _ = self.stop.send(true);
-        for worker in self.workers.drain(..) {
-            if worker.join().is_err() {
-                tracing::error!("a worker panicked");
-            }
+        if self.first.take().is_some_and(|first| first.join().is_err()) {
+            tracing::error!("a worker panicked");
         }
     }
 }
@@ -124,23 +118,41 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// The first worker's life: build, listen, report, serve.
-fn lead(
-    runtime: &Runtime,
+/// Runs pgweir on this thread, and on more of its own if there are several workers. `ready` hears where it listens; it
+/// stops when what `stop` makes, inside the first worker's runtime, is ready.
+///
+/// With one worker there is one thread: the C library then leaves out what it does for the sake of others.
+///
+/// # Errors
+/// An address that cannot be listened on, or the system's refusal of threads.
+pub fn run<S: Future<Output = ()>>(
     config: Config,
-    handles: Vec<Handle>,
-    report: &mpsc::Sender<Result<Bound, StartError>>,
-    stopped: watch::Receiver<bool>,
-) {
-    runtime.block_on(async move {
-        match serve::Service::new(config, handles).await {
-            Ok(service) => {
-                let _ = report.send(Ok(service.bound()));
-                service.run(until(stopped)).await;
-            }
-            Err(error) => {
-                let _ = report.send(Err(error));
-            }
-        }
+    ready: impl FnOnce(&Bound),
+    stop: impl FnOnce() -> S,
+) -> Result<(), StartError> {
+    let make = || Builder::new_current_thread().enable_all().build().map_err(StartError::Worker);
+    let first = make()?;
+    let (ended, end) = watch::channel(false);
+    let mut handles = vec![first.handle().clone()];
+    let mut threads = Vec::new();
+    for at in 1..config.worker_threads() {
+        let runtime = make()?;
+        handles.push(runtime.handle().clone());
+        let (thread, end) = (std::thread::Builder::new().name(format!("pgweir-{at}")), end.clone());
+        threads.push(thread.spawn(move || runtime.block_on(until(end))).map_err(StartError::Worker)?);
+    }
+    let outcome = first.block_on(async {
+        let stop = stop();
+        let service = serve::Service::new(config, handles).await?;
+        ready(&service.bound());
+        service.run(stop).await;
+        Ok(())
     });
+    drop(ended);
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a worker panicked");
+        }
+    }
+    outcome
 }

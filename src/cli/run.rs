@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Source, fail};
-use crate::app::{Pgweir, log};
+use crate::app::{self, Bound, log};
 use crate::config;
+use crate::net::Address;
 
-/// Loads the configuration, starts, and waits for a signal.
+/// Loads the configuration, runs the proxy on this thread, and waits for a signal.
 pub(super) fn run(source: &Source) -> ExitCode {
     let loaded = match &source.config {
         Some(file) => config::load(file),
@@ -19,39 +20,42 @@ pub(super) fn run(source: &Source) -> ExitCode {
         Err(complaints) => return fail(&complaints.to_string()),
     };
     log::start(&config.log);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("pgweir: {error}")),
-    };
-    // The handlers stand before the listeners: a signal is never lost.
-    let signals = runtime.block_on(async {
-        Ok::<_, std::io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
-    });
-    let (mut terminate, mut interrupt) = match signals {
-        Ok(signals) => signals,
-        Err(error) => return fail(&format!("pgweir: {error}")),
-    };
-    let unix: Vec<_> = config.listen.iter().filter_map(crate::net::Address::socket_path).collect();
-    let pgweir = match Pgweir::start(config) {
-        Ok(pgweir) => pgweir,
-        Err(error) => return fail(&format!("pgweir: {error}")),
-    };
-    for address in pgweir.addresses() {
+    let listen = config.listen.clone();
+    match app::run(config, |bound| announce(bound, &listen), stopped) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("pgweir: {error}")),
+    }
+}
+
+/// Says where it listens.
+fn announce(bound: &Bound, listen: &[Address]) {
+    for address in &bound.clients {
         tracing::info!(%address, "listening");
     }
-    for path in unix {
+    for path in listen.iter().filter_map(Address::socket_path) {
         tracing::info!(path = %path.display(), "listening");
     }
-    if let Some(address) = pgweir.metrics_address() {
+    if let Some(address) = bound.metrics {
         tracing::info!("metrics at http://{address}/metrics");
     }
-    runtime.block_on(async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+}
+
+/// Ready when SIGINT or SIGTERM comes. The handlers stand before the listeners do: no signal is lost.
+fn stopped() -> impl Future<Output = ()> {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    async {
+        match signals {
+            [Ok(mut terminate), Ok(mut interrupt)] => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                tracing::info!("stopping");
+            }
+            [Err(error), _] | [_, Err(error)] => {
+                tracing::error!(%error, "signals cannot be listened to: pgweir ends only by force");
+                std::future::pending().await
+            }
         }
-    });
-    tracing::info!("stopping");
-    pgweir.stop();
-    ExitCode::SUCCESS
+    }
 }

@@ -75,7 +75,9 @@ impl Cancels {
     /// Passes a request on, if its key is right and the client has a statement running. As in PostgreSQL, whoever asks
     /// learns nothing of what came of it.
     pub(super) async fn forward(&self, key: CancelKey) {
-        let Some(Entry { secret, slot, addresses }) = self.clients().get(&key.process).cloned() else { return };
+        let Some(Entry { secret, slot, addresses }) = self.clients().get(&key.process).cloned() else {
+            return;
+        };
         if !bool::from(secret.to_be_bytes().ct_eq(&key.secret.to_be_bytes())) {
             return;
         }

@@ -267,7 +267,6 @@ impl Session {
         let cut = self.back.rest > 0 && self.back.rest_show == Show::Forward;
         if held.state || in_transaction || owed.is_copy_in() || cut {
             // Half a message is on its way to the client, or what it relies on is lost.
-            self.held[target.index()] = None;
             held.lease.close("lost");
             return Err(if cut { Leave::Gone } else { Leave::Told(Failure::SessionLost) });
         }

@@ -28,10 +28,13 @@ struct Slot {
     under_way: u32,
 }
 
+/// By process number: the secret, and what the key stands for.
+type Keys = HashMap<u32, (u32, Arc<Mutex<Slot>>)>;
+
 /// Every client's key.
 #[derive(Debug, Default)]
 pub struct Cancels {
-    clients: Mutex<HashMap<u32, (u32, Arc<Mutex<Slot>>)>>,
+    clients: Mutex<Keys>,
 }
 
 /// One client's entry; removed when dropped.
@@ -44,7 +47,7 @@ pub(super) struct Registration {
 }
 
 impl Cancels {
-    fn clients(&self) -> MutexGuard<'_, HashMap<u32, (u32, Arc<Mutex<Slot>>)>> {
+    fn clients(&self) -> MutexGuard<'_, Keys> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

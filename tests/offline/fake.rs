@@ -218,7 +218,8 @@ pub(crate) fn pgweir(servers: &[SocketAddr], more: &str) -> Pgweir {
          {more}\n[metrics]\nlisten = \"off\"\n[monitor]\ninterval = \"50ms\"\n[databases.\"*\"]\nservers = [{}]\n",
         servers.join(", ")
     );
-    let config = pgweir::config::parse(&text, "hostile.toml").unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
+    let config =
+        pgweir::config::parse(&text, "hostile.toml").unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
     Pgweir::start(config).unwrap()
 }
 

@@ -5,8 +5,8 @@ use std::net::{Shutdown, TcpListener};
 use std::time::{Duration, Instant};
 
 use crate::fake::{
-    Client, Dice, Fake, Plan, SOON, Then, assert_nothing_panicked, assert_serves, error, eventually, greeting,
-    message, pgweir, query, rows, startup,
+    Client, Dice, Fake, Plan, SOON, Then, assert_nothing_panicked, assert_serves, error, eventually,
+    greeting, message, pgweir, query, rows, startup,
 };
 
 #[test]
@@ -30,7 +30,10 @@ fn any_bytes_as_first_packet() {
         let answer = client.answer();
         let expected = ["08P01", "0A000", "28000"];
         assert!(answer.closed && answer.errors.len() <= 1, "{answer:?} to {bytes:?}");
-        assert!(answer.errors.iter().all(|code| expected.contains(&code.as_str())), "{answer:?} to {bytes:?}");
+        assert!(
+            answer.errors.iter().all(|code| expected.contains(&code.as_str())),
+            "{answer:?} to {bytes:?}"
+        );
     }
     assert_serves(&pgweir);
 }
@@ -212,7 +215,12 @@ fn bad_replies() {
         fake.plan(Plan::Reply(bytes, then));
         let mut client = Client::login(&pgweir);
         let answer = client.ask("SELECT 1");
-        assert_eq!((answer.errors, answer.closed), (vec!["08006".to_owned()], false), "{what}: {}", answer.tags);
+        assert_eq!(
+            (answer.errors, answer.closed),
+            (vec!["08006".to_owned()], false),
+            "{what}: {}",
+            answer.tags
+        );
         fake.plan(Plan::Behave);
         // The session goes on, with another connection.
         assert_eq!(client.ask("SELECT 1").tags, "TDCZ", "{what}");

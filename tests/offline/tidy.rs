@@ -110,7 +110,9 @@ fn literal(rest: &str, before: Option<char>) -> Option<usize> {
     if rest.starts_with("//") {
         return Some(rest.find('\n').unwrap_or(rest.len()));
     }
-    if let Some(raw) = rest.strip_prefix('r').filter(|_| before.is_none_or(|c| !c.is_alphanumeric() || c == 'b')) {
+    if let Some(raw) =
+        rest.strip_prefix('r').filter(|_| before.is_none_or(|c| !c.is_alphanumeric() || c == 'b'))
+    {
         let hashes = raw.len() - raw.trim_start_matches('#').len();
         if raw[hashes..].starts_with('"') {
             let close = format!("\"{}", "#".repeat(hashes));
@@ -145,9 +147,8 @@ fn names_after<'a>(line: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a s
 
 fn has_word(line: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
-    line.match_indices(word).any(|(at, _)| {
-        !line[..at].ends_with(part) && !line[at + word.len()..].starts_with(part)
-    })
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(part) && !line[at + word.len()..].starts_with(part))
 }
 
 fn complain(complaints: &str, what_to_do: &str) {
@@ -191,10 +192,10 @@ fn imports_point_up_the_list_only() {
 
 #[test]
 fn every_file_begins_by_saying_what_it_is_for() {
-    let silent: String =
-        sources().iter().filter(|source| !source.text.starts_with("//! ")).fold(String::new(), |all, source| {
-            all + &source.path + "\n"
-        });
+    let silent: String = sources()
+        .iter()
+        .filter(|source| !source.text.starts_with("//! "))
+        .fold(String::new(), |all, source| all + &source.path + "\n");
     complain(&silent, "a file begins with `//!` and one line that says its job");
 }
 
@@ -206,7 +207,11 @@ fn no_file_is_too_long_to_see_over() {
         let most = LONG_FILES.iter().find(|(path, _)| *path == source.path).map(|(_, most)| *most);
         match most {
             Some(most) if lines > most => {
-                writeln!(complaints, "{}: {lines} lines, {most} allowed so far: take something out", source.path)
+                writeln!(
+                    complaints,
+                    "{}: {lines} lines, {most} allowed so far: take something out",
+                    source.path
+                )
             }
             Some(_) if lines <= MOST_LINES => {
                 writeln!(complaints, "{}: {lines} lines: remove it from LONG_FILES", source.path)
@@ -283,7 +288,8 @@ fn nothing_panics_for_what_a_peer_sends() {
             if !is_indexed(line) {
                 continue;
             }
-            let known = INDEXED.iter().position(|(path, part, _)| *path == source.path && line.contains(part));
+            let known =
+                INDEXED.iter().position(|(path, part, _)| *path == source.path && line.contains(part));
             match known {
                 Some(at) => used[at] = true,
                 None => writeln!(complaints, "{}:{number}: {}", source.path, line.trim()).unwrap(),
@@ -295,13 +301,18 @@ fn nothing_panics_for_what_a_peer_sends() {
             writeln!(complaints, "{path}: `{part}` is gone: remove it from INDEXED").unwrap();
         }
     }
-    complain(&complaints, "use get(..) and a named error; an index that cannot fail goes to INDEXED with its reason");
+    complain(
+        &complaints,
+        "use get(..) and a named error; an index that cannot fail goes to INDEXED with its reason",
+    );
 }
 
 /// Whether something is indexed or sliced: a `[` right behind a value.
 fn is_indexed(line: &str) -> bool {
     let bytes = line.as_bytes();
-    bytes.windows(2).any(|pair| pair[1] == b'[' && (pair[0].is_ascii_alphanumeric() || b"_)]?".contains(&pair[0])))
+    bytes
+        .windows(2)
+        .any(|pair| pair[1] == b'[' && (pair[0].is_ascii_alphanumeric() || b"_)]?".contains(&pair[0])))
 }
 
 #[test]
@@ -334,7 +345,8 @@ fn paths_in_documents_exist() {
     for document in documents().iter().filter(|document| *document != "CHANGELOG.md") {
         let text = read(document);
         for word in text.split('`').skip(1).step_by(2) {
-            let is_path = ["src/", "tests/", "docs/", "config/", "benches/"].iter().any(|top| word.starts_with(top));
+            let is_path =
+                ["src/", "tests/", "docs/", "config/", "benches/"].iter().any(|top| word.starts_with(top));
             if is_path && !word.contains(['*', ' ', '{']) && !root().join(word).exists() {
                 writeln!(complaints, "{document}: `{word}`").unwrap();
             }

@@ -12,7 +12,7 @@ use crate::net::Address;
 use crate::server::Refusal;
 use crate::wire::frame::HEADER;
 
-/// Everything that can be told. The match below has no `_`: a new variant does not compile until it is here, too.
+/// Everything that can be told. [`visit`] has no `_`: a new variant does not compile until somebody has been here.
 fn all() -> Vec<Failure> {
     let address: Arc<Address> = Arc::new("10.0.0.1:5432".parse().unwrap());
     let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
@@ -64,27 +64,30 @@ fn all() -> Vec<Failure> {
         Failure::LoginTimeout,
         Failure::IdleTimeout,
     ];
-    for failure in &all {
-        match failure {
-            Failure::Protocol(_)
-            | Failure::Lease(_)
-            | Failure::NoPrimary
-            | Failure::NoServer
-            | Failure::ServerLost
-            | Failure::SessionLost
-            | Failure::ServerProtocol(_)
-            | Failure::StatementMode
-            | Failure::ReplicaTransaction
-            | Failure::Replication
-            | Failure::NoUser
-            | Failure::UnknownDatabase(_)
-            | Failure::Rejected(_)
-            | Failure::TooManyClients(_)
-            | Failure::LoginTimeout
-            | Failure::IdleTimeout => {}
-        }
-    }
+    all.iter().for_each(visit);
     all
+}
+
+/// Every variant by name.
+fn visit(failure: &Failure) {
+    match failure {
+        Failure::Protocol(_)
+        | Failure::Lease(_)
+        | Failure::NoPrimary
+        | Failure::NoServer
+        | Failure::ServerLost
+        | Failure::SessionLost
+        | Failure::ServerProtocol(_)
+        | Failure::StatementMode
+        | Failure::ReplicaTransaction
+        | Failure::Replication
+        | Failure::NoUser
+        | Failure::UnknownDatabase(_)
+        | Failure::Rejected(_)
+        | Failure::TooManyClients(_)
+        | Failure::LoginTimeout
+        | Failure::IdleTimeout => {}
+    }
 }
 
 /// The fields of the ErrorResponse, those that are there.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pgweir::app::Pgweir;
 
 /// Longest that anything here may take to be answered.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// What the server does for connections other than the monitor's.
 #[derive(Clone, Debug, Default)]

@@ -24,7 +24,7 @@ const WANTED: &[(&str, &str)] = &[
     ("metrics", "recorders"),
     ("metrics-exporter-prometheus", "rendering for Prometheus"),
     ("nix", "signals and users for the demo's servers"),
-    ("postgres-protocol", "the client's side of SCRAM"),
+    ("postgres-protocol", "logging in to servers by SCRAM and MD5"),
     ("quick_cache", "the judge's memory"),
     ("rand", "cancel keys, SCRAM nonces, jitter"),
     ("serde", "JSON of `pgweir route` and of the demo"),

@@ -12,4 +12,4 @@ COPY --from=build /usr/local/bin/pgweir /usr/local/bin/pgweir
 USER pgweir
 EXPOSE 6432 9432
 ENTRYPOINT ["pgweir"]
-CMD ["run", "/etc/pgweir/pgweir.toml"]
+CMD ["run", "-c", "/etc/pgweir/pgweir.toml"]

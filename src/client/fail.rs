@@ -209,3 +209,6 @@ fn lease(error: &LeaseError) -> Told<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! One client's life, from handshake to goodbye.
 //!
-//! [`serve`] is the table of contents. A [`Session`](session::Session) is one client that has logged in; its states and
+//! [`serve`] is the table of contents. A `Session` is one client that has logged in; its states and
 //! what moves it between them stand in `session`, what it says is cut into pieces by `unit`, each piece is given a server
 //! by `plan`, and `relay` moves the bytes both ways.
 

@@ -81,12 +81,13 @@ impl Statements {
             return true;
         }
         let parse = message.filter(|message| self.kept + message.len() <= KEEP).map(Box::from);
-        self.kept += parse.as_deref().map_or(0, <[u8]>::len);
         let entry = self.named.entry(name.into()).or_default();
-        // A name that is taken: the server will say so, and the old statement stays.
         let kept = parse.is_some();
+        // A name that is taken: the server will say so, and the old statement stays.
         if entry.current.is_none() || entry.closing {
-            entry.staged = Some(Statement { id, facts, parse });
+            self.kept += parse.as_deref().map_or(0, <[u8]>::len);
+            let before = entry.staged.replace(Statement { id, facts, parse });
+            self.kept -= before.and_then(|before| before.parse).map_or(0, |parse| parse.len());
         }
         kept
     }
@@ -255,5 +256,32 @@ impl Statements {
             .filter_map(|entry| entry.current.as_ref()?.parse.as_deref())
             .map(<[u8]>::len)
             .sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_kept_is_counted() {
+        let message = [b'P'; 1000];
+        let mut statements = Statements::default();
+        for round in 0..200 {
+            assert!(statements.parse(b"a", Facts::EMPTY, Some(&message)), "round {round}");
+            // The first succeeds; the name of the others is taken.
+            statements.sent_parse(b"a");
+            statements.sent_end();
+            if round == 0 {
+                statements.parsed();
+            }
+            statements.ended(|_| {});
+        }
+        assert_eq!(statements.kept, 1000);
+        for _ in 0..2 {
+            // Twice in one unit, before any answer.
+            assert!(statements.parse(b"b", Facts::EMPTY, Some(&message)));
+        }
+        assert_eq!(statements.kept, 2000);
     }
 }

@@ -285,7 +285,6 @@ impl Session {
         let cut = self.back.rest > 0 && self.back.rest_show == Show::Forward;
         if held.state || in_transaction || owed.is_copy_in() || cut {
             // Half a message is on its way to the client, or what it relies on is lost.
-            self.held[target.index()] = None;
             // The server may have said itself why it ends the session.
             let knows = cut || held.error_shown;
             held.lease.close("lost");

@@ -320,12 +320,11 @@ impl Session {
         if let Some(window) = self.window.take_if(|window| window.is_empty()) {
             buffers.give(window);
         }
-        if let Some(target) = self.active
-            && let Some(Some(held)) = self.held.get_mut(target.index())
-            && held.lease.owed.is_empty()
-            && let Some(window) = held.lease.window.take_if(|window| window.is_empty())
-        {
-            buffers.give(window);
+        // Those that a pin keeps while they do not work, too.
+        for held in self.held.iter_mut().flatten().filter(|held| held.lease.owed.is_empty()) {
+            if let Some(window) = held.lease.window.take_if(|window| window.is_empty()) {
+                buffers.give(window);
+            }
         }
     }
 

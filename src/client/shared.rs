@@ -40,9 +40,12 @@ pub struct Database {
     pub greetings: Greetings,
 }
 
+/// Who asks: database, user, parameters.
+type Asker = (Arc<str>, Arc<str>, Arc<Parameters>);
+
 /// See [`Database::greetings`].
 #[derive(Default)]
-pub struct Greetings(Mutex<HashMap<(Arc<str>, Arc<str>, Arc<Parameters>), Greeting>>);
+pub struct Greetings(Mutex<HashMap<Asker, Greeting>>);
 
 /// The ParameterStatus messages that a server sends to a client with certain parameters.
 #[derive(Clone)]

@@ -95,7 +95,7 @@ impl Gather {
             let message = bytes.get(self.piece.size..).unwrap_or_default();
             let head = frame::header(message, Side::Frontend)?;
             let Some(head) = head.filter(|head| head.size <= message.len()) else {
-                return self.not_whole(head, message, bytes.len(), eager, statements);
+                return self.not_whole(head, message, bytes.len(), eager, statements, judge);
             };
             let whole = message.get(..head.size).unwrap_or_default();
             match self.take(head, whole, statements, judge)? {
@@ -122,31 +122,42 @@ impl Gather {
         there: usize,
         eager: bool,
         statements: &mut Statements,
+        judge: &Judge,
     ) -> Result<Option<Piece>, ProtocolError> {
         let full = there >= WINDOW;
         if self.piece.size > 0 {
             return Ok((full || eager).then(|| self.cut()));
         }
         let Some(head) = head.filter(|head| full && head.size > WINDOW) else { return Ok(None) };
-        self.long(head, message.get(HEADER..).unwrap_or_default(), statements)?;
+        self.long(head, message.get(HEADER..).unwrap_or_default(), statements, judge)?;
         self.piece.size = there;
         self.piece.rest = head.size - there;
         Ok(Some(self.cut()))
     }
 
-    /// A message that is longer than the window: its text is not judged, its names stand at the front.
-    fn long(&mut self, head: Header, body: &[u8], statements: &mut Statements) -> Result<(), ProtocolError> {
+    /// A message that is longer than the window: its text is for the primary, its names stand at the front.
+    fn long(
+        &mut self,
+        head: Header,
+        body: &[u8],
+        statements: &mut Statements,
+        judge: &Judge,
+    ) -> Result<(), ProtocolError> {
         let bad = ProtocolError::Body(head.tag);
         let facts = match head.tag {
             b'Q' => {
                 statements.query();
                 self.piece.ends = true;
-                primary_only(Reason::TooLong)
+                // Any statement may follow behind the window: a SET, too, which no other client must meet.
+                Facts { pins: true, transaction: true, ..primary_only(Reason::TooLong) }
             }
             b'P' => {
                 let name = frontend::parse_name(body).ok_or(bad)?;
-                statements.parse(name, primary_only(Reason::TooLong), None);
-                primary_only(Reason::TooLong)
+                // One statement: what is in the window says which.
+                let pins = judge.facts(body.get(name.len() + 1..).unwrap_or_default()).pins;
+                let facts = Facts { pins, ..primary_only(Reason::TooLong) };
+                statements.parse(name, facts, None);
+                facts
             }
             b'B' => {
                 let (_, name) = frontend::bind(body).ok_or(bad)?;
@@ -259,4 +270,31 @@ fn parse(body: &[u8], message: &[u8], statements: &mut Statements, judge: &Judge
     let facts = facts.and(primary_only(Reason::PreparedOnPrimary));
     statements.amend(name, facts);
     Some(facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::JudgeOptions;
+
+    /// The piece of a message whose text goes on behind the window.
+    fn long(tag: u8, front: &[u8]) -> Piece {
+        let mut bytes = vec![tag];
+        bytes.extend(100_000_u32.to_be_bytes());
+        bytes.extend(front);
+        bytes.resize(WINDOW, b' ');
+        let judge = Judge::new(JudgeOptions::default());
+        Gather::default().next(&bytes, false, &mut Statements::default(), &judge).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_long_text_goes_to_the_primary_and_may_leave_state() {
+        let query = long(b'Q', b"SELECT 1");
+        assert_eq!((query.facts.reason, query.facts.pins, query.ends), (Reason::TooLong, true, true));
+        assert_eq!(query.size + query.rest, 100_001);
+        for (text, pins) in [("INSERT INTO t VALUES (1,", false), ("CREATE TEMP TABLE t AS SELECT", true)] {
+            let parse = long(b'P', format!("name\0{text}").as_bytes());
+            assert_eq!((parse.facts.reason, parse.facts.pins), (Reason::TooLong, pins), "{text}");
+        }
+    }
 }

@@ -254,15 +254,15 @@ mod tests {
                     2 if opening > 0 => { opening -= 1; ledger.opened(); leased.push(kind); }
                     3 if opening > 0 => { opening -= 1; ledger.not_opened(); }
                     4 => if let Some(server) = leased.pop() { ledger.put_back(server); },
-                    5 => if leased.pop().is_some() { ledger.retire(); },
-                    6 => { queue.pop_front().map(|mut receiver: oneshot::Receiver<Grant<u8>>| {
+                    5 if leased.pop().is_some() => ledger.retire(),
+                    6 => if let Some(mut receiver) = queue.pop_front() {
                         receiver.close();
                         match receiver.try_recv() {
                             Ok(Grant::Server(server)) => { ledger.put_back(server); }
                             Ok(Grant::Open) => ledger.not_opened(),
                             Err(_) => {}
                         }
-                    }); }
+                    },
                     _ => {}
                 }
                 queue.retain_mut(|receiver| match receiver.try_recv() {

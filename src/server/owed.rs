@@ -169,9 +169,10 @@ impl Owed {
                 Ok(Verdict { show: if own { show } else { Show::Forward }, event: Event::Error })
             }
             (b'Z', Some(Sent::Query | Sent::Function | Sent::Sync)) => {
+                // Read before it counts: one that says nothing is still owed.
+                self.status = backend::ready_for_query(body)?;
                 self.queue.pop_front();
                 self.copy_in = false;
-                self.status = backend::ready_for_query(body)?;
                 verdict(Event::Ready(self.status))
             }
             (b'D' | b'T' | b'C' | b'I' | b'H' | b'd' | b'c', Some(Sent::Query))

@@ -156,3 +156,10 @@ fn an_open_transaction_is_settled_but_not_free() {
     owed.reply(b'Z', b"T").unwrap();
     assert!(owed.is_settled() && !owed.is_free());
 }
+
+#[test]
+fn a_ready_that_says_nothing_is_still_owed() {
+    let mut owed = owed(b"Q");
+    assert!(owed.reply(b'Z', b"?").is_err());
+    assert_eq!(owed.readies(), 1);
+}

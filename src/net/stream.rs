@@ -88,10 +88,19 @@ impl Stream {
         }
     }
 
-    /// Whether something has arrived that nobody has asked for. No system call and no waiting.
+    /// Whether something has arrived that nobody has asked for: bytes, the end, or an error. A byte that is there is
+    /// taken: a stream that is disturbed is of no use to anybody. No waiting, and no system call while it is quiet.
     #[must_use]
     pub fn is_disturbed(&self) -> bool {
-        self.poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
+        if self.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending() {
+            return false;
+        }
+        // Readiness may be a moment old: of a reply in two segments the second can be read before it is announced.
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(&mut [0; 1]),
+            Self::Unix(stream) => stream.try_read(&mut [0; 1]),
+        };
+        !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Reads into `buffer`; zero bytes: the end.

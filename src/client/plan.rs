@@ -57,7 +57,7 @@ impl Session {
             let on_primary = active == Some(Target::Primary);
             // A unit behind others that are not answered yet: on the primary nothing can be wrong; on a replica, a read.
             if on_primary || matches!(piece.facts.class, Class::Read | Class::Empty) && piece.ends {
-                return Ok(self.start_unit(piece, Reason::Pipelined));
+                return self.start_unit(piece, Reason::Pipelined);
             }
             return Ok(Place::Wait);
         }
@@ -82,7 +82,7 @@ impl Session {
     }
 
     /// A unit for the connection that works.
-    fn start_unit(&mut self, piece: Piece, reason: Reason) -> Place {
+    fn start_unit(&mut self, piece: Piece, reason: Reason) -> Result<Place, Leave> {
         let refused = self.is_refused_on_replica(&piece);
         let reason = if refused { Reason::ReplicaTransactionRefused } else { reason };
         let label = match self.active {
@@ -94,12 +94,15 @@ impl Session {
         if let Some(held) = self.held() {
             held.running.begin();
         }
-        if refused && piece.ends && piece.rest == 0 {
+        if refused && (!piece.ends || piece.rest > 0) {
+            return Err(Leave::Told(Failure::ReplicaTransaction));
+        }
+        if refused {
             self.refuse_on_replica(piece);
-            return Place::Done;
+            return Ok(Place::Done);
         }
         self.note(&piece);
-        Place::Forward
+        Ok(Place::Forward)
     }
 
     /// Lets the replica itself raise the error, so that its transaction fails as it would for any other.
@@ -125,9 +128,12 @@ impl Session {
     fn note(&mut self, piece: &Piece) {
         let on_primary = self.active == Some(Target::Primary);
         self.pinned |= piece.facts.pins && on_primary;
-        if let Some(held) = self.held() {
-            held.state |= piece.facts.pins;
-            held.transaction |= piece.facts.transaction;
+        let Some(held) = self.held() else { return };
+        held.transaction |= piece.facts.transaction;
+        if piece.facts.pins && !held.state {
+            held.state = true;
+            let reason = piece.facts.reason;
+            self.identity.database.metrics.pin(reason.index(), reason.code());
         }
     }
 
@@ -165,7 +171,7 @@ impl Session {
                 return Ok(Place::Wait);
             }
         }
-        Ok(self.start_unit(piece, route.reason))
+        self.start_unit(piece, route.reason)
     }
 
     /// DROP, ALTER or CREATE DATABASE: connections that only the pools keep open must not stand in its way. A text that
@@ -273,7 +279,7 @@ impl Session {
             Ok((target, node, lease)) => {
                 self.hold(target, node, lease);
                 let reason = if target == route.target { route.reason } else { Reason::NoReplica };
-                if matches!(self.start_unit(piece, reason), Place::Forward) {
+                if matches!(self.start_unit(piece, reason)?, Place::Forward) {
                     self.piece = Some(piece);
                     self.forward();
                 }

@@ -18,7 +18,7 @@ use super::unit::{Kind, Piece};
 use crate::clock::{self, Duration};
 use crate::metrics::{Direction, Origin, TargetLabel};
 use crate::net::{Buffers, WINDOW, Window};
-use crate::route::Target;
+use crate::route::{Reason, Target};
 use crate::server::owed::{Event, Show};
 use crate::server::{self, Server};
 use crate::wire::frame::{HEADER, Side};
@@ -521,7 +521,12 @@ impl Session {
                 supply(&mut self.statements, server, &mut self.forth.own, lacks, body, head.tag);
             }
             server.owed.sent(head.tag, Show::Forward);
+            let prepared = server.prepared.len();
             note_sent(&mut self.statements, server, head.tag, body);
+            if prepared == 0 && !server.prepared.is_empty() {
+                let reason = Reason::Prepare;
+                self.identity.database.metrics.pin(reason.index(), reason.code());
+            }
             at += head.size.min(message.len());
         }
         self.forth.run = piece.size;

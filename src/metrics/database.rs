@@ -43,9 +43,6 @@ pub enum Origin {
 /// Most reason codes there can be. Codes beyond it are not counted; a debug build panics.
 const REASONS: usize = 128;
 
-/// Most states that pin.
-const PIN_REASONS: usize = 32;
-
 /// The classes of SQLSTATE (PostgreSQL docs, appendix A), and what everything else is called.
 const CLASSES: [&str; 46] = [
     "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23",
@@ -81,7 +78,7 @@ impl DatabaseMetrics {
             bytes: [bytes("client_in"), bytes("client_out"), bytes("server_in"), bytes("server_out")],
             errors: [slots(CLASSES.len()), slots(CLASSES.len())],
             clients: registry.gauge(&table::CLIENTS, &[name]),
-            pins: slots(PIN_REASONS),
+            pins: slots(REASONS),
             registry,
         }
     }
@@ -140,7 +137,7 @@ impl DatabaseMetrics {
         &self.clients
     }
 
-    /// A server connection was pinned, for the reason of that index (its place among the reasons) and code.
+    /// A server connection was pinned by a statement with that reason.
     pub fn pin(&self, reason_index: usize, reason_code: &'static str) {
         self.count(self.pins.get(reason_index), &table::PINS, &[&self.name, reason_code]);
     }

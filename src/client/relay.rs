@@ -32,6 +32,9 @@ const JOIN: usize = 16 * 1024;
 /// Longest that a connection whose client has left may take to become free again.
 const CLEAN: Duration = Duration::from_secs(10);
 
+/// Pause between cancel requests for what a client has left behind: each ends one statement, and it may have sent many.
+const CANCEL_AGAIN: Duration = Duration::from_millis(200);
+
 /// What stops the scan of replies.
 enum Broken {
     /// The server is gone.
@@ -636,7 +639,7 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
         server.window = Some(buffers.take());
     }
     let mut out = BytesMut::new();
-    let running = !server.owed.is_empty() && !server.owed.is_copy_in();
+    let running = !server.owed.is_empty();
     if server.owed.is_copy_in() {
         write::copy_fail(&mut out, "the client has gone");
         server.owed.sent(b'f', Show::Swallow);
@@ -646,10 +649,15 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
         server.owed.sent(b'S', Show::Swallow);
     }
     server.stream.write_all(&out).await?;
-    if running {
+    let mut rest = rest;
+    while running {
         server::cancel(&server.address, server.key).await?;
+        if let Ok(drained) = timeout(CANCEL_AGAIN, drain(server, &mut rest)).await {
+            drained?;
+            break;
+        }
     }
-    drain(server, rest).await?;
+    drain(server, &mut rest).await?;
     let mut texts = Vec::new();
     if server.owed.status() != TransactionStatus::Idle {
         texts.push("ROLLBACK");
@@ -664,19 +672,19 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
         write::query(&mut out, text);
         server.owed.sent(b'Q', Show::Swallow);
         server.stream.write_all(&out).await?;
-        drain(server, 0).await?;
+        drain(server, &mut 0).await?;
     }
     Ok(())
 }
 
-/// Reads and drops replies until nothing is owed.
-async fn drain(server: &mut Server, mut rest: usize) -> Result<(), Leave> {
+/// Reads and drops replies until nothing is owed; first the `rest` of a message. Nothing is lost if it is dropped.
+async fn drain(server: &mut Server, rest: &mut usize) -> Result<(), Leave> {
     loop {
         let Server { stream, window: Some(window), owed, .. } = server else { return Err(Leave::Gone) };
-        let part = rest.min(window.len());
+        let part = window.len().min(*rest);
         window.consume(part);
-        rest -= part;
-        while rest == 0
+        *rest -= part;
+        while *rest == 0
             && let Some(head) = frame::header(window.bytes(), Side::Backend).map_err(told)?
         {
             let there = head.size.min(window.len());
@@ -686,9 +694,9 @@ async fn drain(server: &mut Server, mut rest: usize) -> Result<(), Leave> {
             let body = window.bytes().get(HEADER..there).unwrap_or_default();
             owed.reply(head.tag, body).map_err(told)?;
             window.consume(there);
-            rest = head.size - there;
+            *rest = head.size - there;
         }
-        if rest == 0 && owed.is_settled() && window.is_empty() {
+        if *rest == 0 && owed.is_settled() && window.is_empty() {
             return Ok(());
         }
         if poll_fn(|cx| window.poll_fill(cx, stream)).await? == 0 {

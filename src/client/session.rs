@@ -381,8 +381,12 @@ impl Session {
         let cut = !self.forth.is_empty();
         let in_doubt = self.identity.cancel.rest();
         for (at, held) in self.held.into_iter().enumerate() {
-            let Some(held) = held else { continue };
+            let Some(mut held) = held else { continue };
             let active = self.active.is_some_and(|target| target.index() == at);
+            if active && let Some(window) = &mut held.lease.window {
+                // Judged already, and not shown.
+                window.consume(self.back.run);
+            }
             if active && (cut || in_doubt) {
                 held.lease.close("client_gone");
             } else {

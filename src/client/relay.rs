@@ -645,6 +645,9 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
         server.owed.sent(b'f', Show::Swallow);
     }
     if server.owed.is_open() {
+        // A bare Sync would commit what came without one. There is no such portal: the error undoes it.
+        write::execute(&mut out, "pgweir: the client has gone");
+        server.owed.sent(b'E', Show::Swallow);
         write::sync(&mut out);
         server.owed.sent(b'S', Show::Swallow);
     }

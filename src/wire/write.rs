@@ -145,6 +145,14 @@ pub fn close_statement(out: &mut BytesMut, name: &[u8]) {
     });
 }
 
+/// An Execute of a portal, for all of its rows.
+pub fn execute(out: &mut BytesMut, portal: &str) {
+    message(out, b'E', |out| {
+        text(out, portal);
+        out.put_u32(0);
+    });
+}
+
 /// A Sync.
 pub fn sync(out: &mut BytesMut) {
     message(out, b'S', |_| {});

@@ -9,4 +9,7 @@
 )]
 
 mod fixture;
+mod leaving;
 mod monitor;
+mod proxy;
+mod raw;

@@ -623,6 +623,14 @@ fn note_sent(statements: &mut super::prepared::Statements, server: &mut Server, 
     }
 }
 
+/// Closes a server connection in the middle of a message. A backend at work would not notice: what runs is cancelled.
+pub(super) async fn abandon(held: Held) {
+    if !held.lease.owed.is_empty() {
+        let _ = timeout(CLEAN, server::cancel(&held.lease.address, held.lease.key)).await;
+    }
+    held.lease.close("client_gone");
+}
+
 /// Leaves a server connection whose client has left as it was found, and gives it back; else closes it. `rest` bytes of
 /// a message are still to come.
 pub(super) async fn clean(mut held: Held, rest: usize, buffers: &Buffers) {

@@ -388,7 +388,7 @@ impl Session {
                 window.consume(self.back.run);
             }
             if active && (cut || in_doubt) {
-                held.lease.close("client_gone");
+                super::relay::abandon(held).await;
             } else {
                 super::relay::clean(held, self.back.rest * usize::from(active), &self.shared.buffers).await;
             }

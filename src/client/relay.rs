@@ -647,7 +647,6 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
         server.window = Some(buffers.take());
     }
     let mut out = BytesMut::new();
-    let running = !server.owed.is_empty();
     if server.owed.is_copy_in() {
         write::copy_fail(&mut out, "the client has gone");
         server.owed.sent(b'f', Show::Swallow);
@@ -661,14 +660,22 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
     }
     server.stream.write_all(&out).await?;
     let mut rest = rest;
-    while running {
-        server::cancel(&server.address, server.key).await?;
+    loop {
+        if !server.owed.is_empty() {
+            server::cancel(&server.address, server.key).await?;
+        }
         if let Ok(drained) = timeout(CANCEL_AGAIN, drain(server, &mut rest)).await {
             drained?;
-            break;
+            if !server.owed.is_copy_in() {
+                break;
+            }
+            // It has begun only now, and waits for data: that cannot be cancelled.
+            out.clear();
+            write::copy_fail(&mut out, "the client has gone");
+            server.owed.sent(b'f', Show::Swallow);
+            server.stream.write_all(&out).await?;
         }
     }
-    drain(server, &mut rest).await?;
     let mut texts = Vec::new();
     if server.owed.status() != TransactionStatus::Idle {
         texts.push("ROLLBACK");
@@ -688,7 +695,7 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
     Ok(())
 }
 
-/// Reads and drops replies until nothing is owed; first the `rest` of a message. Nothing is lost if it is dropped.
+/// Reads and drops replies until nothing is owed or the server waits for data of a COPY; first the `rest` of a message. Nothing is lost if it is dropped.
 async fn drain(server: &mut Server, rest: &mut usize) -> Result<(), Leave> {
     loop {
         let Server { stream, window: Some(window), owed, .. } = server else { return Err(Leave::Gone) };
@@ -707,7 +714,7 @@ async fn drain(server: &mut Server, rest: &mut usize) -> Result<(), Leave> {
             window.consume(there);
             *rest = head.size - there;
         }
-        if *rest == 0 && owed.is_settled() && window.is_empty() {
+        if *rest == 0 && (owed.is_settled() || owed.is_copy_in()) && window.is_empty() {
             return Ok(());
         }
         if poll_fn(|cx| window.poll_fill(cx, stream)).await? == 0 {

@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
 use super::fail::Failure;
@@ -162,6 +162,15 @@ impl Session {
                 break;
             }
             let body = message.get(HEADER..there).unwrap_or_default();
+            if head.tag == b'E' && matches!(backend::fields(body).severity, b"FATAL" | b"PANIC") {
+                if at > 0 {
+                    break;
+                }
+                let words = message.get(..there).map(Bytes::copy_from_slice);
+                window.consume(there);
+                self.last_words = words;
+                return Ok(true);
+            }
             let verdict = owed.reply(head.tag, body)?;
             self.event(verdict.event, verdict.show, at, head);
             if there < head.size {
@@ -262,6 +271,7 @@ impl Session {
     /// The active connection is gone. What was not answered gets an error; what depended on it ends the session.
     fn server_lost(&mut self, failure: Failure) -> Result<(), Leave> {
         let Some(target) = self.active.take() else { return Ok(()) };
+        let said = self.last_words.take().map(Failure::ServerSaid);
         self.identity.cancel.rest();
         let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
         self.identity.database.cluster.lost(held.node, "a connection in use was lost");
@@ -272,8 +282,9 @@ impl Session {
             // Half a message is on its way to the client, or what it relies on is lost.
             self.held[target.index()] = None;
             held.lease.close("lost");
-            return Err(if cut { Leave::Gone } else { Leave::Told(Failure::SessionLost) });
+            return Err(if cut { Leave::Gone } else { Leave::Told(said.unwrap_or(Failure::SessionLost)) });
         }
+        let failure = said.unwrap_or(failure);
         let (readies, open, shown) = (owed.readies(), owed.is_open(), held.error_shown);
         held.lease.close("lost");
         self.back.rest = 0;
@@ -290,6 +301,8 @@ impl Session {
                 self.say_error(&failure);
             }
             self.discard.until_sync = true;
+            // The rest of the unit, cut already and not yet looked through, is in the window still.
+            self.piece = None;
         }
         Ok(())
     }
@@ -319,9 +332,9 @@ impl Session {
             match self.send(cx) {
                 Poll::Ready(Ok(sent)) => moved |= sent,
                 Poll::Ready(Err(())) => {
-                    self.server_lost(Failure::ServerLost)?;
-                    moved = true;
-                    continue;
+                    // What the server said before is still to be read, and after it that the connection is gone.
+                    self.drop_forth();
+                    return Ok(true);
                 }
                 Poll::Pending => return Ok(moved),
             }

@@ -15,7 +15,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::cancel::Registration;
 use super::fail::Failure;
@@ -192,6 +192,8 @@ pub(super) struct Session {
     pub(super) forth: Forth,
     pub(super) back: Back,
     pub(super) discard: Discard,
+    /// The FATAL error of a server that is about to close the active connection.
+    pub(super) last_words: Option<Bytes>,
     /// Session state lives on the connection to the primary.
     pub(super) pinned: bool,
     pub(super) next: Option<Next>,
@@ -214,6 +216,7 @@ impl Session {
             forth: Forth::default(),
             back: Back { run: 0, rest: 0, rest_show: Show::Forward, own: BytesMut::new() },
             discard: Discard::default(),
+            last_words: None,
             pinned: false,
             next: None,
         }

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::frontend::cstr;
 use super::{SqlState, TransactionStatus};
 use crate::ids::CancelKey;
 
@@ -68,6 +69,22 @@ pub fn error_response(
                 out.put_u8(field);
                 text(out, value);
             }
+        }
+        out.put_u8(0);
+    });
+}
+
+/// A server's ErrorResponse with another severity: drivers close a connection on which they see FATAL, and it may go on.
+pub fn error_repeated(out: &mut BytesMut, severity: Severity, mut body: &[u8]) {
+    message(out, b'E', |out| {
+        while let Some((kind, rest)) = body.split_first()
+            && let Some((value, rest)) = cstr(rest)
+        {
+            let value = if matches!(kind, b'S' | b'V') { severity.word().as_bytes() } else { value };
+            out.put_u8(*kind);
+            out.extend_from_slice(value);
+            out.put_u8(0);
+            body = rest;
         }
         out.put_u8(0);
     });

@@ -143,6 +143,22 @@ impl Session {
         }
     }
 
+    /// One read from a connection that was idle: with something in its window it is not taken for settled. True: look again.
+    pub(super) fn overhear(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
+        match self.hear(cx) {
+            Poll::Ready(Ok(())) => Ok(true),
+            Poll::Ready(Err(Broken::Lost)) => self.server_lost(Failure::ServerLost).map(|()| true),
+            Poll::Ready(Err(Broken::Protocol(error))) => {
+                self.server_lost(Failure::ServerProtocol(error)).map(|()| true)
+            }
+            Poll::Pending => {
+                self.give_windows_back();
+                self.settle();
+                Ok(true)
+            }
+        }
+    }
+
     /// Judges the replies in the server's window. True: there is something to show, or something was taken out.
     fn scan(&mut self) -> Result<bool, ProtocolError> {
         if self.back.rest > 0 {
@@ -261,7 +277,8 @@ impl Session {
 
     /// Whether the active connection has nothing more to do: all was sent, answered and shown, no transaction is open.
     fn is_settled(&mut self) -> bool {
-        let nothing = self.forth.is_empty() && self.back.run == 0 && self.back.rest == 0;
+        let quiet = self.back.run == 0 && self.back.rest == 0 && self.last_words.is_none();
+        let nothing = self.forth.is_empty() && quiet;
         nothing
             && self.held().is_some_and(|held| {
                 held.lease.owed.is_free() && held.lease.window.as_ref().is_none_or(Window::is_empty)

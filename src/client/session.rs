@@ -274,29 +274,32 @@ impl Session {
             }
             match moved {
                 Ok(true) => {}
-                Ok(false) if self.wake_held(cx) => {}
-                Ok(false) => {
-                    self.give_windows_back();
-                    return Poll::Pending;
-                }
+                Ok(false) => match self.wake_held(cx) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.give_windows_back();
+                        return Poll::Pending;
+                    }
+                    Err(leave) => return Poll::Ready(Next::Leave(leave)),
+                },
                 Err(leave) => return Poll::Ready(Next::Leave(leave)),
             }
         }
     }
 
     /// A connection that is held and not working may have something to say: a notification, or that it is gone.
-    fn wake_held(&mut self, cx: &mut Context<'_>) -> bool {
+    fn wake_held(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
         if self.active.is_some() {
-            return false;
+            return Ok(false);
         }
         for target in [Target::Primary, Target::Replica] {
             let Some(Some(held)) = self.held.get(target.index()) else { continue };
             if held.lease.stream.poll_readable(cx).is_ready() {
                 self.activate(target);
-                return true;
+                return self.overhear(cx);
             }
         }
-        false
+        Ok(false)
     }
 
     /// Lets one of the held connections work.
@@ -308,7 +311,7 @@ impl Session {
     }
 
     /// Windows with nothing in them are worth more to others.
-    fn give_windows_back(&mut self) {
+    pub(super) fn give_windows_back(&mut self) {
         let buffers = self.shared.buffers.clone();
         if let Some(window) = self.window.take_if(|window| window.is_empty()) {
             buffers.give(window);

@@ -103,7 +103,17 @@ impl Pool {
         metrics: Arc<PoolMetrics>,
     ) -> Self {
         let ledger = Mutex::new(Ledger::new(options.size, options.max_waiting));
-        Self { address, login, database, options, buffers, metrics, ledger, back_off: Mutex::default(), settled: Notify::new() }
+        Self {
+            address,
+            login,
+            database,
+            options,
+            buffers,
+            metrics,
+            ledger,
+            back_off: Mutex::default(),
+            settled: Notify::new(),
+        }
     }
 
     /// What the operator chose.
@@ -245,7 +255,8 @@ impl Pool {
         let now = clock::now();
         let mut back_off = self.back_off();
         if back_off.failure.as_ref().is_none_or(|(last, _)| *last <= start) {
-            back_off.pause = (back_off.pause * 2).clamp(self.options.login_retry, self.options.login_retry_max);
+            back_off.pause =
+                (back_off.pause * 2).clamp(self.options.login_retry, self.options.login_retry_max);
             back_off.until = Some(now + back_off.pause.mul_f64(rand::random_range(0.5..1.0)));
             back_off.failure = Some((now, error.clone()));
         }

@@ -8,8 +8,13 @@
     reason = "these are tests, their helper functions too"
 )]
 
+mod cancel;
+mod counting;
+mod failures;
 mod fixture;
 mod leaving;
+mod memory;
 mod monitor;
+mod pooling;
 mod proxy;
 mod raw;

@@ -191,7 +191,7 @@ impl Raw {
 
     /// A small receive buffer: a slow reader is slow at once.
     pub(crate) fn reads_little(&self) {
-        SockRef::from(&self.stream).set_recv_buffer_size(4096).unwrap();
+        SockRef::from(&self.stream).set_recv_buffer_size(64 * 1024).unwrap();
     }
 }
 

@@ -3,8 +3,22 @@
 use crate::proxy::{Proxy, SOON, cluster, sum};
 use crate::raw::{Raw, extended, flush, query, sync};
 
+/// Statements, where they go and why.
+const TEXTS: [(&str, &str, &str); 10] = [
+    ("SELECT 1", "replica", "read"),
+    ("SELECT count(*) FROM t", "replica", "read"),
+    ("INSERT INTO t VALUES (1)", "primary", "write"),
+    ("SELECT * FROM t FOR UPDATE", "primary", "lock"),
+    ("SELECT 1/0", "replica", "read"),
+    ("no statement", "primary", "unknown_statement"),
+    ("BEGIN", "primary", "begin"),
+    ("SELECT 2", "primary", "in_transaction"),
+    ("COMMIT", "primary", "in_transaction"),
+    ("SELECT repeat('x', 200000)", "replica", "read"),
+];
+
 #[tokio::test]
-async fn units_errors_bytes_and_pools() {
+async fn units_errors_and_bytes() {
     let cluster = cluster().replicas(1).start().await.unwrap();
     cluster.primary().sql("CREATE TABLE t (id int)").await.unwrap();
     cluster.wait_replayed(SOON).await.unwrap();
@@ -12,21 +26,9 @@ async fn units_errors_bytes_and_pools() {
     let mut client = Raw::login(proxy.address(), &[]).await.unwrap();
     let before = proxy.metrics().await;
     let (mut sent, mut received) = (0, 0);
-    let texts = [
-        ("SELECT 1", "replica", "read"),
-        ("SELECT count(*) FROM t", "replica", "read"),
-        ("INSERT INTO t VALUES (1)", "primary", "write"),
-        ("SELECT * FROM t FOR UPDATE", "primary", "lock"),
-        ("SELECT 1/0", "replica", "read"),
-        ("no statement", "primary", "unknown_statement"),
-        ("BEGIN", "primary", "begin"),
-        ("SELECT 2", "primary", "in_transaction"),
-        ("COMMIT", "primary", "in_transaction"),
-        ("SELECT repeat('x', 200000)", "replica", "read"),
-    ];
     let mut units: Vec<(&str, &str)> = Vec::new();
     let mut bytes = Vec::new();
-    for (text, target, reason) in texts {
+    for (text, target, reason) in TEXTS {
         bytes.push((query(text), 1));
         units.push((target, reason));
     }
@@ -66,8 +68,13 @@ async fn units_errors_bytes_and_pools() {
         let label = format!("direction=\"{direction}\"");
         assert_eq!(grown("pgweir_bytes_total", &[&label]) as usize, expected, "{direction}");
     }
+}
 
-    // Two work, one waits; then nobody.
+/// Two work, one waits; then nobody.
+#[tokio::test]
+async fn pools_and_clients() {
+    let cluster = cluster().start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 2").await;
     let (mut a, mut b, mut c) = (proxy.client().await, proxy.client().await, proxy.client().await);
     a.ok("BEGIN").await;
     b.ok("BEGIN").await;
@@ -75,7 +82,7 @@ async fn units_errors_bytes_and_pools() {
     c.send(&query("COMMIT")).await.unwrap();
     proxy.becomes("pgweir_pool_waiting_clients", &[], 1.0).await;
     proxy.becomes("pgweir_pool_servers", &["state=\"active\""], 2.0).await;
-    proxy.becomes("pgweir_clients", &[], 4.0).await;
+    proxy.becomes("pgweir_clients", &[], 3.0).await;
     c.send(&query("SELECT 1")).await.unwrap();
     a.ok("COMMIT").await;
     assert_eq!(c.answer().await.unwrap().tags, "NCZ");
@@ -88,7 +95,7 @@ async fn units_errors_bytes_and_pools() {
     proxy.becomes("pgweir_pool_waiting_clients", &[], 0.0).await;
     let primary = format!("server=\"{}\"", cluster.primary().address());
     proxy.becomes("pgweir_pool_servers", &["state=\"idle\"", &primary], 2.0).await;
-    drop((a, b, c, client));
+    drop((a, b, c));
     proxy.becomes("pgweir_clients", &[], 0.0).await;
 }
 

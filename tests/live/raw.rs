@@ -19,7 +19,6 @@ const HANGS: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Raw {
     stream: TcpStream,
-    address: SocketAddr,
     pub(crate) key: (i32, i32),
     pub(crate) parameters: Vec<(String, String)>,
 }
@@ -96,7 +95,7 @@ impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, address, key: (0, 0), parameters: Vec::new() })
+        Ok(Self { stream, key: (0, 0), parameters: Vec::new() })
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
@@ -168,10 +167,6 @@ impl Raw {
         frontend::cancel_request(key.0, key.1, &mut out);
         raw.send(&out).await?;
         raw.closed().await
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// Waits until pgweir closes.

@@ -71,7 +71,7 @@ async fn races() {
     others.spawn(async move {
         let mut right = 0;
         while !*ended.borrow() {
-            let answer = b.query("SELECT 2, pg_sleep(0.0005)").await.unwrap();
+            let answer = b.query("SELECT 2, pg_sleep(0.0001)").await.unwrap();
             assert_eq!((answer.code(), &*answer.tags), ("", "TDCZ"), "a stranger's cancel");
             right += 1;
         }
@@ -79,11 +79,10 @@ async fn races() {
     });
     let (mut rounds, mut cancelled) = (0, 0);
     while rounds < ROUNDS && clock::now() < stop {
-        a.send(&query("SELECT 1, pg_sleep(0.001)")).await.unwrap();
+        a.send(&query("SELECT 1, pg_sleep(0.003)")).await.unwrap();
         let request = tokio::spawn(async move {
-            for _ in 0..rand::random_range(0..40) {
-                tokio::task::yield_now().await;
-            }
+            // Not a wait for anything: a random moment is the point.
+            tokio::time::sleep(Duration::from_micros(rand::random_range(0..6000))).await;
             Raw::cancel(address, key).await
         });
         cancelled += usize::from(a.answer().await.unwrap().code() == "57014");

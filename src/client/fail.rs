@@ -5,8 +5,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::pool::LeaseError;
 use crate::server::ConnectError;
+use crate::wire::frame::HEADER;
 use crate::wire::write::{self, Severity};
-use crate::wire::{ProtocolError, SqlState};
+use crate::wire::{ProtocolError, SqlState, backend};
 
 /// What a client is told.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub(super) enum Failure {
     NoPrimary,
     /// No server at all.
     NoServer,
+    /// The server closed the connection, and said why.
+    ServerSaid(Bytes),
     /// The server connection broke while the unit ran.
     ServerLost,
     /// The server connection broke, and with it a transaction or session state.
@@ -67,8 +70,8 @@ impl Failure {
     /// The ErrorResponse. A server's own refusal is passed on as the server worded it.
     pub(super) fn write(&self, out: &mut BytesMut, severity: Severity) {
         if let Some(response) = self.servers_words() {
-            out.extend_from_slice(response);
-            return;
+            let body = response.get(HEADER..).unwrap_or_default();
+            return write::error_repeated(out, severity, body);
         }
         let told = self.told();
         write::error_response(out, severity, told.code, &told.message, &told.detail, told.hint);
@@ -78,6 +81,10 @@ impl Failure {
     pub(super) fn code(&self) -> [u8; 5] {
         let code = match self {
             Self::Lease(LeaseError::Connect(ConnectError::Refused { refusal, .. })) => refusal.code.clone(),
+            Self::ServerSaid(response) => {
+                let fields = backend::fields(response.get(HEADER..).unwrap_or_default());
+                String::from_utf8_lossy(fields.code).into_owned()
+            }
             _ => self.told().code.as_str().to_owned(),
         };
         code.as_bytes().first_chunk().copied().unwrap_or(*b"XX000")
@@ -88,6 +95,7 @@ impl Failure {
             Self::Lease(LeaseError::Connect(ConnectError::Refused { refusal, .. })) => {
                 Some(&refusal.response)
             }
+            Self::ServerSaid(response) => Some(response),
             _ => None,
         }
     }

@@ -1,9 +1,11 @@
 //! From the first byte to the first ReadyForQuery: encryption requests, cancel requests, startup, authentication,
 //! greeting (PostgreSQL docs, chapter 53.2.1).
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::BytesMut;
 use tokio::time::timeout;
@@ -244,9 +246,17 @@ impl Guest {
         if let Some(greeting) = database.greetings.known(name, user, parameters) {
             return Ok(greeting);
         }
-        let lease = any_server(shared, identity).await.inspect_err(|failure| {
-            database.metrics.error(&failure.code(), Origin::Pgweir);
-        })?;
+        let lease = {
+            let mut search = pin!(any_server(shared, identity));
+            let Self { stream, window } = self;
+            let found = poll_fn(|cx| match search.as_mut().poll(cx) {
+                Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+                // It may have a place in the queue, which is for the living.
+                Poll::Pending if super::plan::is_gone(window, stream, cx) => Poll::Ready(Err(Stop::Gone)),
+                Poll::Pending => Poll::Pending,
+            });
+            found.await?.inspect_err(|failure| database.metrics.error(&failure.code(), Origin::Pgweir))?
+        };
         let mut messages = BytesMut::new();
         for (name, value) in lease.reported.iter().filter(|(name, _)| name != "application_name") {
             write::parameter_status(&mut messages, name, value);

@@ -11,7 +11,8 @@ use super::shared::Database;
 use super::unit::{Kind, Piece};
 use crate::clock;
 use crate::ids::Node;
-use crate::metrics::TargetLabel;
+use crate::metrics::{Direction, TargetLabel};
+use crate::net::{Stream, Window};
 use crate::pool::{Lease, LeaseError, Pool, PoolMode};
 use crate::route::{self, Class, Reason, Route, Target, Topology};
 use crate::server::owed::{MAX_OWED, Show};
@@ -61,7 +62,7 @@ impl Session {
             }
             return Ok(Place::Wait);
         }
-        if !owed.is_settled() || !held.lease.window.as_ref().is_none_or(crate::net::Window::is_empty) {
+        if !owed.is_settled() || !held.lease.window.as_ref().is_none_or(Window::is_empty) {
             return Ok(Place::Wait);
         }
         self.place_anew(piece)
@@ -301,15 +302,24 @@ impl Session {
     /// Whether the client has closed, as far as its window has room to tell.
     fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(window) = &mut self.window else { return false };
-        while !window.is_full() {
-            match window.poll_fill(cx, &mut self.stream) {
-                Poll::Ready(Ok(0) | Err(_)) => return true,
-                Poll::Ready(Ok(_)) => {}
-                Poll::Pending => return false,
-            }
-        }
-        false
+        let before = window.len();
+        let gone = is_gone(window, &mut self.stream, cx);
+        let read = window.len() - before;
+        self.identity.database.metrics.bytes(Direction::ClientIn, read as u64);
+        gone
     }
+}
+
+/// Whether a client that is made to wait has closed; what it sends meanwhile goes into its window.
+pub(super) fn is_gone(window: &mut Window, stream: &mut Stream, cx: &mut Context<'_>) -> bool {
+    while !window.is_full() {
+        match window.poll_fill(cx, stream) {
+            Poll::Ready(Ok(0) | Err(_)) => return true,
+            Poll::Ready(Ok(_)) => {}
+            Poll::Pending => return false,
+        }
+    }
+    false
 }
 
 /// The search for a server connection, apart from the session that waits for it.

@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
 use super::fail::Failure;
@@ -31,6 +31,9 @@ const JOIN: usize = 16 * 1024;
 
 /// Longest that a connection whose client has left may take to become free again.
 const CLEAN: Duration = Duration::from_secs(10);
+
+/// Pause between cancel requests for what a client has left behind: each ends one statement, and it may have sent many.
+const CANCEL_AGAIN: Duration = Duration::from_millis(200);
 
 /// What stops the scan of replies.
 enum Broken {
@@ -74,17 +77,11 @@ impl Session {
                     continue;
                 }
             }
-            if !self.woken && self.is_settled() {
+            if self.is_settled() {
                 self.settle();
                 return Ok(moved);
             }
-            let heard = self.hear(cx);
-            if std::mem::take(&mut self.woken) && (heard.is_pending() || self.forsake()) {
-                // Nothing was there after all, or nothing of the client's is lost.
-                moved = true;
-                continue;
-            }
-            match heard {
+            match self.hear(cx) {
                 Poll::Ready(Ok(())) => moved = true,
                 Poll::Ready(Err(Broken::Lost)) => {
                     self.server_lost(Failure::ServerLost)?;
@@ -97,19 +94,6 @@ impl Session {
                 Poll::Pending => return Ok(moved),
             }
         }
-    }
-
-    /// Closes a connection that speaks up or breaks while it is idle and that only prepared statements keep: any other
-    /// serves the client as well. False: session state lives on it, and what it says is for the client.
-    fn forsake(&mut self) -> bool {
-        let Some(slot) = self.active.and_then(|target| self.held.get_mut(target.index())) else {
-            return false;
-        };
-        let Some(held) = slot.take_if(|held| !held.state) else { return false };
-        self.active = None;
-        self.identity.cancel.rest();
-        held.lease.close("server_gone");
-        true
     }
 
     /// Writes some of the run that the client may see. False: it does not read.
@@ -158,6 +142,22 @@ impl Session {
         }
     }
 
+    /// One read from a connection that was idle: with something in its window it is not taken for settled. True: look again.
+    pub(super) fn overhear(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
+        match self.hear(cx) {
+            Poll::Ready(Ok(())) => Ok(true),
+            Poll::Ready(Err(Broken::Lost)) => self.server_lost(Failure::ServerLost).map(|()| true),
+            Poll::Ready(Err(Broken::Protocol(error))) => {
+                self.server_lost(Failure::ServerProtocol(error)).map(|()| true)
+            }
+            Poll::Pending => {
+                self.give_windows_back();
+                self.settle();
+                Ok(true)
+            }
+        }
+    }
+
     /// Judges the replies in the server's window. True: there is something to show, or something was taken out.
     fn scan(&mut self) -> Result<bool, ProtocolError> {
         if self.back.rest > 0 {
@@ -177,6 +177,15 @@ impl Session {
                 break;
             }
             let body = message.get(HEADER..there).unwrap_or_default();
+            if head.tag == b'E' && matches!(backend::fields(body).severity, b"FATAL" | b"PANIC") {
+                if at > 0 {
+                    break;
+                }
+                let words = message.get(..there).map(Bytes::copy_from_slice);
+                window.consume(there);
+                self.last_words = words;
+                return Ok(true);
+            }
             let verdict = owed.reply(head.tag, body)?;
             self.event(verdict.event, verdict.show, at, head);
             if there < head.size {
@@ -267,7 +276,8 @@ impl Session {
 
     /// Whether the active connection has nothing more to do: all was sent, answered and shown, no transaction is open.
     fn is_settled(&mut self) -> bool {
-        let nothing = self.forth.is_empty() && self.back.run == 0 && self.back.rest == 0;
+        let quiet = self.back.run == 0 && self.back.rest == 0 && self.last_words.is_none();
+        let nothing = self.forth.is_empty() && quiet;
         nothing
             && self.held().is_some_and(|held| {
                 held.lease.owed.is_free() && held.lease.window.as_ref().is_none_or(Window::is_empty)
@@ -277,6 +287,7 @@ impl Session {
     /// The active connection is gone. What was not answered gets an error; what depended on it ends the session.
     fn server_lost(&mut self, failure: Failure) -> Result<(), Leave> {
         let Some(target) = self.active.take() else { return Ok(()) };
+        let said = self.last_words.take().map(Failure::ServerSaid);
         self.identity.cancel.rest();
         let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
         self.identity.database.cluster.lost(held.node, "a connection in use was lost");
@@ -285,11 +296,10 @@ impl Session {
         let cut = self.back.rest > 0 && self.back.rest_show == Show::Forward;
         if held.state || in_transaction || owed.is_copy_in() || cut {
             // Half a message is on its way to the client, or what it relies on is lost.
-            // The server may have said itself why it ends the session.
-            let knows = cut || held.error_shown;
             held.lease.close("lost");
-            return Err(if knows { Leave::Gone } else { Leave::Told(Failure::SessionLost) });
+            return Err(if cut { Leave::Gone } else { Leave::Told(said.unwrap_or(Failure::SessionLost)) });
         }
+        let failure = said.unwrap_or(failure);
         let (readies, open, shown) = (owed.readies(), owed.is_open(), held.error_shown);
         held.lease.close("lost");
         self.back.rest = 0;
@@ -306,6 +316,8 @@ impl Session {
                 self.say_error(&failure);
             }
             self.discard.until_sync = true;
+            // The rest of the unit, cut already and not yet looked through, is in the window still.
+            self.piece = None;
         }
         Ok(())
     }
@@ -335,9 +347,9 @@ impl Session {
             match self.send(cx) {
                 Poll::Ready(Ok(sent)) => moved |= sent,
                 Poll::Ready(Err(())) => {
-                    self.server_lost(Failure::ServerLost)?;
-                    moved = true;
-                    continue;
+                    // What the server said before is still to be read, and after it that the connection is gone.
+                    self.drop_forth();
+                    return Ok(true);
                 }
                 Poll::Pending => return Ok(moved),
             }
@@ -648,6 +660,14 @@ fn note_sent(statements: &mut super::prepared::Statements, server: &mut Server, 
     }
 }
 
+/// Closes a server connection in the middle of a message. A backend at work would not notice: what runs is cancelled.
+pub(super) async fn abandon(held: Held) {
+    if !held.lease.owed.is_empty() {
+        let _ = timeout(CLEAN, server::cancel(&held.lease.address, held.lease.key)).await;
+    }
+    held.lease.close("client_gone");
+}
+
 /// Leaves a server connection whose client has left as it was found, and gives it back; else closes it. `rest` bytes of
 /// a message are still to come.
 pub(super) async fn clean(mut held: Held, rest: usize, buffers: &Buffers) {
@@ -664,20 +684,35 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
         server.window = Some(buffers.take());
     }
     let mut out = BytesMut::new();
-    let running = !server.owed.is_empty() && !server.owed.is_copy_in();
     if server.owed.is_copy_in() {
         write::copy_fail(&mut out, "the client has gone");
         server.owed.sent(b'f', Show::Swallow);
     }
     if server.owed.is_open() {
+        // A bare Sync would commit what came without one. There is no such portal: the error undoes it.
+        write::execute(&mut out, "pgweir: the client has gone");
+        server.owed.sent(b'E', Show::Swallow);
         write::sync(&mut out);
         server.owed.sent(b'S', Show::Swallow);
     }
     server.stream.write_all(&out).await?;
-    if running {
-        server::cancel(&server.address, server.key).await?;
+    let mut rest = rest;
+    loop {
+        if !server.owed.is_empty() {
+            server::cancel(&server.address, server.key).await?;
+        }
+        if let Ok(drained) = timeout(CANCEL_AGAIN, drain(server, &mut rest)).await {
+            drained?;
+            if !server.owed.is_copy_in() {
+                break;
+            }
+            // It has begun only now, and waits for data: that cannot be cancelled.
+            out.clear();
+            write::copy_fail(&mut out, "the client has gone");
+            server.owed.sent(b'f', Show::Swallow);
+            server.stream.write_all(&out).await?;
+        }
     }
-    drain(server, rest).await?;
     let mut texts = Vec::new();
     if server.owed.status() != TransactionStatus::Idle {
         texts.push("ROLLBACK");
@@ -692,19 +727,19 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
         write::query(&mut out, text);
         server.owed.sent(b'Q', Show::Swallow);
         server.stream.write_all(&out).await?;
-        drain(server, 0).await?;
+        drain(server, &mut 0).await?;
     }
     Ok(())
 }
 
-/// Reads and drops replies until nothing is owed.
-async fn drain(server: &mut Server, mut rest: usize) -> Result<(), Leave> {
+/// Reads and drops replies until nothing is owed or the server waits for data of a COPY; first the `rest` of a message. Nothing is lost if it is dropped.
+async fn drain(server: &mut Server, rest: &mut usize) -> Result<(), Leave> {
     loop {
         let Server { stream, window: Some(window), owed, .. } = server else { return Err(Leave::Gone) };
-        let part = rest.min(window.len());
+        let part = window.len().min(*rest);
         window.consume(part);
-        rest -= part;
-        while rest == 0
+        *rest -= part;
+        while *rest == 0
             && let Some(head) = frame::header(window.bytes(), Side::Backend).map_err(told)?
         {
             let there = head.size.min(window.len());
@@ -714,9 +749,9 @@ async fn drain(server: &mut Server, mut rest: usize) -> Result<(), Leave> {
             let body = window.bytes().get(HEADER..there).unwrap_or_default();
             owed.reply(head.tag, body).map_err(told)?;
             window.consume(there);
-            rest = head.size - there;
+            *rest = head.size - there;
         }
-        if rest == 0 && owed.is_settled() && window.is_empty() {
+        if *rest == 0 && (owed.is_settled() || owed.is_copy_in()) && window.is_empty() {
             return Ok(());
         }
         if poll_fn(|cx| window.poll_fill(cx, stream)).await? == 0 {

@@ -15,7 +15,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::cancel::Registration;
 use super::fail::Failure;
@@ -192,10 +192,10 @@ pub(super) struct Session {
     pub(super) forth: Forth,
     pub(super) back: Back,
     pub(super) discard: Discard,
+    /// The FATAL error of a server that is about to close the active connection.
+    pub(super) last_words: Option<Bytes>,
     /// Session state lives on the connection to the primary.
     pub(super) pinned: bool,
-    /// The active connection was idle and may have something to say: it is heard before it rests again.
-    pub(super) woken: bool,
     pub(super) next: Option<Next>,
 }
 
@@ -216,8 +216,8 @@ impl Session {
             forth: Forth::default(),
             back: Back { run: 0, rest: 0, rest_show: Show::Forward, own: BytesMut::new() },
             discard: Discard::default(),
+            last_words: None,
             pinned: false,
-            woken: false,
             next: None,
         }
     }
@@ -281,29 +281,29 @@ impl Session {
 
     fn move_both(&mut self, cx: &mut Context<'_>) -> Result<(), Leave> {
         let mut first = true;
-        while self.replies(cx)? || first {
+        loop {
+            let back = self.replies(cx)?;
+            let forth = (back || first) && self.requests(cx)?;
             first = false;
-            if !self.requests(cx)? && !self.wake_held(cx) || self.next.is_some() {
-                break;
+            if self.next.is_some() || !forth && !self.wake_held(cx)? {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// A connection that is held and not working may have something to say: a notification, or that it is gone.
-    fn wake_held(&mut self, cx: &mut Context<'_>) -> bool {
+    fn wake_held(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
         if self.active.is_some() {
-            return false;
+            return Ok(false);
         }
         for target in [Target::Primary, Target::Replica] {
             let Some(Some(held)) = self.held.get(target.index()) else { continue };
             if held.lease.stream.poll_readable(cx).is_ready() {
                 self.activate(target);
-                self.woken = true;
-                return true;
+                return self.overhear(cx);
             }
         }
-        false
+        Ok(false)
     }
 
     /// Lets one of the held connections work.
@@ -315,7 +315,7 @@ impl Session {
     }
 
     /// Windows with nothing in them are worth more to others.
-    fn give_windows_back(&mut self) {
+    pub(super) fn give_windows_back(&mut self) {
         let buffers = &self.shared.buffers;
         if let Some(window) = self.window.take_if(|window| window.is_empty()) {
             buffers.give(window);
@@ -391,10 +391,14 @@ impl Session {
         let cut = !self.forth.is_empty();
         let in_doubt = self.identity.cancel.rest();
         for (at, held) in self.held.into_iter().enumerate() {
-            let Some(held) = held else { continue };
+            let Some(mut held) = held else { continue };
             let active = self.active.is_some_and(|target| target.index() == at);
+            if active && let Some(window) = &mut held.lease.window {
+                // Judged already, and not shown.
+                window.consume(self.back.run);
+            }
             if active && (cut || in_doubt) {
-                held.lease.close("client_gone");
+                super::relay::abandon(held).await;
             } else {
                 super::relay::clean(held, self.back.rest * usize::from(active), &self.shared.buffers).await;
             }

@@ -10,10 +10,11 @@ mod options;
 mod set;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
-use tokio::time::{sleep_until, timeout, timeout_at};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{timeout, timeout_at};
 
 pub use keeper::Keeper;
 pub use lease::Lease;
@@ -61,7 +62,10 @@ impl Suits for Box<Server> {
 #[derive(Debug, Default)]
 struct BackOff {
     pause: Duration,
+    /// When the next login may be tried; none: nothing is wrong.
     until: Option<Instant>,
+    /// The last failure, and when it was.
+    failure: Option<(Instant, ConnectError)>,
 }
 
 /// The server connections of one (database, user, server).
@@ -74,6 +78,8 @@ pub struct Pool {
     metrics: Arc<PoolMetrics>,
     ledger: Mutex<Ledger<Box<Server>>>,
     back_off: Mutex<BackOff>,
+    /// Tells those who wait for the end of the pause that it is another now.
+    settled: Notify,
 }
 
 impl fmt::Debug for Pool {
@@ -97,7 +103,17 @@ impl Pool {
         metrics: Arc<PoolMetrics>,
     ) -> Self {
         let ledger = Mutex::new(Ledger::new(options.size, options.max_waiting));
-        Self { address, login, database, options, buffers, metrics, ledger, back_off: Mutex::default() }
+        Self {
+            address,
+            login,
+            database,
+            options,
+            buffers,
+            metrics,
+            ledger,
+            back_off: Mutex::default(),
+            settled: Notify::new(),
+        }
     }
 
     /// What the operator chose.
@@ -110,6 +126,10 @@ impl Pool {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.ledger().counts()
+    }
+
+    fn back_off(&self) -> MutexGuard<'_, BackOff> {
+        self.back_off.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger<Box<Server>>> {
@@ -186,34 +206,69 @@ impl Pool {
     /// Opens a connection; the ledger has already counted it as opening.
     async fn open(self: &Arc<Self>, wants: &Wants, deadline: Instant) -> Result<Lease, LeaseError> {
         let mut permit = Permit { pool: self, used: false };
-        let until = self.back_off.lock().unwrap_or_else(PoisonError::into_inner).until;
-        if let Some(until) = until {
-            sleep_until(until.min(deadline)).await;
-        }
+        self.turn(deadline).await?;
+        let start = clock::now();
         let opening =
             server::connect(self.address.clone(), &self.login, &self.database, wants, &self.buffers);
         let opened = timeout(self.options.server_connect_timeout, opening).await;
         match opened.unwrap_or_else(|_| Err(ConnectError::Timeout(self.address.clone()))) {
             Ok(server) => {
                 permit.used = true;
-                *self.back_off.lock().unwrap_or_else(PoisonError::into_inner) = BackOff::default();
+                *self.back_off() = BackOff::default();
+                self.settled.notify_waiters();
                 self.metrics.connected();
                 self.ledger().opened();
                 Ok(Lease::new(self.clone(), Box::new(server)))
             }
             Err(error) => {
-                self.failed();
+                self.failed(start, &error);
                 Err(error.into())
             }
         }
     }
 
-    /// Doubles the pause before the next login, with jitter so that many pools do not knock in step.
-    fn failed(&self) {
+    /// Waits until a login may be tried: at once when nothing is wrong, else one at a time, after the pause.
+    ///
+    /// # Errors
+    /// The last failure, if the pause is not over by `deadline`.
+    async fn turn(&self, deadline: Instant) -> Result<(), ConnectError> {
+        loop {
+            let mut settled = pin!(self.settled.notified());
+            settled.as_mut().enable();
+            let until = {
+                let mut back_off = self.back_off();
+                let Some(until) = back_off.until else { return Ok(()) };
+                let now = clock::now();
+                if now >= until {
+                    // Whoever comes next waits to see what comes of this one.
+                    back_off.until = Some(now + back_off.pause);
+                    return Ok(());
+                }
+                if now >= deadline
+                    && let Some((_, failure)) = &back_off.failure
+                {
+                    return Err(failure.clone());
+                }
+                until
+            };
+            let _ = timeout_at(until.min(deadline), settled).await;
+        }
+    }
+
+    /// Doubles the pause before the next login, with jitter so that many pools do not knock in step. Logins that failed
+    /// together count as one.
+    fn failed(&self, start: Instant, error: &ConnectError) {
         self.metrics.connect_failed();
-        let mut back_off = self.back_off.lock().unwrap_or_else(PoisonError::into_inner);
-        back_off.pause = (back_off.pause * 2).clamp(self.options.login_retry, self.options.login_retry_max);
-        back_off.until = Some(clock::now() + back_off.pause.mul_f64(rand::random_range(0.5..1.0)));
+        let now = clock::now();
+        let mut back_off = self.back_off();
+        if back_off.failure.as_ref().is_none_or(|(last, _)| *last <= start) {
+            back_off.pause =
+                (back_off.pause * 2).clamp(self.options.login_retry, self.options.login_retry_max);
+            back_off.until = Some(now + back_off.pause.mul_f64(rand::random_range(0.5..1.0)));
+            back_off.failure = Some((now, error.clone()));
+        }
+        drop(back_off);
+        self.settled.notify_waiters();
     }
 
     /// Takes back a connection that is free and clean.

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::frontend::cstr;
 use super::{SqlState, TransactionStatus};
 use crate::ids::CancelKey;
 
@@ -68,6 +69,22 @@ pub fn error_response(
                 out.put_u8(field);
                 text(out, value);
             }
+        }
+        out.put_u8(0);
+    });
+}
+
+/// A server's ErrorResponse with another severity: drivers close a connection on which they see FATAL, and it may go on.
+pub fn error_repeated(out: &mut BytesMut, severity: Severity, mut body: &[u8]) {
+    message(out, b'E', |out| {
+        while let Some((kind, rest)) = body.split_first()
+            && let Some((value, rest)) = cstr(rest)
+        {
+            let value = if matches!(kind, b'S' | b'V') { severity.word().as_bytes() } else { value };
+            out.put_u8(*kind);
+            out.extend_from_slice(value);
+            out.put_u8(0);
+            body = rest;
         }
         out.put_u8(0);
     });
@@ -142,6 +159,14 @@ pub fn close_statement(out: &mut BytesMut, name: &[u8]) {
         out.put_u8(b'S');
         out.extend_from_slice(name);
         out.put_u8(0);
+    });
+}
+
+/// An Execute of a portal, for all of its rows.
+pub fn execute(out: &mut BytesMut, portal: &str) {
+    message(out, b'E', |out| {
+        text(out, portal);
+        out.put_u32(0);
     });
 }
 

@@ -10,13 +10,21 @@
 
 mod addresses;
 mod auth;
+mod cancel;
 mod cli;
 mod clients;
+mod counting;
 mod databases;
 mod dump;
+mod failures;
 mod fixture;
+mod leaving;
+mod memory;
 mod monitor;
 mod pgbench;
+mod pooling;
 mod programs;
+mod proxy;
+mod raw;
 mod routes;
 mod speaker;

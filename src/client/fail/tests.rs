@@ -41,7 +41,7 @@ fn all() -> Vec<Failure> {
         Failure::Protocol(ProtocolError::Version { major: 2, minor: 0 }),
         connect(ConnectError::Io { address: address.clone(), source: Arc::new(refused) }),
         connect(ConnectError::Timeout(address.clone())),
-        connect(ConnectError::Refused { address: address.clone(), refusal }),
+        connect(ConnectError::Refused { address: address.clone(), refusal: refusal.clone() }),
         connect(ConnectError::Auth {
             address: address.clone(),
             source: AnswerError::NoSecret(Method::ScramSha256),
@@ -51,6 +51,7 @@ fn all() -> Vec<Failure> {
         Failure::Lease(LeaseError::Queue { waiting: 10_000 }),
         Failure::NoPrimary,
         Failure::NoServer,
+        Failure::ServerSaid(refusal.response.clone()),
         Failure::ServerLost,
         Failure::SessionLost,
         Failure::ServerProtocol(ProtocolError::Unexpected(b'1')),
@@ -75,6 +76,7 @@ fn visit(failure: &Failure) {
         | Failure::Lease(_)
         | Failure::NoPrimary
         | Failure::NoServer
+        | Failure::ServerSaid(_)
         | Failure::ServerLost
         | Failure::SessionLost
         | Failure::ServerProtocol(_)

@@ -1,0 +1,332 @@
+//! Server connections, shared: never more than the pool's size, first come first served, nothing of one client for the next.
+
+use std::time::Duration;
+
+use pgweir::cli::demo::cluster::{Cluster, eventually};
+use pgweir::clock;
+use tokio::task::JoinSet;
+
+use crate::proxy::{Proxy, SOON, Watch, cluster};
+use crate::raw::{Raw, extended, query, sync};
+
+#[tokio::test]
+async fn fifty_clients_on_two_connections() {
+    let cluster = cluster().replicas(1).start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 2").await;
+    let address = proxy.address();
+    let mut clients = JoinSet::new();
+    for nth in 0..50 {
+        clients.spawn(async move {
+            let mut client = Raw::login(address, &[]).await.unwrap();
+            for round in 0..20 {
+                let expected = format!("{}", nth * 1000 + round);
+                let source = if round % 2 == 0 { "" } else { ", txid_current()" };
+                let answer = client.ok(&format!("SELECT {expected}{source}, pg_sleep(0.001)")).await;
+                assert_eq!(answer.value(), expected);
+            }
+        });
+    }
+    let watches = [Watch::new(cluster.primary()).await, Watch::new(cluster.replica(0)).await];
+    let (mut most, mut looks) = (0, 0);
+    while !clients.is_empty() {
+        while let Some(ended) = clients.try_join_next() {
+            ended.unwrap();
+        }
+        for watch in &watches {
+            most = most.max(watch.count("true").await);
+        }
+        looks += 1;
+    }
+    assert_eq!(most, 2, "in {looks} looks");
+    proxy.becomes("pgweir_pool_servers", &["state=\"idle\""], 4.0).await;
+    assert!(proxy.sum("pgweir_pool_connects_total", &[]).await < 4.5);
+}
+
+/// Statements that leave something on a connection, and how to see whether it is there.
+const STATE: [(&str, &str, &str); 7] = [
+    ("SET work_mem = '7MB'", "SELECT current_setting('work_mem')", "7MB"),
+    ("SELECT set_config('work_mem', '7MB', false)", "SELECT current_setting('work_mem')", "7MB"),
+    ("CREATE TEMP TABLE mine (id int)", "SELECT count(*) FROM pg_class WHERE relname = 'mine'", "1"),
+    ("SELECT pg_advisory_lock(42)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "1"),
+    ("LISTEN news", "SELECT count(*) FROM pg_listening_channels()", "1"),
+    ("PREPARE mine AS SELECT 1", "SELECT count(*) FROM pg_prepared_statements", "1"),
+    (
+        "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT",
+        "SELECT count(*) FROM pg_cursors WHERE name = 'c'",
+        "1",
+    ),
+];
+
+/// In either mode, state stays while its client does, and is gone for the next, who gets the same connection.
+async fn state_is_kept_and_then_gone(mode: &str) {
+    let cluster = cluster().replicas(1).start().await.unwrap();
+    let proxy = Proxy::start(&cluster, &format!("pool_mode = \"{mode}\"\npool_size = 1")).await;
+    let backend = proxy.client().await.backend().await;
+    for (text, look, expected) in STATE {
+        let mut client = proxy.client().await;
+        let look = format!("{look} WHERE txid_current() > 0")
+            .replace(" WHERE txid", if look.contains(" WHERE") { " AND txid" } else { " WHERE txid" });
+        let before = client.value(&look).await;
+        assert_ne!(before, expected, "{text}");
+        client.ok(text).await;
+        for _ in 0..3 {
+            assert_eq!(client.value(&look).await, expected, "{text} did not last");
+        }
+        assert_eq!(client.backend().await, backend);
+        // Another waits until the first has left.
+        let mut next = proxy.client().await;
+        next.send(&query(&look)).await.unwrap();
+        proxy.becomes("pgweir_pool_waiting_clients", &[], 1.0).await;
+        drop(client);
+        assert_eq!(next.answer().await.unwrap().value(), before, "{text} was left for the next");
+        assert_eq!(next.backend().await, backend);
+    }
+    // The same for a named statement of the protocol.
+    let mut client = proxy.client().await;
+    client.send(&extended("mine", "SELECT 1 FROM (SELECT txid_current()) t")).await.unwrap();
+    client.send(&sync()).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().value(), "1");
+    assert_eq!(client.value("SELECT count(*), txid_current() FROM pg_prepared_statements").await, "1");
+    drop(client);
+    let mut next = proxy.client().await;
+    assert_eq!(next.value("SELECT count(*), txid_current() FROM pg_prepared_statements").await, "0");
+    assert_eq!(next.backend().await, backend);
+}
+
+#[tokio::test]
+async fn transaction_mode_keeps_state_for_its_client() {
+    state_is_kept_and_then_gone("transaction").await;
+}
+
+#[tokio::test]
+async fn session_mode_keeps_state_for_its_client() {
+    state_is_kept_and_then_gone("session").await;
+}
+
+/// What a connection that nobody is talking to says on its own goes to the client that holds it.
+#[tokio::test]
+async fn notifications_reach_an_idle_client() {
+    let cluster = cluster().start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "").await;
+    let (mut listener, mut other) = (proxy.client().await, proxy.client().await);
+    listener.ok("LISTEN news").await;
+    for nth in 0..3 {
+        other.ok(&format!("NOTIFY news, 'number {nth}'")).await;
+        let (tag, body) = listener.message().await.unwrap();
+        assert!(tag == b'A' && String::from_utf8_lossy(&body).contains(&format!("number {nth}")));
+    }
+    assert_eq!(listener.value("SELECT 1").await, "1");
+}
+
+#[tokio::test]
+async fn session_and_statement_mode() {
+    let cluster = cluster().start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_mode = \"session\"\npool_size = 2").await;
+    let watch = Watch::new(cluster.primary()).await;
+    let (mut a, mut b) = (proxy.client().await, proxy.client().await);
+    let backends = [a.backend().await, b.backend().await];
+    assert_ne!(backends[0], backends[1]);
+    for _ in 0..3 {
+        assert_eq!([a.backend().await, b.backend().await], backends, "not its own connection");
+    }
+    let mut c = proxy.client().await;
+    c.send(&query("SELECT pg_backend_pid()")).await.unwrap();
+    proxy.becomes("pgweir_pool_waiting_clients", &[], 1.0).await;
+    a.send(b"X\0\0\0\x04").await.unwrap();
+    assert_eq!(c.answer().await.unwrap().value(), backends[0]);
+    assert_eq!(watch.count("true").await, 2);
+
+    let proxy = Proxy::start(&cluster, "pool_mode = \"statement\"").await;
+    let mut client = proxy.client().await;
+    for _ in 0..2 {
+        let refused = client.query("BEGIN").await.unwrap();
+        assert_eq!((refused.code(), &*refused.tags, refused.status), ("0A000", "EZ", 'I'));
+        assert!(refused.errors[0].message.contains("statement pooling mode"), "{refused:?}");
+        client.send(&extended("", "START TRANSACTION READ ONLY")).await.unwrap();
+        client.send(&sync()).await.unwrap();
+        assert_eq!(client.answer().await.unwrap().code(), "0A000");
+        assert_eq!(client.value("SELECT 1").await, "1");
+    }
+}
+
+#[tokio::test]
+async fn first_come_first_served_and_limits() {
+    let cluster = cluster().start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 1\nmax_waiting_clients = 5").await;
+    cluster.primary().sql("CREATE TABLE turns (at serial, who int)").await.unwrap();
+    let mut holder = proxy.client().await;
+    let mut waiting = Vec::new();
+    for _ in 0..6 {
+        waiting.push(proxy.client().await);
+    }
+    holder.ok("BEGIN").await;
+    for (nth, client) in waiting.iter_mut().enumerate().take(5) {
+        client.send(&query(&format!("INSERT INTO turns (who) VALUES ({nth})"))).await.unwrap();
+        proxy.becomes("pgweir_pool_waiting_clients", &[], nth as f64 + 1.0).await;
+    }
+    // The sixth is one too many; its session goes on.
+    let refused = waiting[5].query("SELECT 1").await.unwrap();
+    assert_eq!((refused.code(), &*refused.tags), ("53300", "EZ"));
+    assert_eq!(refused.errors[0].severity, "ERROR");
+    holder.ok("COMMIT").await;
+    for client in &mut waiting[..5] {
+        assert_eq!(client.answer().await.unwrap().tags, "CZ");
+    }
+    assert_eq!(waiting[5].value("SELECT string_agg(who::text, '' ORDER BY at) FROM turns").await, "01234");
+
+    let proxy = Proxy::start(&cluster, "pool_size = 1\nquery_wait_timeout = \"700ms\"").await;
+    let (mut holder, mut client) = (proxy.client().await, proxy.client().await);
+    holder.ok("BEGIN").await;
+    let start = clock::now();
+    let refused = client.query("SELECT 1").await.unwrap();
+    let waited = start.elapsed();
+    assert!(waited > Duration::from_millis(690) && waited < Duration::from_millis(1500), "{waited:?}");
+    assert_eq!((refused.code(), &*refused.errors[0].severity), ("53300", "ERROR"));
+    assert!(refused.errors[0].detail.contains("1 of 1"), "{refused:?}");
+    holder.ok("COMMIT").await;
+    assert_eq!(client.value("SELECT 1").await, "1");
+    assert!(proxy.sum("pgweir_errors_total", &["class=\"53\"", "origin=\"pgweir\""]).await > 0.5);
+}
+
+#[tokio::test]
+async fn kept_open_and_closed_in_time() {
+    let cluster = cluster().start().await.unwrap();
+    let watch = Watch::new(cluster.primary()).await;
+    let kept = Proxy::start(&cluster, "min_pool_size = 3\nserver_idle_timeout = \"1s\"").await;
+    kept.client().await.ok("SELECT 1").await;
+    watch.becomes("true", 3, SOON).await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = kept.client().await;
+        client.ok("BEGIN").await;
+        clients.push(client);
+    }
+    watch.becomes("true", 5, SOON).await;
+    for client in &mut clients {
+        client.ok("COMMIT").await;
+    }
+    watch.becomes("true", 3, SOON).await;
+    drop(kept);
+    watch.becomes("true", 0, SOON).await;
+
+    // Old connections are replaced: idle ones by the keeper, busy ones when they are free.
+    let aging = Proxy::start(&cluster, "server_lifetime = \"1s\"\npool_size = 2").await;
+    let (mut busy, mut idle) = (aging.client().await, aging.client().await);
+    busy.ok("BEGIN").await;
+    let old = busy.backend().await;
+    let other = idle.backend().await;
+    watch.becomes(&format!("pid = {other}"), 0, SOON).await;
+    assert_eq!(busy.backend().await, old, "closed in a transaction");
+    busy.ok("COMMIT").await;
+    watch.becomes(&format!("pid = {old}"), 0, SOON).await;
+    assert_eq!(busy.value("SELECT 1").await, "1");
+}
+
+/// How often a login has failed, as the server's log tells.
+fn failed_logins(cluster: &Cluster, words: &str) -> usize {
+    cluster.primary().log().matches(words).count()
+}
+
+#[tokio::test]
+async fn failed_logins_are_spaced_and_forgiven() {
+    let cluster = cluster().start().await.unwrap();
+    let settings = "dbname = \"later\"\npool_size = 20\nquery_wait_timeout = \"300ms\"\n\
+                    server_login_retry = \"100ms\"\nserver_login_retry_max = \"800ms\"";
+    let proxy = Proxy::start(&cluster, settings).await;
+    let address = proxy.address();
+    let mut clients = JoinSet::new();
+    let stop = clock::now() + Duration::from_secs(3);
+    for _ in 0..20 {
+        clients.spawn(async move {
+            let mut failures = 0;
+            while clock::now() < stop {
+                let error = Raw::login(address, &[]).await.unwrap_err().to_string();
+                assert!(error.contains("3D000"), "{error}");
+                failures += 1;
+            }
+            failures
+        });
+    }
+    let failures: usize = clients.join_all().await.into_iter().sum();
+    let attempts = failed_logins(&cluster, "database \"later\" does not exist");
+    println!("{failures} clients refused, {attempts} attempts");
+    // A first volley of twenty is possible: nothing is known yet. Then 100, 200, 400, 800, 800 ms with jitter.
+    assert!((2..=36).contains(&attempts), "{attempts} attempts in 3 s");
+    let counted = proxy.sum("pgweir_pool_connect_failures_total", &[]).await as usize;
+    assert_eq!(counted, attempts);
+
+    cluster.primary().sql("CREATE DATABASE later").await.unwrap();
+    let start = clock::now();
+    eventually(SOON, || async { Raw::login(address, &[]).await.is_ok() }).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let mut all = JoinSet::new();
+    for _ in 0..20 {
+        all.spawn(
+            async move { Raw::login(address, &[]).await.unwrap().value("SELECT current_database()").await },
+        );
+    }
+    assert!(all.join_all().await.iter().all(|name| name == "later"));
+}
+
+#[tokio::test]
+async fn a_server_that_is_full() {
+    let cluster = cluster()
+        .setting("max_connections", "6")
+        .setting("max_wal_senders", "2")
+        .setting("superuser_reserved_connections", "3")
+        .start()
+        .await
+        .unwrap();
+    cluster.primary().sql("CREATE ROLE app LOGIN").await.unwrap();
+    let settings = "server_login_retry_max = \"200ms\"\nquery_wait_timeout = \"2s\"";
+    let proxy = Proxy::start(&cluster, settings).await;
+    let login = || Raw::login(proxy.address(), &[("user", "app")]);
+    let (mut a, mut b, mut c, mut d) =
+        (login().await.unwrap(), login().await.unwrap(), login().await.unwrap(), login().await.unwrap());
+    for client in [&mut a, &mut b] {
+        client.ok("BEGIN").await;
+    }
+    let third = c.query("BEGIN").await.unwrap();
+    let refused = d.query("SELECT 1").await.unwrap();
+    let refused = if third.errors.is_empty() { refused } else { third };
+    assert_eq!((refused.code(), &*refused.tags), ("53300", "EZ"));
+    assert_eq!(refused.errors[0].severity, "ERROR", "the session goes on: {refused:?}");
+    a.ok("COMMIT").await;
+    // The connection is back in the pool a moment after the client has seen its answer.
+    eventually_served(&mut c, "ROLLBACK").await;
+    eventually_served(&mut d, "SELECT 1").await;
+}
+
+async fn eventually_served(client: &mut Raw, text: &str) {
+    let deadline = clock::now() + SOON;
+    while !client.query(text).await.unwrap().errors.is_empty() {
+        assert!(clock::now() < deadline, "{text} is never served");
+    }
+}
+
+#[tokio::test]
+async fn settings_of_clients_do_not_mix() {
+    let cluster = cluster().start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 2").await;
+    let address = proxy.address();
+    let mut clients = JoinSet::new();
+    for nth in 0..12 {
+        clients.spawn(async move {
+            let (zone, path) = (["UTC", "Asia/Tokyo", "Europe/Paris"][nth % 3], format!("path{}", nth % 2));
+            let (name, options) = (format!("client{nth}"), format!("-c search_path={path}"));
+            let parameters = [("TimeZone", zone), ("options", &options), ("application_name", &name)];
+            let mut client = Raw::login(address, &parameters).await.unwrap();
+            assert!(client.parameters.contains(&("TimeZone".into(), zone.into())));
+            for _ in 0..8 {
+                let look = "SELECT concat_ws(' ', current_setting('TimeZone'), current_setting('search_path'), \
+                            current_setting('application_name'), \
+                            (SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()))";
+                assert_eq!(client.value(look).await, format!("{zone} {path} {name} {name}"));
+            }
+            // What a client sets itself stays as well.
+            client.ok("SET application_name = 'changed'").await;
+            assert_eq!(client.value("SHOW application_name").await, "changed");
+        });
+    }
+    clients.join_all().await;
+}

@@ -45,7 +45,11 @@ impl Session {
         if owed.len() > MAX_OWED {
             return Ok(Place::Wait);
         }
-        if piece.kind == Kind::Copy || !owed.is_empty() && piece.kind != Kind::Terminate || owed.is_open() {
+        if piece.kind == Kind::Terminate && owed.readies() == 0 && (owed.is_open() || owed.is_copy_in()) {
+            // What is not finished is not done: the server connection is closed over it.
+            return Err(Leave::Gone);
+        }
+        if piece.kind == Kind::Copy || !owed.is_empty() && piece.kind != Kind::Terminate || owed.is_open() && piece.kind != Kind::Terminate {
             let follows = piece.kind == Kind::Copy || owed.is_open() || owed.is_copy_in();
             let on_primary = active == Some(Target::Primary);
             if follows {
@@ -109,10 +113,9 @@ impl Session {
         if let Some(window) = &mut self.window {
             window.consume(piece.size);
         }
-        self.statements.abandon();
-        self.statements.sent_end();
-        if let Some(held) = self.held() {
-            held.lease.owed.sent(b'Q', Show::Forward);
+        self.statements.forget_read();
+        if let Some(number) = self.held().and_then(|held| held.lease.owed.sent(b'Q', Show::Forward)) {
+            self.statements.send_query(number);
         }
         self.piece = None;
     }

@@ -324,7 +324,9 @@ impl Session {
         let Some(slot) = self.held.get_mut(target.index()) else { return };
         let Some(held) = slot else { return };
         held.transaction = false;
-        let keep = held.is_pinned() || held.lease.pool().options().mode == crate::pool::PoolMode::Session;
+        let keep = held.is_pinned()
+            || held.lease.pool().options().mode == crate::pool::PoolMode::Session
+            || self.statements.needs(&held.lease);
         self.active = None;
         let in_doubt = self.identity.cancel.rest();
         if keep && !in_doubt {
@@ -348,7 +350,7 @@ impl Session {
         if let Some(window) = &mut self.window {
             window.consume(piece.size);
         }
-        self.statements.abandon();
+        self.statements.forget_read();
         self.discard.rest = piece.rest;
         if !piece.ends {
             self.discard.until_sync = true;

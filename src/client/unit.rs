@@ -135,7 +135,7 @@ impl Gather {
         let bad = ProtocolError::Body(head.tag);
         let facts = match head.tag {
             b'Q' => {
-                statements.query();
+                statements.end(true);
                 self.piece.ends = true;
                 primary_only(Reason::TooLong)
             }
@@ -149,6 +149,7 @@ impl Gather {
                 prepared(statements, name)
             }
             b'F' => {
+                statements.end(false);
                 self.piece.ends = true;
                 primary_only(Reason::FunctionCall)
             }
@@ -179,7 +180,7 @@ impl Gather {
         let facts = match head.tag {
             b'Q' => {
                 let text = frontend::query(body).ok_or(bad)?;
-                statements.query();
+                statements.end(true);
                 self.piece.ends = true;
                 judge.facts(text)
             }
@@ -190,9 +191,10 @@ impl Gather {
                 Named::Portal(_) => Facts::EMPTY,
             },
             b'C' => {
-                if let Named::Statement(name) = frontend::named(body).ok_or(bad)? {
-                    statements.close(name);
-                }
+                statements.close(match frontend::named(body).ok_or(bad)? {
+                    Named::Statement(name) => Some(name),
+                    Named::Portal(_) => None,
+                });
                 Facts::EMPTY
             }
             b'E' => {
@@ -200,6 +202,7 @@ impl Gather {
                 Facts::EMPTY
             }
             b'S' => {
+                statements.end(false);
                 self.piece.ends = true;
                 Facts::EMPTY
             }
@@ -208,6 +211,7 @@ impl Gather {
                 Facts::EMPTY
             }
             b'F' => {
+                statements.end(false);
                 self.piece.ends = true;
                 primary_only(Reason::FunctionCall)
             }
@@ -239,10 +243,12 @@ fn prepared(statements: &Statements, name: &[u8]) -> Facts {
 fn parse(body: &[u8], message: &[u8], statements: &mut Statements, judge: &Judge) -> Option<Facts> {
     let (name, text) = frontend::parse(body)?;
     let facts = judge.facts(text);
-    if statements.parse(name, facts, Some(message)) {
-        return Some(facts);
+    // A name that is taken goes where its statement is, to be refused.
+    let taken = if name.is_empty() { None } else { statements.facts(name) };
+    if statements.parse(name, facts, Some(message.len())) {
+        return Some(taken.map_or(facts, |taken| facts.and(taken)));
     }
     let facts = facts.and(primary_only(Reason::PreparedOnPrimary));
-    statements.amend(name, facts);
+    statements.amend(facts);
     Some(facts)
 }

@@ -10,3 +10,5 @@
 
 mod fixture;
 mod monitor;
+mod protocol;
+mod wire;

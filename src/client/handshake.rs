@@ -136,7 +136,7 @@ impl Guest {
             user,
             wants: Wants {
                 parameters: Arc::new(Parameters::new(&startup.parameters)),
-                application_name: startup.value("application_name").unwrap_or_default().into(),
+                application_name: printable(startup.value("application_name").unwrap_or_default()).into(),
             },
             text_safe: true,
             cancel: shared.cancels.register(),
@@ -258,6 +258,11 @@ impl Guest {
         database.greetings.learn(name, user, parameters, greeting.clone());
         Ok(greeting)
     }
+}
+
+/// As PostgreSQL up to 15 cleans an application_name (`pg_clean_ascii`).
+fn printable(name: &str) -> String {
+    name.bytes().map(|byte| if matches!(byte, 32..=126) { char::from(byte) } else { '?' }).collect()
 }
 
 /// Whether that setting leaves statements readable byte by byte: see [`crate::route::Session::text_safe`]. The encodings

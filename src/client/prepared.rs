@@ -269,6 +269,14 @@ impl Statements {
         self.ops.pop_front()
     }
 
+    /// The client has dropped all its statements by SQL. Other servers lose theirs when they get in the way.
+    pub(super) fn forgotten(&mut self, server: &mut Server) {
+        server.unnamed = 0;
+        server.prepared.clear();
+        self.certain.clear();
+        self.count_kept();
+    }
+
     /// The unit with that number was answered to its end: what was not confirmed did not happen.
     pub(super) fn ended(&mut self, number: u32, server: &mut Server) {
         let known = |op: &Op| matches!(op, Op::End { number: this, .. } if *this == number);

@@ -202,8 +202,13 @@ impl Session {
                     statements.confirmed(server);
                 }
             }
+            Event::Forgotten => {
+                if let Some((statements, server)) = self.statements_on_server() {
+                    statements.forgotten(server);
+                }
+            }
             Event::Error { parse } => self.saw_error(parse, at, head),
-            Event::Ready { .. } if show == Show::Swallow => {}
+            Event::Ready { .. } if show == Show::Swallow => self.moved(),
             Event::Ready { status, number } => self.saw_ready(status, number),
             Event::Parameter if show == Show::Swallow => {}
             Event::Parameter => {
@@ -222,6 +227,22 @@ impl Session {
         let window = self.held().and_then(|held| held.lease.window.as_ref());
         let message = window.and_then(|window| window.bytes().get(at..)).unwrap_or_default();
         message.get(HEADER..head.size.min(message.len())).unwrap_or_default()
+    }
+
+    /// The replica's part of a unit that moves to the primary is over. If it failed, the rest is skipped.
+    fn moved(&mut self) {
+        let failed = self.held().is_some_and(|held| held.error_shown);
+        if std::mem::take(&mut self.moving) && failed {
+            self.skip_unit();
+        }
+    }
+
+    /// What the client sends up to its next Sync is thrown away, also what was cut of it.
+    fn skip_unit(&mut self) {
+        self.discard.until_sync = true;
+        self.piece = None;
+        self.gather = Gather::default();
+        self.statements.forget_read();
     }
 
     fn statements_on_server(&mut self) -> Option<(&mut Statements, &mut Server)> {
@@ -278,7 +299,8 @@ impl Session {
             held.lease.close("lost");
             return Err(if cut { Leave::Gone } else { Leave::Told(Failure::SessionLost) });
         }
-        let (readies, open, shown) = (owed.readies(), owed.is_open(), held.error_shown);
+        let moving = std::mem::take(&mut self.moving);
+        let (readies, open, shown) = (owed.readies(), owed.is_open() || moving, held.error_shown);
         held.lease.close("lost");
         self.back.rest = 0;
         self.drop_forth();
@@ -293,10 +315,7 @@ impl Session {
             if readies > 0 || !shown {
                 self.say_error(&failure);
             }
-            self.discard.until_sync = true;
-            self.piece = None;
-            self.gather = Gather::default();
-            self.statements.forget_read();
+            self.skip_unit();
         }
         Ok(())
     }
@@ -499,7 +518,7 @@ impl Session {
             let message = window.bytes().get(at..piece.size).unwrap_or_default();
             // Every header was read when the piece was cut.
             let Ok(Some(head)) = frame::header(message, Side::Frontend) else { break };
-            let body = message.get(HEADER..).unwrap_or_default();
+            let body = message.get(HEADER..head.size.min(message.len())).unwrap_or_default();
             let lacks = lacks(&self.statements, server, head.tag, body);
             if lacks != Lacks::Nothing {
                 if at > 0 {

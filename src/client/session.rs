@@ -194,6 +194,8 @@ pub(super) struct Session {
     pub(super) discard: Discard,
     /// Session state lives on the connection to the primary.
     pub(super) pinned: bool,
+    /// A unit that began on a replica goes on on the primary, once the replica has answered.
+    pub(super) moving: bool,
     pub(super) next: Option<Next>,
 }
 
@@ -215,6 +217,7 @@ impl Session {
             back: Back { run: 0, rest: 0, rest_show: Show::Forward, own: BytesMut::new() },
             discard: Discard::default(),
             pinned: false,
+            moving: false,
             next: None,
         }
     }

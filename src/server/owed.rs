@@ -79,6 +79,8 @@ pub enum Event {
         /// The number of the message that it answers: see [`Owed::sent`].
         number: u32,
     },
+    /// The server has dropped all prepared statements: DEALLOCATE ALL or DISCARD ALL.
+    Forgotten,
     /// A parameter changed: ParameterStatus.
     Parameter,
 }
@@ -193,7 +195,8 @@ impl Owed {
                 let number = front.map_or(0, |(.., number)| number);
                 verdict(Event::Ready { status: self.status, number })
             }
-            (b'D' | b'T' | b'C' | b'I' | b'H' | b'd' | b'c', Some(Sent::Query))
+            (b'C', Some(Sent::Query)) => verdict(completed(body)),
+            (b'D' | b'T' | b'I' | b'H' | b'd' | b'c', Some(Sent::Query))
             | (b'D' | b'H' | b'd' | b'c', Some(Sent::Execute))
             | (b't', Some(Sent::Describe))
             | (b'V', Some(Sent::Function)) => verdict(Event::None),
@@ -202,7 +205,7 @@ impl Owed {
             | (b'T' | b'n', Some(Sent::Describe)) => {
                 self.queue.pop_front();
                 self.copy_in = false;
-                verdict(Event::None)
+                verdict(if tag == b'C' { completed(body) } else { Event::None })
             }
             (b'1', Some(Sent::Parse)) => {
                 self.queue.pop_front();
@@ -324,6 +327,14 @@ impl Owed {
             *show == Show::Forward && matches!(sent, Sent::Query | Sent::Function | Sent::Sync)
         };
         self.queue.iter().filter(ends).count()
+    }
+}
+
+/// What a CommandComplete tells.
+fn completed(body: &[u8]) -> Event {
+    match body {
+        b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => Event::Forgotten,
+        _ => Event::None,
     }
 }
 

@@ -212,6 +212,9 @@ fn masked(mut heard: Vec<Message>, script: &Script) -> Vec<Message> {
             _ => {}
         }
     }
+    if script.codes_only {
+        heard.dedup_by(|next, message| next.tag == b'E' && next == message);
+    }
     heard
 }
 

@@ -217,7 +217,7 @@ fn copies() -> Vec<Script> {
             vec![
                 (one.clone(), started),
                 (done(), ready(1)),
-                (query("COPY scratch TO STDOUT"), ready(1)),
+                (query("BEGIN; COPY scratch TO STDOUT; END"), ready(1)),
                 (query("BEGIN"), ready(1)),
                 (two.clone(), started),
                 (copy_data(b"in\n"), Until::Sent),

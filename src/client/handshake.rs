@@ -179,10 +179,10 @@ impl Guest {
                 }
                 First::Startup(startup) => return Ok(startup),
             }
+            self.stream.write_all(b"N").await?;
             if !self.window.is_empty() {
                 return Err(ProtocolError::Startup("bytes after an encryption request").into());
             }
-            self.stream.write_all(b"N").await?;
         }
     }
 

@@ -7,6 +7,7 @@ mod cuts;
 mod extended;
 mod large;
 mod login;
+mod pipelines;
 mod simple;
 mod unruly;
 

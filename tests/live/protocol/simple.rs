@@ -1,5 +1,7 @@
 //! Simple queries: results, errors of all kinds, notices, COPY, function calls, transactions.
 
+#![allow(clippy::too_many_lines, reason = "tables of scripts, a message a line")]
+
 use super::{Script, Stage, queries, script, steps};
 use crate::wire::{Until, copy_data, copy_done, copy_fail, flush, function, query, sync};
 

@@ -351,3 +351,73 @@ fn unset(server: &mut Server, name: &[u8]) {
         server.prepared.remove(name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::unit::primary_only;
+    use crate::route::Reason;
+
+    const READ: Facts = Facts::EMPTY;
+
+    fn write() -> Facts {
+        primary_only(Reason::FunctionCall)
+    }
+
+    fn id(statement: Option<&Statement>) -> Option<u64> {
+        statement.map(|statement| statement.id)
+    }
+
+    #[test]
+    fn a_name_means_what_it_means_at_that_point_of_the_stream() {
+        let mut statements = Statements::default();
+        for (name, facts) in [(b"s", READ), (b"t", READ)] {
+            assert!(statements.parse(name, facts, Some(3)));
+        }
+        statements.close(Some(b"s"));
+        statements.parse(b"s", write(), Some(3));
+        // Read to the end, and nothing of it sent.
+        assert_eq!((statements.facts(b"s"), id(statements.find(b"s"))), (Some(write()), None));
+        for (nth, expected) in [Some(1), Some(1), None, Some(3)].into_iter().enumerate() {
+            statements.send(Some(u32::try_from(nth).unwrap()), b"abc");
+            assert_eq!(id(statements.find(b"s")), expected, "behind message {nth}");
+        }
+        assert_eq!(statements.kept, 9);
+        statements.abandon();
+        assert_eq!((id(statements.find(b"s")), statements.kept), (None, 0));
+    }
+
+    #[test]
+    fn the_first_of_two_with_one_name_counts_and_the_last_without() {
+        let mut statements = Statements::default();
+        for name in [&b"s"[..], b"s", b"", b""] {
+            statements.parse(name, READ, Some(1));
+            statements.send(Some(1), b"x");
+        }
+        assert_eq!((id(statements.find(b"s")), id(statements.find(b""))), (Some(1), Some(4)));
+        statements.end(true);
+        assert_eq!((statements.facts(b""), id(statements.find(b""))), (None, Some(4)));
+        statements.send(Some(5), b"");
+        assert_eq!(id(statements.find(b"")), None);
+    }
+
+    #[test]
+    fn what_the_server_ignores_or_is_refused_unsent_leaves_nothing() {
+        let mut statements = Statements::default();
+        statements.parse(b"s", READ, Some(5));
+        statements.send(None, b"12345");
+        statements.parse(b"t", READ, Some(5));
+        statements.forget_read();
+        assert!(statements.facts(b"s").is_none() && statements.facts(b"t").is_none());
+        assert_eq!((statements.sent, statements.ops.len(), statements.kept), (0, 0, 0));
+    }
+
+    #[test]
+    fn more_than_is_kept_stays_where_it_goes() {
+        let mut statements = Statements::default();
+        assert!(statements.parse(b"s", READ, Some(KEEP)));
+        assert!(!statements.parse(b"t", READ, Some(1)));
+        assert!(!statements.parse(b"", READ, Some(KEEP_UNNAMED + 1)));
+        assert!(!statements.parse(b"u", READ, None));
+    }
+}

@@ -331,6 +331,8 @@ impl Session {
             || held.lease.pool().options().mode == crate::pool::PoolMode::Session
             || self.statements.needs(&held.lease);
         self.active = None;
+        self.release_other(target);
+        let Some(slot) = self.held.get_mut(target.index()) else { return };
         let in_doubt = self.identity.cancel.rest();
         if keep && !in_doubt {
             return;
@@ -343,6 +345,20 @@ impl Session {
             *slot = Some(held);
         } else {
             held.lease.close("cancel");
+        }
+    }
+
+    /// Gives back the connection that did not work, if it was held for the unnamed statement alone and that is gone.
+    fn release_other(&mut self, active: Target) {
+        let Some(slot) = self.held.get_mut(1 - active.index()) else { return };
+        let statements = &self.statements;
+        let idle = |held: &mut Held| {
+            held.lease.pool().options().mode != crate::pool::PoolMode::Session
+                && !held.is_pinned()
+                && !statements.needs(&held.lease)
+        };
+        if let Some(held) = slot.take_if(idle) {
+            held.lease.put_back();
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 /// Longest wait for what must come.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A message from the server; or its end, or silence: see the constants.
 #[derive(Clone, PartialEq, Eq)]

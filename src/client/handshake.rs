@@ -139,7 +139,7 @@ impl Guest {
             user,
             wants: Wants {
                 parameters: Arc::new(Parameters::new(&startup.parameters)),
-                application_name: startup.value("application_name").unwrap_or_default().into(),
+                application_name: printable(startup.value("application_name").unwrap_or_default()).into(),
             },
             text_safe: true,
             seat,
@@ -181,10 +181,10 @@ impl Guest {
                 }
                 First::Startup(startup) => return Ok(startup),
             }
+            self.stream.write_all(b"N").await?;
             if !self.window.is_empty() {
                 return Err(ProtocolError::Startup("bytes after an encryption request").into());
             }
-            self.stream.write_all(b"N").await?;
         }
     }
 
@@ -268,6 +268,11 @@ impl Guest {
         database.greetings.learn(name, user, parameters, greeting.clone());
         Ok(greeting)
     }
+}
+
+/// As PostgreSQL up to 15 cleans an application_name (`pg_clean_ascii`).
+fn printable(name: &str) -> String {
+    name.bytes().map(|byte| if matches!(byte, 32..=126) { char::from(byte) } else { '?' }).collect()
 }
 
 /// Whether that setting leaves statements readable byte by byte: see [`crate::route::Session::text_safe`]. The encodings

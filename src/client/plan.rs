@@ -16,7 +16,7 @@ use crate::net::{Stream, Window};
 use crate::pool::{Lease, LeaseError, Pool, PoolMode};
 use crate::route::{self, Class, Reason, Route, Target, Topology};
 use crate::server::owed::{MAX_OWED, Show};
-use crate::wire::{TransactionStatus, write};
+use crate::wire::{ProtocolError, TransactionStatus, write};
 
 /// What becomes of a piece.
 pub(super) enum Place {
@@ -70,12 +70,39 @@ impl Session {
 
     /// More of a unit that has its server.
     fn continue_unit(&mut self, piece: Piece) -> Result<Place, Leave> {
+        if piece.kind == Kind::Unit && self.held().is_some_and(|held| held.lease.owed.is_copy_in()) {
+            // PostgreSQL gives the connection up over it, and other clients may need that one.
+            let tag =
+                self.window.as_ref().and_then(|window| window.bytes().first()).copied().unwrap_or_default();
+            if !matches!(tag, b'S' | b'H') {
+                return Err(Leave::Told(Failure::Protocol(ProtocolError::Unexpected(tag))));
+            }
+        }
+        if self.moves(piece) {
+            // All that the replica has done so far is to prepare a read. The rest is a unit for the primary.
+            self.moving = true;
+            write::sync(&mut self.forth.own);
+            if let Some(held) = self.held() {
+                held.lease.owed.sent(b'S', Show::Swallow);
+            }
+            return Ok(Place::Done);
+        }
         if self.is_refused_on_replica(&piece) {
             // The unit began on a replica, before a Flush, and cannot go on there.
             return Err(Leave::Told(Failure::ReplicaTransaction));
         }
         self.note(&piece);
         Ok(Place::Forward)
+    }
+
+    /// Whether a unit that began on a replica, before a Flush, turns out to be for the primary.
+    fn moves(&mut self, piece: Piece) -> bool {
+        let reads = matches!(piece.facts.class, Class::Read | Class::Empty);
+        if reads || self.active != Some(Target::Replica) {
+            return false;
+        }
+        self.held()
+            .is_some_and(|held| held.lease.owed.status() == TransactionStatus::Idle && !held.transaction)
     }
 
     fn is_refused_on_replica(&self, piece: &Piece) -> bool {
@@ -117,10 +144,9 @@ impl Session {
         if let Some(window) = &mut self.window {
             window.consume(piece.size);
         }
-        self.statements.abandon();
-        self.statements.sent_end();
-        if let Some(held) = self.held() {
-            held.lease.owed.sent(b'Q', Show::Forward);
+        self.statements.forget_read();
+        if let Some(number) = self.held().and_then(|held| held.lease.owed.sent(b'Q', Show::Forward)) {
+            self.statements.send_query(number);
         }
         self.piece = None;
     }
@@ -250,7 +276,15 @@ impl Session {
             lease.application_name = Some(wanted.clone());
         }
         let running = Running::new(self.identity.database.cluster.clone(), node, lease.idle_since);
-        let held = Held { lease, node, running, state: false, transaction: false, error_shown: false };
+        let held = Held {
+            lease,
+            node,
+            running,
+            state: false,
+            counted: false,
+            transaction: false,
+            error_shown: false,
+        };
         if let Some(slot) = self.held.get_mut(target.index()) {
             *slot = Some(held);
         }

@@ -1,287 +1,428 @@
 //! The client's prepared statements: what each name stands for, what is under way, and what a server connection lacks.
 //!
 //! A name is the client's own; on a server connection that the client holds it is the same name. A statement that such a
-//! connection lacks is prepared there before the first message that names it, and its reply is swallowed. What a Parse or
-//! a Close changes takes effect when the server confirms it: an error undoes what was not confirmed.
+//! connection lacks is prepared there before the first message that names it, and its reply is swallowed.
+//!
+//! What is known for certain is what servers have confirmed; every change that they have not is an [`Op`] in a list, in the
+//! order of the client's messages: those sent, and behind them those of the piece that is being cut. What a name stands for
+//! at a point in the stream is what the last of the ops before that point says, or else what is certain. An op that is
+//! refused or skipped is dropped with its unit, and nothing has to be undone.
 
 use std::collections::{HashMap, VecDeque};
 
+use ahash::RandomState;
+
 use crate::route::Facts;
+use crate::server::Server;
 
 /// Most bytes of Parse messages kept for one client. What does not fit stays usable on the primary alone.
 const KEEP: usize = 64 * 1024;
 
-/// Longest unnamed Parse message that is kept for a later unit.
+/// Longest unnamed Parse message that is kept for a later unit; a longer one keeps its server connection.
 const KEEP_UNNAMED: usize = 8 * 1024;
 
 /// A prepared statement.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Statement {
     /// The client's number for it, from 1: a name that is used again gets another.
     pub(super) id: u64,
     /// What it does.
     pub(super) facts: Facts,
-    /// The whole Parse message, if it was kept.
-    pub(super) parse: Option<Box<[u8]>>,
+    /// The whole Parse message, if it was kept; filled in when it is sent.
+    pub(super) parse: Option<Vec<u8>>,
 }
 
-#[derive(Debug, Default)]
-struct Entry {
-    current: Option<Statement>,
-    staged: Option<Statement>,
-    closing: bool,
-}
-
-/// Something that was sent and not answered yet, in order.
+/// A message that changes what names stand for.
 #[derive(Debug)]
-enum Pending {
-    /// A Parse of the client's.
-    Parse { name: Box<[u8]>, id: u64 },
+enum Op {
+    /// A Parse of the client's. `keep`: its message is to be kept.
+    Parse { name: Box<[u8]>, statement: Statement, keep: bool },
     /// A Parse of pgweir's own: the server lacked the statement.
-    Own { name: Box<[u8]> },
-    /// A Parse without a name.
-    Unnamed,
-    /// A Close of a statement, or of something else that needs no note.
-    Close(Option<Box<[u8]>>),
-    /// The end of a unit.
-    End,
-}
-
-/// What became of a Parse that was answered or skipped, for the list that the server connection keeps.
-pub(super) enum Undone {
-    /// The server does not have that name.
-    Name(Box<[u8]>),
-    /// The server has no unnamed statement of ours.
-    Unnamed,
+    Own { name: Box<[u8]>, id: u64 },
+    /// A Close of a statement: the client's or, with `own`, pgweir's.
+    Close { name: Box<[u8]>, own: bool },
+    /// A Close of something else.
+    Portal,
+    /// The end of a unit, by the number of what is owed for it. A simple query also ends the unnamed statement.
+    End { number: u32, query: bool },
 }
 
 /// The client's statements.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
-    named: HashMap<Box<[u8]>, Entry>,
-    unnamed: Option<(u64, Facts)>,
-    /// The Parse message of the unnamed statement; empty: too long to be kept.
-    unnamed_parse: Vec<u8>,
-    pending: VecDeque<Pending>,
+    /// Confirmed, by name; the unnamed one has the empty name.
+    certain: HashMap<Box<[u8]>, Statement, RandomState>,
+    ops: VecDeque<Op>,
+    /// How many of `ops` were sent; the others were only read.
+    sent: usize,
+    /// Bytes of Parse messages with a name in `certain` and `ops`.
     kept: usize,
     last: u64,
+    /// The buffer of an unnamed Parse message that is no longer needed.
+    spare: Vec<u8>,
 }
 
+/// What is read: called while a piece is cut.
 impl Statements {
-    /// A Parse was read. `message` is whole, or `None` when it is longer than a window. False: the statement has a name
-    /// and was not kept, so that it can be used only on the connection that it goes to.
-    pub(super) fn parse(&mut self, name: &[u8], facts: Facts, message: Option<&[u8]>) -> bool {
+    /// A Parse was read: its message has so many bytes, or is longer than a window. False: it is not kept, so that it can
+    /// be used only on the connection that it goes to.
+    pub(super) fn parse(&mut self, name: &[u8], facts: Facts, size: Option<usize>) -> bool {
         self.last += 1;
-        let id = self.last;
-        if name.is_empty() {
-            self.unnamed = Some((id, facts));
-            self.unnamed_parse.clear();
-            self.unnamed_parse
-                .extend(message.filter(|message| message.len() <= KEEP_UNNAMED).unwrap_or_default());
-            return true;
+        let keep = match size {
+            None => false,
+            Some(size) if name.is_empty() => size <= KEEP_UNNAMED,
+            Some(size) => self.kept + size <= KEEP,
+        };
+        if keep && !name.is_empty() {
+            self.kept += size.unwrap_or(0);
         }
-        let parse = message.filter(|message| self.kept + message.len() <= KEEP).map(Box::from);
-        let entry = self.named.entry(name.into()).or_default();
-        let kept = parse.is_some();
-        // A name that is taken: the server will say so, and the old statement stays.
-        if entry.current.is_none() || entry.closing {
-            self.kept += parse.as_deref().map_or(0, <[u8]>::len);
-            let before = entry.staged.replace(Statement { id, facts, parse });
-            self.kept -= before.and_then(|before| before.parse).map_or(0, |parse| parse.len());
-        }
-        kept
+        let statement = Statement { id: self.last, facts, parse: None };
+        self.ops.push_back(Op::Parse { name: name.into(), statement, keep });
+        keep
     }
 
-    /// The facts of a statement just read turn out to be others: it cannot be moved.
-    pub(super) fn amend(&mut self, name: &[u8], facts: Facts) {
-        if let Some(staged) = self.named.get_mut(name).and_then(|entry| entry.staged.as_mut()) {
-            staged.facts = facts;
+    /// The facts of the statement just read turn out to be others: it cannot be moved.
+    pub(super) fn amend(&mut self, facts: Facts) {
+        if let Some(Op::Parse { statement, .. }) = self.ops.back_mut() {
+            statement.facts = facts;
         }
     }
 
-    /// A Close of a statement was read.
-    pub(super) fn close(&mut self, name: &[u8]) {
-        if name.is_empty() {
-            self.unnamed = None;
-        } else if let Some(entry) = self.named.get_mut(name) {
-            entry.closing = true;
-        }
-    }
-
-    /// A simple Query was read: it ends the unnamed statement.
-    pub(super) fn query(&mut self) {
-        self.unnamed = None;
-    }
-
-    /// The facts of the statement with that name; none if the client has no such statement.
-    pub(super) fn facts(&self, name: &[u8]) -> Option<Facts> {
-        if name.is_empty() {
-            return self.unnamed.map(|(_, facts)| facts);
-        }
-        self.find(name).map(|statement| statement.facts)
-    }
-
-    /// The number of the statement with that name, from 1.
-    pub(super) fn id(&self, name: &[u8]) -> Option<u64> {
-        if name.is_empty() {
-            return self.unnamed.map(|(id, _)| id);
-        }
-        self.find(name).map(|statement| statement.id)
-    }
-
-    /// The statement with that name.
-    pub(super) fn find(&self, name: &[u8]) -> Option<&Statement> {
-        let entry = self.named.get(name)?;
-        entry.staged.as_ref().or(entry.current.as_ref().filter(|_| !entry.closing))
-    }
-
-    /// The statement that a Parse of that name will collide with.
-    pub(super) fn taken(&self, name: &[u8]) -> Option<&Statement> {
-        self.named.get(name).filter(|entry| !entry.closing && entry.staged.is_none())?.current.as_ref()
-    }
-
-    /// Number and Parse message of the unnamed statement; the message is empty if it was not kept.
-    pub(super) fn unnamed(&self) -> Option<(u64, &[u8])> {
-        self.unnamed.map(|(id, _)| (id, self.unnamed_parse.as_slice()))
-    }
-
-    /// A Parse of the client's goes to a server.
-    pub(super) fn sent_parse(&mut self, name: &[u8]) {
-        let staged = self.named.get(name).and_then(|entry| Some(entry.staged.as_ref()?.id));
-        self.pending.push_back(match staged {
-            Some(id) => Pending::Parse { name: name.into(), id },
-            None if name.is_empty() => Pending::Unnamed,
-            // The name is taken: the server will refuse, and nothing changes.
-            None => Pending::Close(None),
+    /// A Close was read; `name` is that of a statement.
+    pub(super) fn close(&mut self, name: Option<&[u8]>) {
+        self.ops.push_back(match name {
+            Some(name) => Op::Close { name: name.into(), own: false },
+            None => Op::Portal,
         });
     }
 
+    /// The end of a unit was read.
+    pub(super) fn end(&mut self, query: bool) {
+        self.ops.push_back(Op::End { number: 0, query });
+    }
+
+    /// The facts of the statement that the next message would mean by that name; none if the client has no such.
+    pub(super) fn facts(&self, name: &[u8]) -> Option<Facts> {
+        self.find_before(self.ops.len(), name).map(|statement| statement.facts)
+    }
+
+    /// The number, from 1, of the statement that the next message would mean by that name.
+    pub(super) fn id(&self, name: &[u8]) -> Option<u64> {
+        self.find_before(self.ops.len(), name).map(|statement| statement.id)
+    }
+
+    /// What was read and not sent is not going to be.
+    pub(super) fn forget_read(&mut self) {
+        self.ops.truncate(self.sent);
+        self.count_kept();
+    }
+}
+
+/// What is sent, in the order of the messages.
+impl Statements {
+    /// The statement that the next message to be sent means by that name.
+    pub(super) fn find(&self, name: &[u8]) -> Option<&Statement> {
+        self.find_before(self.sent, name)
+    }
+
+    fn find_before(&self, end: usize, name: &[u8]) -> Option<&Statement> {
+        for op in self.ops.range(..end).rev() {
+            match op {
+                // Refused where the name is taken: what it stands for is what it stood for.
+                Op::Parse { name: new, statement, .. } if **new == *name => {
+                    return if name.is_empty() {
+                        Some(statement)
+                    } else {
+                        self.first_of(end, name).or(Some(statement))
+                    };
+                }
+                Op::Close { name: gone, own: false } if **gone == *name => return None,
+                Op::End { query: true, .. } if name.is_empty() => return None,
+                _ => {}
+            }
+        }
+        self.certain.get(name)
+    }
+
+    /// Of several Parses of a name without a Close between them, the first counts: the others are refused.
+    fn first_of(&self, end: usize, name: &[u8]) -> Option<&Statement> {
+        let mut first = self.certain.get(name);
+        for op in self.ops.range(..end) {
+            match op {
+                Op::Parse { name: new, statement, .. } if **new == *name && first.is_none() => {
+                    first = Some(statement)
+                }
+                Op::Close { name: gone, own: false } if **gone == *name => first = None,
+                _ => {}
+            }
+        }
+        first
+    }
+
+    /// The number of the statement that the server will have under that name when the next message reaches it.
+    pub(super) fn on_server(&self, server: &Server, name: &[u8]) -> Option<u64> {
+        for op in self.ops.range(..self.sent).rev() {
+            match op {
+                Op::Parse { name: new, .. } | Op::Own { name: new, .. } if **new != *name => {}
+                Op::Parse { statement, .. } if name.is_empty() => return Some(statement.id),
+                Op::Parse { .. } => return self.find(name).map(|statement| statement.id),
+                Op::Own { id, .. } => return Some(*id),
+                Op::Close { name: gone, .. } if **gone == *name => return None,
+                Op::End { query: true, .. } if name.is_empty() => return None,
+                Op::Close { .. } | Op::Portal | Op::End { .. } => {}
+            }
+        }
+        if name.is_empty() {
+            Some(server.unnamed).filter(|id| *id > 0)
+        } else {
+            server.prepared.get(name).copied()
+        }
+    }
+
+    /// The next of the messages that were read goes to a server, which owes `number` for it, or will ignore it. `message`
+    /// is all of a Parse that is to be kept.
+    pub(super) fn send(&mut self, number: Option<u32>, message: &[u8]) {
+        let Some(op) = self.ops.get_mut(self.sent) else { return };
+        let Some(owed) = number else {
+            self.ops.remove(self.sent);
+            return self.count_kept();
+        };
+        match op {
+            Op::Parse { name, statement, keep: true } => {
+                let mut parse = if name.is_empty() { std::mem::take(&mut self.spare) } else { Vec::new() };
+                parse.clear();
+                parse.extend_from_slice(message);
+                statement.parse = Some(parse);
+            }
+            Op::End { number, .. } => *number = owed,
+            Op::Parse { .. } | Op::Own { .. } | Op::Close { .. } | Op::Portal => {}
+        }
+        self.sent += 1;
+    }
+
     /// A Parse of pgweir's own goes to a server.
-    pub(super) fn sent_own(&mut self, name: &[u8]) {
-        self.pending.push_back(Pending::Own { name: name.into() });
+    pub(super) fn send_own(&mut self, name: &[u8], id: u64) {
+        self.insert(Op::Own { name: name.into(), id });
     }
 
-    /// A Close goes to a server; `name` is that of a statement of the client's.
-    pub(super) fn sent_close(&mut self, name: Option<&[u8]>) {
-        self.pending.push_back(Pending::Close(name.filter(|name| !name.is_empty()).map(Box::from)));
+    /// A Close of pgweir's own goes to a server.
+    pub(super) fn send_own_close(&mut self, name: &[u8]) {
+        self.insert(Op::Close { name: name.into(), own: true });
     }
 
-    /// The end of a unit goes to a server.
-    pub(super) fn sent_end(&mut self) {
-        self.pending.push_back(Pending::End);
+    /// A simple query of pgweir's goes to a server in place of the client's.
+    pub(super) fn send_query(&mut self, number: u32) {
+        self.insert(Op::End { number, query: true });
     }
 
-    /// A server confirmed the next Parse.
-    pub(super) fn parsed(&mut self) {
-        let Some(Pending::Parse { name, id }) = self.next() else { return };
-        if let Some(entry) = self.named.get_mut(&name)
-            && entry.staged.as_ref().is_some_and(|staged| staged.id == id)
-        {
-            entry.current = entry.staged.take();
-            entry.closing = false;
-        }
+    fn insert(&mut self, op: Op) {
+        self.ops.insert(self.sent, op);
+        self.sent += 1;
     }
+}
 
-    /// A server confirmed the next Close.
-    pub(super) fn closed(&mut self) {
-        let Some(Pending::Close(Some(name))) = self.next() else { return };
-        if let Some(entry) = self.named.get_mut(&name)
-            && entry.closing
-        {
-            let gone = entry.current.take();
-            entry.closing = false;
-            self.kept -= gone.and_then(|gone| gone.parse).map_or(0, |parse| parse.len());
-            self.tidy(&name);
-        }
-    }
-
-    fn next(&mut self) -> Option<Pending> {
-        match self.pending.front() {
-            None | Some(Pending::End) => None,
-            Some(_) => self.pending.pop_front(),
-        }
-    }
-
-    fn tidy(&mut self, name: &[u8]) {
-        if self.named.get(name).is_some_and(|entry| entry.current.is_none() && entry.staged.is_none()) {
-            self.named.remove(name);
-        }
-    }
-
-    /// A unit was answered to its end. What it did not confirm did not happen: `undone` hears of each.
-    pub(super) fn ended(&mut self, mut undone: impl FnMut(Undone)) {
-        while let Some(pending) = self.pending.pop_front() {
-            match pending {
-                Pending::End => return,
-                Pending::Unnamed => {
-                    self.unnamed = None;
-                    undone(Undone::Unnamed);
+/// What is answered.
+impl Statements {
+    /// A server confirmed the next Parse or Close.
+    pub(super) fn confirmed(&mut self, server: &mut Server) {
+        match self.next() {
+            Some(Op::Parse { name, statement, .. }) => {
+                set(server, &name, statement.id);
+                let named = !name.is_empty();
+                if let Some(old) = self.certain.insert(name, statement) {
+                    self.drop_statement(named, old);
                 }
-                Pending::Own { name } => undone(Undone::Name(name)),
-                Pending::Close(name) => {
-                    if let Some(entry) = name.as_deref().and_then(|name| self.named.get_mut(name)) {
-                        entry.closing = false;
-                    }
+            }
+            Some(Op::Own { name, id }) => set(server, &name, id),
+            Some(Op::Close { name, own }) => {
+                unset(server, &name);
+                if !own && let Some(old) = self.certain.remove(&name) {
+                    self.drop_statement(!name.is_empty(), old);
                 }
-                Pending::Parse { name, id } => {
-                    self.drop_staged(&name, id);
-                    undone(Undone::Name(name));
-                }
+            }
+            Some(Op::Portal | Op::End { .. }) | None => {}
+        }
+    }
+
+    /// A server refused the next Parse: one without a name has ended the unnamed statement all the same.
+    pub(super) fn refused(&mut self, server: &mut Server) {
+        while matches!(self.ops.front(), Some(Op::End { .. })) && self.sent > 0 {
+            self.pop();
+        }
+        match self.ops.front() {
+            Some(Op::Parse { name, .. }) if name.is_empty() => {
+                server.unnamed = 0;
+                self.certain.remove(&b""[..]);
+            }
+            Some(Op::Own { name, .. }) if name.is_empty() => server.unnamed = 0,
+            Some(_) | None => {}
+        }
+    }
+
+    /// The next op that has an answer of its own. The end of a unit before it was ignored by the server: a Sync in a COPY.
+    fn next(&mut self) -> Option<Op> {
+        loop {
+            match self.pop()? {
+                Op::End { .. } => {}
+                op @ (Op::Parse { .. } | Op::Own { .. } | Op::Close { .. } | Op::Portal) => return Some(op),
             }
         }
     }
 
-    fn drop_staged(&mut self, name: &[u8], id: u64) {
-        if let Some(entry) = self.named.get_mut(name)
-            && entry.staged.as_ref().is_some_and(|staged| staged.id == id)
-        {
-            let gone = entry.staged.take();
-            self.kept -= gone.and_then(|gone| gone.parse).map_or(0, |parse| parse.len());
-            self.tidy(name);
+    fn pop(&mut self) -> Option<Op> {
+        self.sent = self.sent.checked_sub(1)?;
+        self.ops.pop_front()
+    }
+
+    /// The client has dropped all its statements by SQL. Other servers lose theirs when they get in the way.
+    pub(super) fn forgotten(&mut self, server: &mut Server) {
+        server.unnamed = 0;
+        server.prepared.clear();
+        self.certain.clear();
+        self.count_kept();
+    }
+
+    /// The unit with that number was answered to its end: what was not confirmed did not happen.
+    pub(super) fn ended(&mut self, number: u32, server: &mut Server) {
+        let known = |op: &Op| matches!(op, Op::End { number: this, .. } if *this == number);
+        if !self.ops.range(..self.sent).any(known) {
+            return;
+        }
+        let mut failed = false;
+        while let Some(op) = self.pop() {
+            match op {
+                Op::End { number: this, query } if this == number => {
+                    if query {
+                        server.unnamed = 0;
+                        self.certain.remove(&b""[..]);
+                    }
+                    break;
+                }
+                Op::Parse { .. } => failed = true,
+                Op::Own { .. } | Op::Close { .. } | Op::Portal | Op::End { .. } => {}
+            }
+        }
+        if failed {
+            self.count_kept();
         }
     }
 
-    /// The server connection is gone, or pgweir refused the unit: nothing that was read or sent and not confirmed happened.
+    /// The server connection is gone: nothing that was sent and not confirmed happened.
     pub(super) fn abandon(&mut self) {
-        self.pending.clear();
-        self.unnamed = None;
-        self.named.retain(|_, entry| {
-            entry.staged = None;
-            entry.closing = false;
-            entry.current.is_some()
+        self.ops.drain(..self.sent);
+        self.sent = 0;
+        self.count_kept();
+    }
+
+    /// Whether later units may need that connection, because it alone has the unnamed statement.
+    pub(super) fn needs(&self, server: &Server) -> bool {
+        let alone = |unnamed: &Statement| unnamed.parse.is_none() && unnamed.id == server.unnamed;
+        server.unnamed > 0 && self.certain.get(&b""[..]).is_some_and(alone)
+    }
+
+    fn drop_statement(&mut self, named: bool, old: Statement) {
+        let Some(parse) = old.parse else { return };
+        if named {
+            self.kept = self.kept.saturating_sub(parse.len());
+        } else {
+            self.spare = parse;
+        }
+    }
+
+    /// Counts anew: statements went.
+    fn count_kept(&mut self) {
+        let certain = self.certain.iter().filter(|(name, _)| !name.is_empty());
+        let certain = certain.filter_map(|(_, statement)| statement.parse.as_deref());
+        let under_way = self.ops.iter().filter_map(|op| match op {
+            Op::Parse { name, statement, .. } if !name.is_empty() => statement.parse.as_deref(),
+            _ => None,
         });
-        self.kept = self
-            .named
-            .values()
-            .filter_map(|entry| entry.current.as_ref()?.parse.as_deref())
-            .map(<[u8]>::len)
-            .sum();
+        self.kept = certain.chain(under_way).map(<[u8]>::len).sum();
+    }
+}
+
+fn set(server: &mut Server, name: &[u8], id: u64) {
+    if name.is_empty() {
+        server.unnamed = id;
+    } else {
+        server.prepared.insert(name.into(), id);
+    }
+}
+
+fn unset(server: &mut Server, name: &[u8]) {
+    if name.is_empty() {
+        server.unnamed = 0;
+    } else {
+        server.prepared.remove(name);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::unit::primary_only;
+    use crate::route::Reason;
+
+    const READ: Facts = Facts::EMPTY;
+
+    fn write() -> Facts {
+        primary_only(Reason::FunctionCall)
+    }
+
+    fn id(statement: Option<&Statement>) -> Option<u64> {
+        statement.map(|statement| statement.id)
+    }
 
     #[test]
-    fn only_what_is_kept_is_counted() {
-        let message = [b'P'; 1000];
+    fn a_name_means_what_it_means_at_that_point_of_the_stream() {
         let mut statements = Statements::default();
-        for round in 0..200 {
-            assert!(statements.parse(b"a", Facts::EMPTY, Some(&message)), "round {round}");
-            // The first succeeds; the name of the others is taken.
-            statements.sent_parse(b"a");
-            statements.sent_end();
-            if round == 0 {
-                statements.parsed();
-            }
-            statements.ended(|_| {});
+        for (name, facts) in [(b"s", READ), (b"t", READ)] {
+            assert!(statements.parse(name, facts, Some(3)));
         }
-        assert_eq!(statements.kept, 1000);
-        for _ in 0..2 {
-            // Twice in one unit, before any answer.
-            assert!(statements.parse(b"b", Facts::EMPTY, Some(&message)));
+        statements.close(Some(b"s"));
+        statements.parse(b"s", write(), Some(3));
+        // Read to the end, and nothing of it sent.
+        assert_eq!((statements.facts(b"s"), id(statements.find(b"s"))), (Some(write()), None));
+        for (nth, expected) in [Some(1), Some(1), None, Some(3)].into_iter().enumerate() {
+            statements.send(Some(u32::try_from(nth).unwrap()), b"abc");
+            assert_eq!(id(statements.find(b"s")), expected, "behind message {nth}");
         }
-        assert_eq!(statements.kept, 2000);
+        assert_eq!(statements.kept, 9);
+        statements.abandon();
+        assert_eq!((id(statements.find(b"s")), statements.kept), (None, 0));
+    }
+
+    #[test]
+    fn the_first_of_two_with_one_name_counts_and_the_last_without() {
+        let mut statements = Statements::default();
+        for name in [&b"s"[..], b"s", b"", b""] {
+            statements.parse(name, READ, Some(1));
+            statements.send(Some(1), b"x");
+        }
+        assert_eq!((id(statements.find(b"s")), id(statements.find(b""))), (Some(1), Some(4)));
+        statements.end(true);
+        assert_eq!((statements.facts(b""), id(statements.find(b""))), (None, Some(4)));
+        statements.send(Some(5), b"");
+        assert_eq!(id(statements.find(b"")), None);
+    }
+
+    #[test]
+    fn what_the_server_ignores_or_is_refused_unsent_leaves_nothing() {
+        let mut statements = Statements::default();
+        statements.parse(b"s", READ, Some(5));
+        statements.send(None, b"12345");
+        statements.parse(b"t", READ, Some(5));
+        statements.forget_read();
+        assert!(statements.facts(b"s").is_none() && statements.facts(b"t").is_none());
+        assert_eq!((statements.sent, statements.ops.len(), statements.kept), (0, 0, 0));
+    }
+
+    #[test]
+    fn more_than_is_kept_stays_where_it_goes() {
+        let mut statements = Statements::default();
+        assert!(statements.parse(b"s", READ, Some(KEEP)));
+        assert!(!statements.parse(b"t", READ, Some(1)));
+        assert!(!statements.parse(b"", READ, Some(KEEP_UNNAMED + 1)));
+        assert!(!statements.parse(b"u", READ, None));
     }
 }

@@ -12,13 +12,13 @@ use tokio::time::timeout;
 use super::fail::Failure;
 use super::handshake::is_text_safe;
 use super::plan::Place;
-use super::prepared::Undone;
+use super::prepared::Statements;
 use super::session::{Held, Leave, Session};
-use super::unit::{Kind, Piece};
+use super::unit::{Gather, Kind, Piece};
 use crate::clock::{self, Duration};
 use crate::metrics::{Direction, Origin, TargetLabel};
 use crate::net::{Buffers, WINDOW, Window};
-use crate::route::{Reason, Target};
+use crate::route::Target;
 use crate::server::owed::{Event, Show};
 use crate::server::{self, Server};
 use crate::wire::frame::{HEADER, Side};
@@ -224,11 +224,19 @@ impl Session {
     fn event(&mut self, event: Event, show: Show, at: usize, head: Header) {
         match event {
             Event::None => {}
-            Event::Parsed => self.statements.parsed(),
-            Event::Closed => self.statements.closed(),
-            Event::Error => self.saw_error(at, head),
-            Event::Ready(_) if show == Show::Swallow => {}
-            Event::Ready(status) => self.saw_ready(status),
+            Event::Parsed | Event::Closed => {
+                if let Some((statements, server)) = self.statements_on_server() {
+                    statements.confirmed(server);
+                }
+            }
+            Event::Forgotten => {
+                if let Some((statements, server)) = self.statements_on_server() {
+                    statements.forgotten(server);
+                }
+            }
+            Event::Error { parse } => self.saw_error(parse, at, head),
+            Event::Ready { .. } if show == Show::Swallow => self.moved(),
+            Event::Ready { status, number } => self.saw_ready(status, number),
             Event::Parameter if show == Show::Swallow => {}
             Event::Parameter => {
                 let body = self.reply_body(at, head);
@@ -248,7 +256,31 @@ impl Session {
         message.get(HEADER..head.size.min(message.len())).unwrap_or_default()
     }
 
-    fn saw_error(&mut self, at: usize, head: Header) {
+    /// The replica's part of a unit that moves to the primary is over. If it failed, the rest is skipped.
+    fn moved(&mut self) {
+        let failed = self.held().is_some_and(|held| held.error_shown);
+        if std::mem::take(&mut self.moving) && failed {
+            self.skip_unit();
+        }
+    }
+
+    /// What the client sends up to its next Sync is thrown away, also what was cut of it.
+    fn skip_unit(&mut self) {
+        self.discard.until_sync = true;
+        self.piece = None;
+        self.gather = Gather::default();
+        self.statements.forget_read();
+    }
+
+    fn statements_on_server(&mut self) -> Option<(&mut Statements, &mut Server)> {
+        let held = self.held.get_mut(self.active?.index())?.as_mut()?;
+        Some((&mut self.statements, &mut held.lease))
+    }
+
+    fn saw_error(&mut self, parse: bool, at: usize, head: Header) {
+        if parse && let Some((statements, server)) = self.statements_on_server() {
+            statements.refused(server);
+        }
         let code: [u8; 5] =
             backend::fields(self.reply_body(at, head)).code.first_chunk().copied().unwrap_or(*b"XX000");
         self.identity.database.metrics.error(&code, Origin::Server);
@@ -257,7 +289,7 @@ impl Session {
         }
     }
 
-    fn saw_ready(&mut self, status: TransactionStatus) {
+    fn saw_ready(&mut self, status: TransactionStatus, number: u32) {
         let Some(target) = self.active else { return };
         let Some(Some(held)) = self.held.get_mut(target.index()) else { return };
         held.error_shown = false;
@@ -267,11 +299,7 @@ impl Session {
             Target::Replica => TargetLabel::Replica,
         };
         self.identity.database.metrics.query_time(label, held.running.end());
-        let server = &mut *held.lease;
-        self.statements.ended(|undone| match undone {
-            Undone::Name(name) => drop(server.prepared.remove(&name)),
-            Undone::Unnamed => server.unnamed = 0,
-        });
+        self.statements.ended(number, &mut held.lease);
     }
 
     /// Whether the active connection has nothing more to do: all was sent, answered and shown, no transaction is open.
@@ -300,7 +328,8 @@ impl Session {
             return Err(if cut { Leave::Gone } else { Leave::Told(said.unwrap_or(Failure::SessionLost)) });
         }
         let failure = said.unwrap_or(failure);
-        let (readies, open, shown) = (owed.readies(), owed.is_open(), held.error_shown);
+        let moving = std::mem::take(&mut self.moving);
+        let (readies, open, shown) = (owed.readies(), owed.is_open() || moving, held.error_shown);
         held.lease.close("lost");
         self.back.rest = 0;
         self.drop_forth();
@@ -315,9 +344,7 @@ impl Session {
             if readies > 0 || !shown {
                 self.say_error(&failure);
             }
-            self.discard.until_sync = true;
-            // The rest of the unit, cut already and not yet looked through, is in the window still.
-            self.piece = None;
+            self.skip_unit();
         }
         Ok(())
     }
@@ -458,9 +485,12 @@ impl Session {
     fn step(&mut self) -> Result<bool, Leave> {
         let piece = match self.piece {
             Some(piece) => piece,
-            None => match self.cut()? {
-                Some(piece) => piece,
-                None => return Ok(false),
+            None => match self.cut() {
+                Ok(Some(piece)) => piece,
+                Ok(None) => return Ok(false),
+                // What came before the bytes that are wrong is answered first.
+                Err(_) if self.held().is_some_and(|held| held.lease.owed.readies() > 0) => return Ok(false),
+                Err(leave) => return Err(leave),
             },
         };
         self.piece = Some(piece);
@@ -521,7 +551,7 @@ impl Session {
             let message = window.bytes().get(at..piece.size).unwrap_or_default();
             // Every header was read when the piece was cut.
             let Ok(Some(head)) = frame::header(message, Side::Frontend) else { break };
-            let body = message.get(HEADER..).unwrap_or_default();
+            let body = message.get(HEADER..head.size.min(message.len())).unwrap_or_default();
             let lacks = lacks(&self.statements, server, head.tag, body);
             if lacks != Lacks::Nothing {
                 if at > 0 {
@@ -532,12 +562,9 @@ impl Session {
                 }
                 supply(&mut self.statements, server, &mut self.forth.own, lacks, body, head.tag);
             }
-            server.owed.sent(head.tag, Show::Forward);
-            let prepared = server.prepared.len();
-            note_sent(&mut self.statements, server, head.tag, body);
-            if prepared == 0 && !server.prepared.is_empty() {
-                let reason = Reason::Prepare;
-                self.identity.database.metrics.pin(reason.index(), reason.code());
+            let number = server.owed.sent(head.tag, Show::Forward);
+            if matches!(head.tag, b'P' | b'C' | b'Q' | b'S' | b'F') {
+                self.statements.send(number, message.get(..head.size).unwrap_or_default());
             }
             at += head.size.min(message.len());
         }
@@ -575,30 +602,27 @@ fn names(tag: u8, body: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn lacks(statements: &super::prepared::Statements, server: &Server, tag: u8, body: &[u8]) -> Lacks {
+fn lacks(statements: &Statements, server: &Server, tag: u8, body: &[u8]) -> Lacks {
     let Some(name) = names(tag, body) else { return Lacks::Nothing };
-    if name.is_empty() {
-        return match (tag, statements.unnamed()) {
-            (b'P', _) => Lacks::Nothing,
-            (_, Some((id, _))) if id == server.unnamed => Lacks::Nothing,
-            (_, Some((_, parse))) if !parse.is_empty() => Lacks::Parsed,
-            (_, _) => Lacks::Closed,
-        };
+    if tag == b'P' && name.is_empty() {
+        return Lacks::Nothing;
     }
-    let wanted = if tag == b'P' { statements.taken(name) } else { statements.find(name) };
-    match (wanted, server.prepared.get(name)) {
-        (None, None) => Lacks::Nothing,
-        (None, Some(_)) => Lacks::Closed,
-        (Some(statement), Some(id)) if *id == statement.id => Lacks::Nothing,
-        (Some(_), Some(_)) => Lacks::ClosedAndParsed,
+    let (wanted, has) = (statements.find(name), statements.on_server(server, name));
+    match (wanted, has) {
+        (Some(statement), Some(id)) if id == statement.id => Lacks::Nothing,
+        // Its unnamed statement may be another client's.
+        (Some(statement), _) if name.is_empty() && statement.parse.is_some() => Lacks::Parsed,
+        (_, _) if name.is_empty() => Lacks::Closed,
+        (Some(statement), Some(_)) if statement.parse.is_some() => Lacks::ClosedAndParsed,
         (Some(statement), None) if statement.parse.is_some() => Lacks::Parsed,
-        (Some(_), None) => Lacks::Nothing,
+        (_, Some(_)) => Lacks::Closed,
+        (_, None) => Lacks::Nothing,
     }
 }
 
 /// Puts before a message what the server lacks for it; the replies are pgweir's own.
 fn supply(
-    statements: &mut super::prepared::Statements,
+    statements: &mut Statements,
     server: &mut Server,
     own: &mut BytesMut,
     lacks: Lacks,
@@ -606,57 +630,20 @@ fn supply(
     tag: u8,
 ) {
     let name = names(tag, body).unwrap_or_default();
-    if matches!(lacks, Lacks::Closed | Lacks::ClosedAndParsed) {
+    // What the server is going to ignore, it must not be sent: it would not be answered.
+    if matches!(lacks, Lacks::Closed | Lacks::ClosedAndParsed)
+        && server.owed.sent(b'C', Show::Swallow).is_some()
+    {
         write::close_statement(own, name);
-        server.owed.sent(b'C', Show::Swallow);
-        statements.sent_close(None);
-        server.prepared.remove(name);
+        statements.send_own_close(name);
     }
-    if matches!(lacks, Lacks::Parsed | Lacks::ClosedAndParsed) {
-        if name.is_empty() {
-            let Some((id, parse)) = statements.unnamed() else { return };
-            own.extend_from_slice(parse);
-            server.unnamed = id;
-        } else {
-            let Some(statement) = statements.find(name) else { return };
-            own.extend_from_slice(statement.parse.as_deref().unwrap_or_default());
-            server.prepared.insert(name.into(), statement.id);
-        }
-        server.owed.sent(b'P', Show::Swallow);
-        statements.sent_own(name);
-    }
-}
-
-/// Keeps the lists of both sides: what was sent, and what the server will have.
-fn note_sent(statements: &mut super::prepared::Statements, server: &mut Server, tag: u8, body: &[u8]) {
-    match tag {
-        b'P' => {
-            let name = frontend::parse_name(body).unwrap_or_default();
-            if name.is_empty() {
-                server.unnamed = statements.unnamed().map_or(0, |(id, _)| id);
-            } else if statements.taken(name).is_none()
-                && let Some(statement) = statements.find(name)
-            {
-                server.prepared.insert(name.into(), statement.id);
-            }
-            statements.sent_parse(name);
-        }
-        b'C' => {
-            let name = match frontend::named(body) {
-                Some(Named::Statement(name)) => Some(name),
-                Some(Named::Portal(_)) | None => None,
-            };
-            if let Some(name) = name {
-                server.prepared.remove(name);
-            }
-            statements.sent_close(name);
-        }
-        b'Q' => {
-            server.unnamed = 0;
-            statements.sent_end();
-        }
-        b'S' | b'F' => statements.sent_end(),
-        _ => {}
+    if matches!(lacks, Lacks::Parsed | Lacks::ClosedAndParsed)
+        && let Some(statement) = statements.find(name)
+        && server.owed.sent(b'P', Show::Swallow).is_some()
+    {
+        let id = statement.id;
+        own.extend_from_slice(statement.parse.as_deref().unwrap_or_default());
+        statements.send_own(name, id);
     }
 }
 
@@ -671,7 +658,10 @@ pub(super) async fn abandon(held: Held) {
 /// Leaves a server connection whose client has left as it was found, and gives it back; else closes it. `rest` bytes of
 /// a message are still to come.
 pub(super) async fn clean(mut held: Held, rest: usize, buffers: &Buffers) {
-    let reset = held.is_pinned() || held.lease.pool().options().mode == crate::pool::PoolMode::Session;
+    // What is not answered yet may leave statements behind.
+    let owes = !held.lease.owed.is_settled();
+    let reset =
+        owes || held.is_pinned() || held.lease.pool().options().mode == crate::pool::PoolMode::Session;
     match timeout(CLEAN, cleaned(&mut held, rest, reset, buffers)).await {
         Ok(Ok(())) => held.lease.put_back(clock::now()),
         Ok(Err(_)) | Err(_) => held.lease.close("client_gone"),

@@ -28,7 +28,7 @@ use crate::metrics::Origin;
 use crate::monitor::Cluster;
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool};
-use crate::route::{Route, Target};
+use crate::route::{Reason, Route, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
 use crate::wire::TransactionStatus;
@@ -77,6 +77,8 @@ pub(super) struct Held {
     pub(super) running: Running,
     /// Session state lives on it: it is the client's until the client leaves, and is reset then.
     pub(super) state: bool,
+    /// That prepared statements keep it has been counted.
+    pub(super) counted: bool,
     /// A transaction may be open on it, as far as what was sent tells.
     pub(super) transaction: bool,
     /// An error of the unit that is being answered has been shown.
@@ -196,6 +198,8 @@ pub(super) struct Session {
     pub(super) last_words: Option<Bytes>,
     /// Session state lives on the connection to the primary.
     pub(super) pinned: bool,
+    /// A unit that began on a replica goes on on the primary, once the replica has answered.
+    pub(super) moving: bool,
     pub(super) next: Option<Next>,
 }
 
@@ -218,6 +222,7 @@ impl Session {
             discard: Discard::default(),
             last_words: None,
             pinned: false,
+            moving: false,
             next: None,
         }
     }
@@ -334,8 +339,16 @@ impl Session {
         let Some(slot) = self.held.get_mut(target.index()) else { return };
         let Some(held) = slot else { return };
         held.transaction = false;
-        let keep = held.is_pinned() || held.lease.pool().options().mode == crate::pool::PoolMode::Session;
+        if !held.counted && !held.state && !held.lease.prepared.is_empty() {
+            held.counted = true;
+            self.identity.database.metrics.pin(Reason::Prepare.index(), Reason::Prepare.code());
+        }
+        let keep = held.is_pinned()
+            || held.lease.pool().options().mode == crate::pool::PoolMode::Session
+            || self.statements.needs(&held.lease);
         self.active = None;
+        self.release_other(target);
+        let Some(slot) = self.held.get_mut(target.index()) else { return };
         let in_doubt = self.identity.cancel.rest();
         if keep && !in_doubt {
             return;
@@ -351,6 +364,20 @@ impl Session {
         }
     }
 
+    /// Gives back the connection that did not work, if it was held for the unnamed statement alone and that is gone.
+    fn release_other(&mut self, active: Target) {
+        let Some(slot) = self.held.get_mut(1 - active.index()) else { return };
+        let statements = &self.statements;
+        let idle = |held: &mut Held| {
+            held.lease.pool().options().mode != crate::pool::PoolMode::Session
+                && !held.is_pinned()
+                && !statements.needs(&held.lease)
+        };
+        if let Some(held) = slot.take_if(idle) {
+            held.lease.put_back(held.running.since);
+        }
+    }
+
     /// Tells the client of an error in place of the piece, which is thrown away, up to the end of its unit.
     pub(super) fn refuse(&mut self, piece: Piece, failure: &Failure) {
         self.identity.database.metrics.error(&failure.code(), Origin::Pgweir);
@@ -358,7 +385,7 @@ impl Session {
         if let Some(window) = &mut self.window {
             window.consume(piece.size);
         }
-        self.statements.abandon();
+        self.statements.forget_read();
         self.discard.rest = piece.rest;
         if !piece.ends {
             self.discard.until_sync = true;

@@ -146,7 +146,7 @@ impl Gather {
         let bad = ProtocolError::Body(head.tag);
         let facts = match head.tag {
             b'Q' => {
-                statements.query();
+                statements.end(true);
                 self.piece.ends = true;
                 // Any statement may follow behind the window: a SET, too, which no other client must meet.
                 Facts { pins: true, transaction: true, ..primary_only(Reason::TooLong) }
@@ -164,6 +164,7 @@ impl Gather {
                 prepared(statements, name)
             }
             b'F' => {
+                statements.end(false);
                 self.piece.ends = true;
                 primary_only(Reason::FunctionCall)
             }
@@ -194,7 +195,7 @@ impl Gather {
         let facts = match head.tag {
             b'Q' => {
                 let text = frontend::query(body).ok_or(bad)?;
-                statements.query();
+                statements.end(true);
                 self.piece.ends = true;
                 judge.facts(text)
             }
@@ -215,9 +216,10 @@ impl Gather {
                 Named::Statement(_) | Named::Portal(_) => Facts::EMPTY,
             },
             b'C' => {
-                if let Named::Statement(name) = frontend::named(body).ok_or(bad)? {
-                    statements.close(name);
-                }
+                statements.close(match frontend::named(body).ok_or(bad)? {
+                    Named::Statement(name) => Some(name),
+                    Named::Portal(_) => None,
+                });
                 Facts::EMPTY
             }
             b'E' => {
@@ -225,6 +227,7 @@ impl Gather {
                 Facts::EMPTY
             }
             b'S' => {
+                statements.end(false);
                 self.piece.ends = true;
                 Facts::EMPTY
             }
@@ -233,6 +236,7 @@ impl Gather {
                 Facts::EMPTY
             }
             b'F' => {
+                statements.end(false);
                 self.piece.ends = true;
                 primary_only(Reason::FunctionCall)
             }
@@ -264,11 +268,13 @@ fn prepared(statements: &Statements, name: &[u8]) -> Facts {
 fn parse(body: &[u8], message: &[u8], statements: &mut Statements, judge: &Judge) -> Option<Facts> {
     let (name, text) = frontend::parse(body)?;
     let facts = judge.facts(text);
-    if statements.parse(name, facts, Some(message)) {
-        return Some(facts);
+    // A name that is taken goes where its statement is, to be refused.
+    let taken = if name.is_empty() { None } else { statements.facts(name) };
+    if statements.parse(name, facts, Some(message.len())) {
+        return Some(taken.map_or(facts, |taken| facts.and(taken)));
     }
     let facts = facts.and(primary_only(Reason::PreparedOnPrimary));
-    statements.amend(name, facts);
+    statements.amend(facts);
     Some(facts)
 }
 

@@ -67,10 +67,20 @@ pub enum Event {
     Parsed,
     /// A Close succeeded.
     Closed,
-    /// An ErrorResponse.
-    Error,
+    /// An ErrorResponse; `parse`: to a Parse.
+    Error {
+        /// It refuses a Parse.
+        parse: bool,
+    },
     /// A unit ended: ReadyForQuery.
-    Ready(TransactionStatus),
+    Ready {
+        /// What it announces.
+        status: TransactionStatus,
+        /// The number of the message that it answers: see [`Owed::sent`].
+        number: u32,
+    },
+    /// The server has dropped all prepared statements: DEALLOCATE ALL or DISCARD ALL.
+    Forgotten,
     /// A parameter changed: ParameterStatus.
     Parameter,
 }
@@ -78,7 +88,9 @@ pub enum Event {
 /// The queue.
 #[derive(Debug)]
 pub struct Owed {
-    queue: VecDeque<(Sent, Show)>,
+    /// With a number each, which only has to differ from that of every other entry.
+    queue: VecDeque<(Sent, Show, u32)>,
+    last: u32,
     /// Since the last Sync, extended messages were sent: the unit is open although nothing may be owed.
     open: bool,
     /// An error came while no Sync was in the queue: what is sent until the next one is ignored by the server.
@@ -100,6 +112,7 @@ impl Owed {
     pub fn new() -> Self {
         Self {
             queue: VecDeque::new(),
+            last: 0,
             open: false,
             skipping: false,
             copy_in: false,
@@ -107,8 +120,9 @@ impl Owed {
         }
     }
 
-    /// Notes a message that goes to the server, by its tag. Data of a COPY, Flush and Terminate owe nothing.
-    pub fn sent(&mut self, tag: u8, show: Show) {
+    /// Notes a message that goes to the server, by its tag. Data of a COPY, Flush and Terminate owe nothing. Returns the
+    /// number of what is owed; none if the server will ignore the message.
+    pub fn sent(&mut self, tag: u8, show: Show) -> Option<u32> {
         let sent = match tag {
             b'Q' => Sent::Query,
             b'F' => Sent::Function,
@@ -119,33 +133,35 @@ impl Owed {
             b'E' => Sent::Execute,
             b'C' => Sent::Close,
             b'c' | b'f' => Sent::CopyEnd,
-            _ => return,
+            _ => return None,
         };
         match sent {
             Sent::CopyEnd => {
                 if self.copy_in {
                     self.copy_in = false;
                 } else if !self.queue.is_empty() {
-                    self.queue.push_back((sent, show));
+                    self.queue.push_back((sent, show, self.last));
                 }
-                return;
+                return None;
             }
-            Sent::Sync if self.copy_in => return,
+            Sent::Sync if self.copy_in => return None,
             Sent::Sync => {
                 self.open = false;
                 self.skipping = false;
             }
-            Sent::Query | Sent::Function if self.skipping => return,
+            Sent::Query | Sent::Function if self.skipping => return None,
             // It ends with a ReadyForQuery of its own, which closes the unit as a Sync would.
             Sent::Query | Sent::Function => self.open = false,
             Sent::Parse | Sent::Bind | Sent::Describe | Sent::Execute | Sent::Close => {
                 self.open = true;
                 if self.skipping {
-                    return;
+                    return None;
                 }
             }
         }
-        self.queue.push_back((sent, show));
+        self.last = self.last.wrapping_add(1);
+        self.queue.push_back((sent, show, self.last));
+        Some(self.last)
     }
 
     /// Takes a reply: who sees it and what it means. `body` may be cut short but for `Z`.
@@ -155,10 +171,10 @@ impl Owed {
     pub fn reply(&mut self, tag: u8, body: &[u8]) -> Result<Verdict, ProtocolError> {
         self.drop_copy_ends();
         let front = self.queue.front().copied();
-        let show = front.map_or(Show::Forward, |(_, show)| show);
+        let show = front.map_or(Show::Forward, |(_, show, _)| show);
         let verdict = |event| Ok(Verdict { show, event });
         let unexpected = Err(ProtocolError::Unexpected(tag));
-        match (tag, front.map(|(sent, _)| sent)) {
+        match (tag, front.map(|(sent, ..)| sent)) {
             (b'N', _) => verdict(Event::None),
             (b'A', _) => Ok(Verdict { show: Show::Forward, event: Event::None }),
             (b'S', _) => verdict(Event::Parameter),
@@ -166,16 +182,22 @@ impl Owed {
                 self.error();
                 // Where pgweir's own Parse fails, so does the client's Bind behind it: the client sees why.
                 let own = sent == Some(Sent::Query);
-                Ok(Verdict { show: if own { show } else { Show::Forward }, event: Event::Error })
+                Ok(Verdict {
+                    show: if own { show } else { Show::Forward },
+                    event: Event::Error { parse: sent == Some(Sent::Parse) },
+                })
             }
             (b'Z', Some(Sent::Query | Sent::Function | Sent::Sync)) => {
                 // Read before it counts: one that says nothing is still owed.
                 self.status = backend::ready_for_query(body)?;
                 self.queue.pop_front();
+                self.drop_copy_ends();
                 self.copy_in = false;
-                verdict(Event::Ready(self.status))
+                let number = front.map_or(0, |(.., number)| number);
+                verdict(Event::Ready { status: self.status, number })
             }
-            (b'D' | b'T' | b'C' | b'I' | b'H' | b'd' | b'c', Some(Sent::Query))
+            (b'C', Some(Sent::Query)) => verdict(completed(body)),
+            (b'D' | b'T' | b'I' | b'H' | b'd' | b'c', Some(Sent::Query))
             | (b'D' | b'H' | b'd' | b'c', Some(Sent::Execute))
             | (b't', Some(Sent::Describe))
             | (b'V', Some(Sent::Function)) => verdict(Event::None),
@@ -184,7 +206,7 @@ impl Owed {
             | (b'T' | b'n', Some(Sent::Describe)) => {
                 self.queue.pop_front();
                 self.copy_in = false;
-                verdict(Event::None)
+                verdict(if tag == b'C' { completed(body) } else { Event::None })
             }
             (b'1', Some(Sent::Parse)) => {
                 self.queue.pop_front();
@@ -204,7 +226,7 @@ impl Owed {
 
     /// CopyDone markers at the front belong to a COPY that is over.
     fn drop_copy_ends(&mut self) {
-        while matches!(self.queue.front(), Some((Sent::CopyEnd, _))) {
+        while matches!(self.queue.front(), Some((Sent::CopyEnd, ..))) {
             self.queue.pop_front();
         }
     }
@@ -212,9 +234,9 @@ impl Owed {
     fn error(&mut self) {
         self.copy_in = false;
         match self.queue.front() {
-            None | Some((Sent::Query | Sent::Function, _)) => {}
+            None | Some((Sent::Query | Sent::Function, ..)) => {}
             Some(_) => {
-                while self.queue.front().is_some_and(|(sent, _)| *sent != Sent::Sync) {
+                while self.queue.front().is_some_and(|(sent, ..)| *sent != Sent::Sync) {
                     self.queue.pop_front();
                 }
                 self.skipping = self.queue.is_empty();
@@ -232,8 +254,8 @@ impl Owed {
         let mut ignored = false;
         self.copy_in = loop {
             match self.queue.front() {
-                Some((Sent::Sync, _)) => ignored = true,
-                Some((Sent::CopyEnd, _)) => {
+                Some((Sent::Sync, ..)) => ignored = true,
+                Some((Sent::CopyEnd, ..)) => {
                     self.queue.pop_front();
                     break false;
                 }
@@ -242,7 +264,8 @@ impl Owed {
             }
             self.queue.pop_front();
         };
-        if ignored && !self.queue.iter().any(|(sent, _)| *sent == Sent::Sync) {
+        let unit = matches!(front, Some((Sent::Execute, ..)));
+        if unit && ignored && !self.queue.iter().any(|(sent, ..)| *sent == Sent::Sync) {
             self.open = true;
         }
         if let Some(front) = front {
@@ -265,7 +288,7 @@ impl Owed {
     /// Who sees what comes next.
     #[must_use]
     pub fn next_show(&self) -> Show {
-        self.queue.front().map_or(Show::Forward, |(_, show)| *show)
+        self.queue.front().map_or(Show::Forward, |(_, show, _)| *show)
     }
 
     /// How many replies are owed.
@@ -301,10 +324,18 @@ impl Owed {
     /// How many more ReadyForQuery messages the client waits for.
     #[must_use]
     pub fn readies(&self) -> usize {
-        let ends = |(sent, show): &&(Sent, Show)| {
+        let ends = |(sent, show, _): &&(Sent, Show, u32)| {
             *show == Show::Forward && matches!(sent, Sent::Query | Sent::Function | Sent::Sync)
         };
         self.queue.iter().filter(ends).count()
+    }
+}
+
+/// What a CommandComplete tells.
+fn completed(body: &[u8]) -> Event {
+    match body {
+        b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => Event::Forgotten,
+        _ => Event::None,
     }
 }
 

@@ -163,3 +163,152 @@ fn a_ready_that_says_nothing_is_still_owed() {
     assert!(owed.reply(b'Z', b"?").is_err());
     assert_eq!(owed.readies(), 1);
 }
+
+/// PostgreSQL's rules for what it answers, with outcomes at will.
+#[derive(Default)]
+struct Model {
+    /// What was sent to it, with the number that the queue gave.
+    inbox: VecDeque<(u8, Option<u32>)>,
+    /// Its replies, with the number of what a ReadyForQuery answers.
+    outbox: VecDeque<(u8, Option<u32>)>,
+    skips: bool,
+    /// A COPY from the client runs, for a simple query with that number or for an Execute.
+    copy: Option<Option<u32>>,
+    /// It gave the connection up.
+    dead: bool,
+}
+
+impl Model {
+    fn say(&mut self, tags: &[u8]) {
+        self.outbox.extend(tags.iter().map(|tag| (*tag, None)));
+    }
+
+    fn fail(&mut self, query: Option<u32>) {
+        self.say(b"E");
+        match query {
+            Some(_) => self.outbox.push_back((b'Z', query)),
+            None => self.skips = true,
+        }
+    }
+
+    /// Works on the next message; `luck` chooses among what may come of it.
+    fn step(&mut self, luck: u8) {
+        let Some((tag, number)) = self.inbox.pop_front() else { return };
+        if let Some(query) = self.copy {
+            return self.step_in_copy(tag, query, luck);
+        }
+        if self.skips && tag != b'S' {
+            return;
+        }
+        match (tag, luck % 6) {
+            (b'S', _) => {
+                self.skips = false;
+                self.outbox.push_back((b'Z', number));
+            }
+            (b'd' | b'c' | b'f' | b'H', _) => {}
+            (b'C', _) => self.say(b"3"),
+            (b'Q', 0) => self.fail(number),
+            (b'P' | b'B' | b'D' | b'E', 0) => self.fail(None),
+            (b'P', _) => self.say(b"1"),
+            (b'B', _) => self.say(b"2"),
+            (b'D', 1) => self.say(b"tT"),
+            (b'D', 2) => self.say(b"NT"),
+            (b'D', _) => self.say(b"n"),
+            (b'Q' | b'E', 1) => {
+                self.say(b"G");
+                self.copy = Some(number.filter(|_| tag == b'Q'));
+            }
+            (b'E', 2) => self.say(b"DDs"),
+            (b'E', 3) => self.say(b"HddcC"),
+            (b'E', 4) => self.say(b"I"),
+            (b'E', _) => self.say(b"DNC"),
+            (b'Q', more) => {
+                self.say(if more == 2 { b"I" } else { b"TDCHdcCSC" });
+                self.outbox.push_back((b'Z', number));
+            }
+            _ => unreachable!("not sent by the test"),
+        }
+    }
+
+    fn step_in_copy(&mut self, tag: u8, query: Option<u32>, luck: u8) {
+        match (tag, luck % 6) {
+            (b'H' | b'S', _) | (b'd', 1..) => {}
+            (b'c', 1) if query.is_some() => self.say(b"CG"),
+            (b'c', 2..) => {
+                self.say(b"C");
+                self.outbox.extend(query.map(|number| (b'Z', Some(number))));
+                self.copy = None;
+            }
+            (b'd' | b'c' | b'f', _) => {
+                self.copy = None;
+                self.fail(query);
+            }
+            _ => self.dead = true,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.inbox.is_empty() && self.outbox.is_empty() && !self.skips && self.copy.is_none()
+    }
+}
+
+/// Takes the next reply, as the relay does.
+fn take_reply(owed: &mut Owed, model: &mut Model) {
+    let Some((tag, number)) = model.outbox.pop_front() else { return };
+    let verdict = owed.reply(tag, b"I").unwrap_or_else(|error| panic!("{}: {error}", tag as char));
+    if let Event::Ready { number: found, .. } = verdict.event {
+        assert_eq!(Some(found), number);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+
+    /// Whatever is sent, and however sending, work and replies take turns: each reply is expected, and in the end nothing
+    /// is owed; and while the queue says that the server is free, it is.
+    #[test]
+    fn the_queue_agrees_with_a_model_of_the_server(turns: Vec<(u8, u8)>) {
+        let (mut owed, mut model) = (Owed::new(), Model::default());
+        let send = |owed: &mut Owed, model: &mut Model, tag: u8| {
+            let number = owed.sent(tag, Show::Forward);
+            model.inbox.push_back((tag, number));
+        };
+        // A Sync behind data and before CopyDone counts if the data was bad, and else not: nobody can tell until the
+        // ReadyForQuery comes or does not, so that no client does it.
+        let mut data = false;
+        for (turn, luck) in turns {
+            match turn % 4 {
+                0 | 1 => {
+                    let tag = b"PBDECSQHdcf"[usize::from(luck) % 11];
+                    if !(data && tag == b'S') {
+                        data = tag == b'd' || data && !matches!(tag, b'c' | b'f');
+                        send(&mut owed, &mut model, tag);
+                    }
+                }
+                2 => model.step(luck),
+                _ => take_reply(&mut owed, &mut model),
+            }
+            if model.dead {
+                return Ok(());
+            }
+            if owed.is_settled() {
+                proptest::prop_assert!(model.outbox.is_empty() && !model.skips && model.copy.is_none());
+            }
+        }
+        // CopyFail ends a COPY that may run, Sync the unit; the model may start one more COPY only before them.
+        for luck in [2, 2] {
+            send(&mut owed, &mut model, b'f');
+            send(&mut owed, &mut model, b'S');
+            while !model.inbox.is_empty() && !model.dead {
+                model.step(luck);
+            }
+            if model.dead {
+                return Ok(());
+            }
+            while !model.outbox.is_empty() {
+                take_reply(&mut owed, &mut model);
+            }
+        }
+        proptest::prop_assert!(model.is_idle() && owed.is_settled(), "{owed:?}");
+    }
+}

@@ -5,6 +5,7 @@
 //! by `plan`, and `relay` moves the bytes both ways.
 
 mod cancel;
+mod clean;
 mod fail;
 mod handshake;
 mod options;
@@ -13,6 +14,7 @@ mod prepared;
 mod relay;
 mod session;
 mod shared;
+mod supply;
 mod unit;
 
 use std::sync::Arc;

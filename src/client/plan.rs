@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use super::fail::Failure;
 use super::session::{Held, Leave, Next, Running, Session};
 use super::shared::Database;
-use super::unit::{Kind, Piece};
+use super::unit::{Kind, Piece, Residue};
 use crate::clock;
 use crate::ids::Node;
 use crate::metrics::{Direction, TargetLabel};
@@ -44,8 +44,8 @@ impl Session {
         let Some(held) = self.held() else { return self.place_anew(piece) };
         let owed = &held.lease.owed;
         if piece.kind == Kind::Terminate {
-            // What was sent before the goodbye is carried out, but for a COPY that will get no more data.
-            let done = owed.is_empty() || owed.is_copy_in();
+            // Units that were sent whole are carried out; one without its end, or a COPY without its data, never ends.
+            let done = owed.readies() == 0 || owed.is_copy_in();
             return if done { Err(Leave::Gone) } else { Ok(Place::Wait) };
         }
         if owed.len() > MAX_OWED {
@@ -157,8 +157,9 @@ impl Session {
         self.pinned |= piece.facts.pins && on_primary;
         let Some(held) = self.held() else { return };
         held.transaction |= piece.facts.transaction;
-        if piece.facts.pins && !held.state {
-            held.state = true;
+        held.residue = held.residue.max(piece.residue);
+        if piece.facts.pins && !held.has_state() {
+            held.residue = Residue::State;
             let reason = piece.facts.reason;
             self.identity.database.metrics.pin(reason.index(), reason.code());
         }
@@ -280,7 +281,7 @@ impl Session {
             lease,
             node,
             running,
-            state: false,
+            residue: Residue::None,
             counted: false,
             transaction: false,
             error_shown: false,

@@ -3,37 +3,28 @@
 //! Each direction looks at headers in its window, and writes the longest run that may pass, in place. A direction that
 //! cannot write does not read: that is all the backpressure there is.
 
-use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
-use tokio::time::timeout;
+use bytes::Bytes;
 
 use super::fail::Failure;
 use super::handshake::is_text_safe;
 use super::plan::Place;
 use super::prepared::Statements;
-use super::session::{Held, Leave, Session};
+use super::session::{Leave, Session};
+use super::supply::{Lacks, lacks, supply};
 use super::unit::{Gather, Kind, Piece};
-use crate::clock::{self, Duration};
 use crate::metrics::{Direction, Origin, TargetLabel};
-use crate::net::{Buffers, WINDOW, Window};
+use crate::net::{WINDOW, Window};
 use crate::route::Target;
+use crate::server::Server;
 use crate::server::owed::{Event, Show};
-use crate::server::{self, Server};
 use crate::wire::frame::{HEADER, Side};
-use crate::wire::frontend::{self, Named};
 use crate::wire::write::{self, Severity};
 use crate::wire::{Header, ProtocolError, TransactionStatus, backend, frame};
 
 /// Own messages and a run of the client's up to this size go out in one write: copying costs less than a system call.
 const JOIN: usize = 16 * 1024;
-
-/// Longest that a connection whose client has left may take to become free again.
-const CLEAN: Duration = Duration::from_secs(10);
-
-/// Pause between cancel requests for what a client has left behind: each ends one statement, and it may have sent many.
-const CANCEL_AGAIN: Duration = Duration::from_millis(200);
 
 /// What stops the scan of replies.
 enum Broken {
@@ -322,7 +313,7 @@ impl Session {
         let owed = &held.lease.owed;
         let in_transaction = held.transaction || owed.status() != TransactionStatus::Idle;
         let cut = self.back.rest > 0 && self.back.rest_show == Show::Forward;
-        if held.state || in_transaction || owed.is_copy_in() || cut {
+        if held.has_state() || in_transaction || owed.is_copy_in() || cut {
             // Half a message is on its way to the client, or what it relies on is lost.
             held.lease.close("lost");
             return Err(if cut { Leave::Gone } else { Leave::Told(said.unwrap_or(Failure::SessionLost)) });
@@ -573,179 +564,6 @@ impl Session {
     }
 }
 
-fn told(error: ProtocolError) -> Leave {
+pub(super) fn told(error: ProtocolError) -> Leave {
     Leave::Told(Failure::Protocol(error))
-}
-
-/// What a server connection lacks for a message that names a statement.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Lacks {
-    Nothing,
-    /// It has another statement under that name, which the client does not know.
-    Closed,
-    /// It does not have the statement.
-    Parsed,
-    /// Both.
-    ClosedAndParsed,
-}
-
-/// The statement that a message needs, or makes.
-fn names(tag: u8, body: &[u8]) -> Option<&[u8]> {
-    match tag {
-        b'B' => Some(frontend::bind(body)?.1),
-        b'P' => frontend::parse_name(body),
-        b'D' => match frontend::named(body)? {
-            Named::Statement(name) => Some(name),
-            Named::Portal(_) => None,
-        },
-        _ => None,
-    }
-}
-
-fn lacks(statements: &Statements, server: &Server, tag: u8, body: &[u8]) -> Lacks {
-    let Some(name) = names(tag, body) else { return Lacks::Nothing };
-    if tag == b'P' && name.is_empty() {
-        return Lacks::Nothing;
-    }
-    let (wanted, has) = (statements.find(name), statements.on_server(server, name));
-    match (wanted, has) {
-        (Some(statement), Some(id)) if id == statement.id => Lacks::Nothing,
-        // Its unnamed statement may be another client's.
-        (Some(statement), _) if name.is_empty() && statement.parse.is_some() => Lacks::Parsed,
-        (_, _) if name.is_empty() => Lacks::Closed,
-        (Some(statement), Some(_)) if statement.parse.is_some() => Lacks::ClosedAndParsed,
-        (Some(statement), None) if statement.parse.is_some() => Lacks::Parsed,
-        (_, Some(_)) => Lacks::Closed,
-        (_, None) => Lacks::Nothing,
-    }
-}
-
-/// Puts before a message what the server lacks for it; the replies are pgweir's own.
-fn supply(
-    statements: &mut Statements,
-    server: &mut Server,
-    own: &mut BytesMut,
-    lacks: Lacks,
-    body: &[u8],
-    tag: u8,
-) {
-    let name = names(tag, body).unwrap_or_default();
-    // What the server is going to ignore, it must not be sent: it would not be answered.
-    if matches!(lacks, Lacks::Closed | Lacks::ClosedAndParsed)
-        && server.owed.sent(b'C', Show::Swallow).is_some()
-    {
-        write::close_statement(own, name);
-        statements.send_own_close(name);
-    }
-    if matches!(lacks, Lacks::Parsed | Lacks::ClosedAndParsed)
-        && let Some(statement) = statements.find(name)
-        && server.owed.sent(b'P', Show::Swallow).is_some()
-    {
-        let id = statement.id;
-        own.extend_from_slice(statement.parse.as_deref().unwrap_or_default());
-        statements.send_own(name, id);
-    }
-}
-
-/// Closes a server connection in the middle of a message. A backend at work would not notice: what runs is cancelled.
-pub(super) async fn abandon(held: Held) {
-    if !held.lease.owed.is_empty() {
-        let _ = timeout(CLEAN, server::cancel(&held.lease.address, held.lease.key)).await;
-    }
-    held.lease.close("client_gone");
-}
-
-/// Leaves a server connection whose client has left as it was found, and gives it back; else closes it. `rest` bytes of
-/// a message are still to come.
-pub(super) async fn clean(mut held: Held, rest: usize, buffers: &Buffers) {
-    // What is not answered yet may leave statements behind.
-    let owes = !held.lease.owed.is_settled();
-    let reset =
-        owes || held.is_pinned() || held.lease.pool().options().mode == crate::pool::PoolMode::Session;
-    match timeout(CLEAN, cleaned(&mut held, rest, reset, buffers)).await {
-        Ok(Ok(())) => held.lease.put_back(clock::now()),
-        Ok(Err(_)) | Err(_) => held.lease.close("client_gone"),
-    }
-}
-
-async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -> Result<(), Leave> {
-    let server = &mut *held.lease;
-    if server.window.is_none() {
-        server.window = Some(buffers.take());
-    }
-    let mut out = BytesMut::new();
-    if server.owed.is_copy_in() {
-        write::copy_fail(&mut out, "the client has gone");
-        server.owed.sent(b'f', Show::Swallow);
-    }
-    if server.owed.is_open() {
-        // A bare Sync would commit what came without one. There is no such portal: the error undoes it.
-        write::execute(&mut out, "pgweir: the client has gone");
-        server.owed.sent(b'E', Show::Swallow);
-        write::sync(&mut out);
-        server.owed.sent(b'S', Show::Swallow);
-    }
-    server.stream.write_all(&out).await?;
-    let mut rest = rest;
-    loop {
-        if !server.owed.is_empty() {
-            server::cancel(&server.address, server.key).await?;
-        }
-        if let Ok(drained) = timeout(CANCEL_AGAIN, drain(server, &mut rest)).await {
-            drained?;
-            if !server.owed.is_copy_in() {
-                break;
-            }
-            // It has begun only now, and waits for data: that cannot be cancelled.
-            out.clear();
-            write::copy_fail(&mut out, "the client has gone");
-            server.owed.sent(b'f', Show::Swallow);
-            server.stream.write_all(&out).await?;
-        }
-    }
-    let mut texts = Vec::new();
-    if server.owed.status() != TransactionStatus::Idle {
-        texts.push("ROLLBACK");
-    }
-    if reset {
-        texts.push("DISCARD ALL");
-        // It falls back to what the connection was opened with, which may have been another client's.
-        server.application_name = None;
-    }
-    for text in texts {
-        out.clear();
-        write::query(&mut out, text);
-        server.owed.sent(b'Q', Show::Swallow);
-        server.stream.write_all(&out).await?;
-        drain(server, &mut 0).await?;
-    }
-    Ok(())
-}
-
-/// Reads and drops replies until nothing is owed or the server waits for data of a COPY; first the `rest` of a message. Nothing is lost if it is dropped.
-async fn drain(server: &mut Server, rest: &mut usize) -> Result<(), Leave> {
-    loop {
-        let Server { stream, window: Some(window), owed, .. } = server else { return Err(Leave::Gone) };
-        let part = window.len().min(*rest);
-        window.consume(part);
-        *rest -= part;
-        while *rest == 0
-            && let Some(head) = frame::header(window.bytes(), Side::Backend).map_err(told)?
-        {
-            let there = head.size.min(window.len());
-            if there < head.size && head.size <= WINDOW {
-                break;
-            }
-            let body = window.bytes().get(HEADER..there).unwrap_or_default();
-            owed.reply(head.tag, body).map_err(told)?;
-            window.consume(there);
-            *rest = head.size - there;
-        }
-        if *rest == 0 && (owed.is_settled() || owed.is_copy_in()) && window.is_empty() {
-            return Ok(());
-        }
-        if poll_fn(|cx| window.poll_fill(cx, stream)).await? == 0 {
-            return Err(Leave::Gone);
-        }
-    }
 }

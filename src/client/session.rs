@@ -21,7 +21,7 @@ use super::cancel::Registration;
 use super::fail::Failure;
 use super::prepared::Statements;
 use super::shared::{Database, Seat, Shared};
-use super::unit::{Gather, Piece};
+use super::unit::{Gather, Piece, Residue};
 use crate::clock::{self, Instant};
 use crate::ids::Node;
 use crate::metrics::Origin;
@@ -66,6 +66,8 @@ impl From<io::Error> for Leave {
 pub(super) enum Next {
     /// A server connection for the piece that was cut.
     Acquire(Route),
+    /// A server connection that has to be reset before it goes back.
+    Reset(Box<Held>),
     /// The end.
     Leave(Leave),
 }
@@ -75,8 +77,8 @@ pub(super) struct Held {
     pub(super) lease: Lease,
     pub(super) node: Node,
     pub(super) running: Running,
-    /// Session state lives on it: it is the client's until the client leaves, and is reset then.
-    pub(super) state: bool,
+    /// What the client leaves behind on it.
+    pub(super) residue: Residue,
     /// That prepared statements keep it has been counted.
     pub(super) counted: bool,
     /// A transaction may be open on it, as far as what was sent tells.
@@ -86,9 +88,14 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// Whether session state lives on it.
+    pub(super) fn has_state(&self) -> bool {
+        self.residue == Residue::State
+    }
+
     /// Whether the client keeps it when its transaction ends.
     pub(super) fn is_pinned(&self) -> bool {
-        self.state || !self.lease.prepared.is_empty()
+        self.has_state() || !self.lease.prepared.is_empty()
     }
 }
 
@@ -245,6 +252,7 @@ impl Session {
             };
             match next {
                 Next::Leave(leave) => return leave,
+                Next::Reset(held) => Box::pin(super::clean::clean(*held, 0, &self.shared.buffers)).await,
                 Next::Acquire(route) => {
                     if let Err(leave) = Box::pin(self.acquire(route)).await {
                         return leave;
@@ -339,7 +347,7 @@ impl Session {
         let Some(slot) = self.held.get_mut(target.index()) else { return };
         let Some(held) = slot else { return };
         held.transaction = false;
-        if !held.counted && !held.state && !held.lease.prepared.is_empty() {
+        if !held.counted && !held.has_state() && !held.lease.prepared.is_empty() {
             held.counted = true;
             self.identity.database.metrics.pin(Reason::Prepare.index(), Reason::Prepare.code());
         }
@@ -354,7 +362,9 @@ impl Session {
             return;
         }
         let Some(held) = slot.take() else { return };
-        if !in_doubt {
+        if !in_doubt && held.residue > Residue::None {
+            self.next = Some(Next::Reset(Box::new(held)));
+        } else if !in_doubt {
             held.lease.put_back(held.running.since);
         } else if held.is_pinned() {
             // A cancel request is still on its way to it: it can only hit this client, whose own it stays.
@@ -371,6 +381,7 @@ impl Session {
         let idle = |held: &mut Held| {
             held.lease.pool().options().mode != crate::pool::PoolMode::Session
                 && !held.is_pinned()
+                && held.residue == Residue::None
                 && !statements.needs(&held.lease)
         };
         if let Some(held) = slot.take_if(idle) {
@@ -425,9 +436,9 @@ impl Session {
                 window.consume(self.back.run);
             }
             if active && (cut || in_doubt) {
-                super::relay::abandon(held).await;
+                super::clean::abandon(held).await;
             } else {
-                super::relay::clean(held, self.back.rest * usize::from(active), &self.shared.buffers).await;
+                super::clean::clean(held, self.back.rest * usize::from(active), &self.shared.buffers).await;
             }
         }
     }

@@ -19,6 +19,17 @@ pub(super) enum Kind {
     Terminate,
 }
 
+/// What is left behind on a server connection that another client must not meet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Residue {
+    /// Nothing.
+    None,
+    /// Perhaps something, where nobody could see: the connection is reset before another client gets it.
+    Unseen,
+    /// Session state: the connection is the client's until the client leaves, and is reset then.
+    State,
+}
+
 /// Messages at the front of the client's window that are given to a server together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Piece {
@@ -36,6 +47,8 @@ pub(super) struct Piece {
     pub(super) flush: bool,
     /// It has an Execute.
     pub(super) executes: bool,
+    /// What it leaves behind beyond what its facts say.
+    pub(super) residue: Residue,
 }
 
 const NOTHING: Piece = Piece {
@@ -46,6 +59,7 @@ const NOTHING: Piece = Piece {
     ends: false,
     flush: false,
     executes: false,
+    residue: Residue::None,
 };
 
 /// The facts of something that can only run on the primary.
@@ -148,8 +162,11 @@ impl Gather {
             b'Q' => {
                 statements.end(true);
                 self.piece.ends = true;
-                // Any statement may follow behind the window: a SET, too, which no other client must meet.
-                Facts { pins: true, transaction: true, ..primary_only(Reason::TooLong) }
+                // Any statement may follow behind the window: a SET, too, which no other client must meet. What begins as
+                // a statement on data is most likely just that, and long: the connection is reset before it goes on.
+                let data = begins_on_data(body);
+                self.piece.residue = if data { Residue::Unseen } else { Residue::None };
+                Facts { pins: !data, transaction: true, ..primary_only(Reason::TooLong) }
             }
             b'P' => {
                 let name = frontend::parse_name(body).ok_or(bad)?;
@@ -259,6 +276,15 @@ impl Gather {
     }
 }
 
+/// Whether a text begins as a statement that reads or writes rows.
+fn begins_on_data(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    let end = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
+    let word = text.get(..end).unwrap_or_default();
+    let words: [&[u8]; 7] = [b"insert", b"update", b"delete", b"merge", b"select", b"with", b"values"];
+    words.iter().any(|known| known.eq_ignore_ascii_case(word))
+}
+
 /// The facts of a prepared statement. One that the client has not is for the primary to refuse.
 fn prepared(statements: &Statements, name: &[u8]) -> Facts {
     statements.facts(name).unwrap_or(primary_only(Reason::PreparedOnPrimary))
@@ -295,8 +321,10 @@ mod tests {
 
     #[test]
     fn a_long_text_goes_to_the_primary_and_may_leave_state() {
-        let query = long(b'Q', b"SELECT 1");
+        let query = long(b'Q', b"SET a = 1");
         assert_eq!((query.facts.reason, query.facts.pins, query.ends), (Reason::TooLong, true, true));
+        let insert = long(b'Q', b" insert into t values (");
+        assert_eq!((insert.facts.pins, insert.residue), (false, Residue::Unseen));
         assert_eq!(query.size + query.rest, 100_001);
         for (text, pins) in [("INSERT INTO t VALUES (1,", false), ("CREATE TEMP TABLE t AS SELECT", true)] {
             let parse = long(b'P', format!("name\0{text}").as_bytes());

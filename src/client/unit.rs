@@ -3,7 +3,7 @@
 
 use super::prepared::Statements;
 use crate::net::WINDOW;
-use crate::route::{Class, Facts, Judge, Reason};
+use crate::route::{Class, Facts, Judge, Memo, Reason};
 use crate::wire::frame::{HEADER, Side};
 use crate::wire::frontend::{self, Named};
 use crate::wire::{Header, ProtocolError, frame};
@@ -74,11 +74,12 @@ pub(super) struct Gather {
     /// The statement that was parsed last in this piece and not bound yet, by its number, or 0: that it runs is counted
     /// already, and a BEGIN READ ONLY that is parsed and bound is not two of them.
     counted: u64,
+    memo: Memo,
 }
 
 impl Default for Gather {
     fn default() -> Self {
-        Self { piece: NOTHING, counted: 0 }
+        Self { piece: NOTHING, counted: 0, memo: Memo::default() }
     }
 }
 
@@ -214,7 +215,7 @@ impl Gather {
                 let text = frontend::query(body).ok_or(bad)?;
                 statements.end(true);
                 self.piece.ends = true;
-                judge.facts(text)
+                self.memo.facts(text, judge)
             }
             b'P' => {
                 let facts = parse(body, message, statements, judge).ok_or(bad)?;

@@ -3,10 +3,12 @@
 mod builtins;
 mod facts;
 mod judge;
+mod memo;
 mod reason;
 
 pub use facts::{Class, Facts};
 pub use judge::{Judge, JudgeOptions};
+pub use memo::Memo;
 pub use reason::Reason;
 
 #[cfg(test)]

@@ -153,7 +153,8 @@ async fn a_copy_of_another_system_is_not_used() {
     let servers = [other.servers(), ours.servers()].concat();
     let watched = Watched::new(&servers, ours.superuser());
     // Two of three agree before the third was asked: what it is may be known a moment later.
-    let foreign = |view: &View| view.server(Node(0)).is_some_and(|server| server.standing == Standing::Foreign);
+    let foreign =
+        |view: &View| view.server(Node(0)).is_some_and(|server| server.standing == Standing::Foreign);
     watched.is("foreign", foreign).await;
     watched.becomes(Some(1), &[2]).await;
 }

@@ -146,6 +146,7 @@ impl Guest {
         };
         let greeting = self.greeting(shared, &identity).await?;
         identity.text_safe = greeting.text_safe;
+        identity.wants.parameters = greeting.parameters;
 
         write::authentication_ok(&mut out);
         out.extend_from_slice(&greeting.messages);
@@ -264,7 +265,7 @@ impl Guest {
         let reported = lease.reported.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let text_safe = reported.fold(true, |safe, (name, value)| safe && is_text_safe(name, value));
         lease.put_back(clock::now());
-        let greeting = Greeting { messages: messages.freeze(), text_safe };
+        let greeting = Greeting { messages: messages.freeze(), text_safe, parameters: parameters.clone() };
         database.greetings.learn(name, user, parameters, greeting.clone());
         Ok(greeting)
     }

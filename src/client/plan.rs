@@ -240,13 +240,13 @@ impl Session {
     }
 
     /// The pool of a node, remembered.
-    fn pool(&mut self, node: Node) -> Option<Arc<Pool>> {
+    fn pool(&mut self, node: Node) -> Option<&Arc<Pool>> {
         let slot = self.pools.get_mut(node.index())?;
         if slot.is_none() {
             let identity = &self.identity;
             *slot = self.shared.pool(&identity.database, &identity.name, &identity.user, node);
         }
-        slot.clone()
+        slot.as_ref()
     }
 
     /// A connection for that target, if there is one without waiting.
@@ -261,7 +261,10 @@ impl Session {
             Target::Replica => cluster.pick_replica(),
         };
         let Some(node) = node else { return false };
-        let Some(pool) = self.pool(node) else { return false };
+        if self.pool(node).is_none() {
+            return false;
+        }
+        let Some(Some(pool)) = self.pools.get(node.index()) else { return false };
         let Some(lease) = pool.try_lease(&self.identity.wants.parameters) else { return false };
         self.hold(target, node, lease);
         true
@@ -331,7 +334,7 @@ impl Session {
 
     fn all_pools(&mut self) -> Vec<(Node, Arc<Pool>)> {
         let nodes: Vec<_> = self.identity.database.cluster.nodes().collect();
-        nodes.into_iter().filter_map(|node| Some((node, self.pool(node)?))).collect()
+        nodes.into_iter().filter_map(|node| Some((node, self.pool(node)?.clone()))).collect()
     }
 
     /// Whether the client has closed, as far as its window has room to tell.

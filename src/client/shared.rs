@@ -54,6 +54,8 @@ pub struct Greeting {
     pub messages: Bytes,
     /// Whether texts of such a client can be judged: see [`crate::route::Session::text_safe`].
     pub text_safe: bool,
+    /// These parameters, in one place for all clients that have them: comparing them is comparing two addresses then.
+    pub parameters: Arc<Parameters>,
 }
 
 impl Greetings {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::metrics::{Gauge, Histogram};
 
-use super::{Registry, Tally, table};
+use super::{Registry, Spread, Tally, table};
 
 /// Where a unit went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +58,7 @@ pub struct DatabaseMetrics {
     registry: Arc<Registry>,
     name: Box<str>,
     units: [Box<[Lazy]>; 3],
-    query_time: [OnceLock<Histogram>; 3],
+    query_time: [OnceLock<Arc<Spread>>; 3],
     wait_time: Histogram,
     bytes: [Tally; 4],
     errors: [Box<[Lazy]>; 2],
@@ -94,14 +94,14 @@ impl DatabaseMetrics {
         self.count(self.units[place].get(reason_index), &table::UNITS, &labels);
     }
 
-    /// The answer to a unit is complete. Call it once per unit: it costs more than all the counters together.
+    /// The answer to a unit is complete.
     pub fn query_time(&self, target: TargetLabel, time: Duration) {
         let (place, target) = match target {
             TargetLabel::Primary => (0, "primary"),
             TargetLabel::Replica => (1, "replica"),
             TargetLabel::None => (2, "none"),
         };
-        let register = || self.registry.histogram(&table::QUERY_TIME, &[&self.name, target]);
+        let register = || self.registry.spread(&table::QUERY_TIME, &[&self.name, target]);
         self.query_time[place].get_or_init(register).record(time);
     }
 

@@ -7,6 +7,7 @@
 mod database;
 mod pool;
 mod server;
+mod spread;
 pub mod table;
 
 use std::collections::{HashMap, HashSet};
@@ -19,6 +20,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 pub use database::{DatabaseMetrics, Direction, Origin, TargetLabel};
 pub use pool::{Occupancy, PoolMetrics};
 pub use server::{RoleLabel, ServerMetrics};
+use spread::Spread;
 use table::{Kind, Row};
 
 /// Upper bounds of the histograms' buckets, in seconds: from a cached page on a Unix socket to a report.
@@ -62,7 +64,7 @@ impl Metrics {
             .unwrap_or_else(|_| PrometheusBuilder::new())
             .build_recorder();
         let handle = recorder.handle();
-        let registry = Arc::new(Registry { recorder, tallies: Mutex::default() });
+        let registry = Arc::new(Registry { recorder, tallies: Mutex::default(), spreads: Mutex::default() });
         for row in table::ALL {
             registry.describe(row);
         }
@@ -82,7 +84,9 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         self.registry.settle();
-        self.handle.render()
+        let mut text = self.handle.render();
+        self.registry.spread_out(&mut text);
+        text
     }
 
     /// Sorts the histograms' observations into buckets. To be called about once a second: until then each takes 16 bytes.
@@ -167,6 +171,7 @@ enum Shown {
 struct Registry {
     recorder: PrometheusRecorder,
     tallies: Mutex<Vec<(Tally, Shown)>>,
+    spreads: Mutex<Vec<(&'static Row, Arc<Spread>)>>,
 }
 
 impl Registry {
@@ -198,6 +203,29 @@ impl Registry {
         let tally = Tally::default();
         self.tallies.lock().unwrap_or_else(PoisonError::into_inner).push((tally.clone(), shown));
         tally
+    }
+
+    /// A histogram that is added to on the data path.
+    fn spread(&self, row: &'static Row, values: &[&str]) -> Arc<Spread> {
+        let spread = Arc::new(Spread::new(row, values));
+        let mut spreads = self.spreads.lock().unwrap_or_else(PoisonError::into_inner);
+        spreads.push((row, spread.clone()));
+        // Those of one name have to stand together.
+        spreads.sort_by_key(|(row, _)| row.name);
+        spread
+    }
+
+    /// Writes those histograms out.
+    fn spread_out(&self, text: &mut String) {
+        let mut last = "";
+        for (row, spread) in self.spreads.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let name = row.name;
+            if last != name {
+                text.push_str(&format!("# HELP {name} {}\n# TYPE {name} histogram\n", row.help));
+                last = name;
+            }
+            spread.render(name, text);
+        }
     }
 
     /// Brings what is shown up to date.

@@ -10,7 +10,7 @@ use crate::server::Parameters;
 
 /// Something that serves only clients with certain parameters.
 pub(super) trait Suits {
-    fn suits(&self, wants: &Parameters) -> bool;
+    fn suits(&self, wants: &Arc<Parameters>) -> bool;
 }
 
 /// What somebody who asked gets.
@@ -73,7 +73,7 @@ impl<T: Suits> Ledger<T> {
 
     /// The idle connection that was used last among those that suit; it counts as leased from here on. Nobody jumps the
     /// queue.
-    pub(super) fn take_idle(&mut self, wants: &Parameters) -> Option<T> {
+    pub(super) fn take_idle(&mut self, wants: &Arc<Parameters>) -> Option<T> {
         if self.waiting.iter().any(|waiter| !waiter.sender.is_closed()) {
             return None;
         }
@@ -83,7 +83,7 @@ impl<T: Suits> Ledger<T> {
     }
 
     /// What can be granted at once, and an idle connection that has to be closed to make room for it.
-    pub(super) fn ask(&mut self, wants: &Parameters) -> Option<(Grant<T>, Option<T>)> {
+    pub(super) fn ask(&mut self, wants: &Arc<Parameters>) -> Option<(Grant<T>, Option<T>)> {
         self.waiting.retain(|waiter| !waiter.sender.is_closed());
         if !self.waiting.is_empty() {
             return None;
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     impl Suits for u8 {
-        fn suits(&self, wants: &Parameters) -> bool {
+        fn suits(&self, wants: &Arc<Parameters>) -> bool {
             wants.iter().next().is_none_or(|(_, value)| value == self.to_string())
         }
     }

@@ -53,8 +53,9 @@ pub enum LeaseError {
 }
 
 impl Suits for Box<Server> {
-    fn suits(&self, wants: &Parameters) -> bool {
-        *self.parameters == *wants
+    fn suits(&self, wants: &Arc<Parameters>) -> bool {
+        // Most often the very same: see `Greetings`.
+        self.parameters == *wants
     }
 }
 
@@ -138,7 +139,7 @@ impl Pool {
 
     /// A free connection, if there is one and nobody waits for it.
     #[must_use]
-    pub fn try_lease(self: &Arc<Self>, wants: &Parameters) -> Option<Lease> {
+    pub fn try_lease(self: &Arc<Self>, wants: &Arc<Parameters>) -> Option<Lease> {
         loop {
             let server = self.ledger().take_idle(wants)?;
             // What speaks or closes while it is idle is not to be trusted: a notice of shutdown, most likely.

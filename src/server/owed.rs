@@ -259,8 +259,9 @@ impl Owed {
                     self.queue.pop_front();
                     break false;
                 }
-                // Anything else makes the server give the COPY up with an error.
-                Some(_) | None => break true,
+                // Anything else makes the server give the COPY up with an error, if its data has not done so before.
+                Some(_) => break false,
+                None => break true,
             }
             self.queue.pop_front();
         };

@@ -225,10 +225,14 @@ impl Gather {
             b'B' => {
                 let name = frontend::bind(body).ok_or(bad)?.1;
                 let counted = std::mem::take(&mut self.counted);
-                if statements.id(name) == Some(counted) { Facts::EMPTY } else { prepared(statements, name) }
+                if counted != 0 && statements.id(name) == Some(counted) {
+                    Facts::EMPTY
+                } else {
+                    prepared(statements, name)
+                }
             }
             b'D' => match frontend::named(body).ok_or(bad)? {
-                Named::Statement(name) if statements.id(name) != Some(self.counted) => {
+                Named::Statement(name) if self.counted == 0 || statements.id(name) != Some(self.counted) => {
                     prepared(statements, name)
                 }
                 Named::Statement(_) | Named::Portal(_) => Facts::EMPTY,

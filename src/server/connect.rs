@@ -129,7 +129,7 @@ pub async fn connect(
         parameters: wants.parameters.clone(),
         application_name: Some(wants.application_name.clone()),
         reported,
-        prepared: HashMap::new(),
+        prepared: HashMap::default(),
         unnamed: 0,
         since: now,
         idle_since: now,

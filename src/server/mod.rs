@@ -37,7 +37,7 @@ pub struct Server {
     /// What it said of its settings when it was opened (ParameterStatus), in order.
     pub reported: Vec<(String, String)>,
     /// The prepared statements of the present client that it has, by name, each with the client's number for it.
-    pub prepared: HashMap<Box<[u8]>, u64>,
+    pub prepared: HashMap<Box<[u8]>, u64, ahash::RandomState>,
     /// The number of the client's unnamed statement that it has; zero: none, or somebody else's.
     pub unnamed: u64,
     /// When it was opened.

@@ -1,7 +1,6 @@
 //! From a configuration to what all clients share.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -25,7 +24,7 @@ pub(super) struct Probed {
 
 /// What all clients share, and the clusters to probe. Databases with the same servers, probed in the same way, are of one
 /// cluster.
-pub(super) fn build(config: &Config, workers: NonZeroUsize) -> (Arc<Shared>, Vec<Probed>) {
+pub(super) fn build(config: &Config, workers: usize) -> (Arc<Shared>, Vec<Probed>) {
     let metrics = Metrics::new();
     let mut clusters: Vec<Probed> = Vec::new();
     let mut named = HashMap::new();
@@ -51,11 +50,10 @@ pub(super) fn build(config: &Config, workers: NonZeroUsize) -> (Arc<Shared>, Vec
         judge: Judge::new(config.judge.clone()),
         pools: Arc::new(PoolSet::default()),
         cancels: Arc::new(Cancels::default()),
-        buffers: Arc::new(Buffers::new(WINDOWS_KEPT * workers.get())),
+        buffers: Arc::new(Buffers::new(WINDOWS_KEPT * workers)),
         metrics,
         options: config.client.clone(),
         clients: AtomicUsize::new(0),
-        workers,
     };
     (Arc::new(shared), clusters)
 }

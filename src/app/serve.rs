@@ -2,7 +2,6 @@
 
 use std::future::Future;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -47,8 +46,7 @@ impl Service {
             ),
             None => None,
         };
-        let workers = NonZeroUsize::new(handles.len()).unwrap_or(NonZeroUsize::MIN);
-        let (shared, clusters) = build(&config, workers);
+        let (shared, clusters) = build(&config, handles.len());
         Ok(Self { shared, clusters, listeners, metrics, handles })
     }
 

@@ -34,10 +34,7 @@ pub(super) async fn abandon(held: Held) {
 pub(super) async fn clean(mut held: Held, rest: usize, buffers: &Buffers) {
     // What is not answered yet may leave statements behind.
     let owes = !held.lease.owed.is_settled();
-    let reset = owes
-        || held.residue > Residue::None
-        || held.is_pinned()
-        || held.lease.pool().options().mode == crate::pool::PoolMode::Session;
+    let reset = owes || held.residue > Residue::None || held.is_kept();
     match timeout(CLEAN, cleaned(&mut held, rest, reset, buffers)).await {
         Ok(Ok(())) => held.lease.put_back(clock::now()),
         Ok(Err(_)) | Err(_) => held.lease.close("client_gone"),

@@ -28,6 +28,15 @@ pub(super) enum Place {
     Done,
 }
 
+/// The name in metrics of where a unit goes; none: nowhere.
+pub(super) fn label(target: Option<Target>) -> TargetLabel {
+    match target {
+        Some(Target::Primary) => TargetLabel::Primary,
+        Some(Target::Replica) => TargetLabel::Replica,
+        None => TargetLabel::None,
+    }
+}
+
 /// Tells the cluster when a failed lease is the server's fault. Returns whether it was.
 pub(super) fn note_outage(database: &Database, node: Node, error: &LeaseError) -> bool {
     let LeaseError::Connect(error) = error else { return false };
@@ -113,12 +122,7 @@ impl Session {
     fn start_unit(&mut self, piece: Piece, reason: Reason) -> Result<Place, Leave> {
         let refused = self.is_refused_on_replica(&piece);
         let reason = if refused { Reason::ReplicaTransactionRefused } else { reason };
-        let label = match self.active {
-            Some(Target::Primary) => TargetLabel::Primary,
-            Some(Target::Replica) => TargetLabel::Replica,
-            None => TargetLabel::None,
-        };
-        self.identity.database.metrics.unit(label, reason.index(), reason.code());
+        self.identity.database.metrics.unit(label(self.active), reason.index(), reason.code());
         if let Some(held) = self.held() {
             held.running.begin();
         }

@@ -9,14 +9,13 @@ use bytes::Bytes;
 
 use super::fail::Failure;
 use super::handshake::is_text_safe;
-use super::plan::Place;
+use super::plan::{Place, label};
 use super::prepared::Statements;
 use super::session::{Leave, Session};
 use super::supply::{Lacks, lacks, supply};
 use super::unit::{Gather, Kind, Piece};
-use crate::metrics::{Direction, Origin, TargetLabel};
+use crate::metrics::{Direction, Origin};
 use crate::net::{WINDOW, Window};
-use crate::route::Target;
 use crate::server::Server;
 use crate::server::owed::{Event, Show};
 use crate::wire::frame::{HEADER, Side};
@@ -25,14 +24,6 @@ use crate::wire::{Header, ProtocolError, TransactionStatus, backend, frame};
 
 /// Own messages and a run of the client's up to this size go out in one write: copying costs less than a system call.
 const JOIN: usize = 16 * 1024;
-
-/// What stops the scan of replies.
-enum Broken {
-    /// The server is gone.
-    Lost,
-    /// The server broke the protocol.
-    Protocol(ProtocolError),
-}
 
 impl Session {
     /// From the server to the client, as far as it goes. Returns whether anything moved.
@@ -74,12 +65,8 @@ impl Session {
             }
             match self.hear(cx) {
                 Poll::Ready(Ok(())) => moved = true,
-                Poll::Ready(Err(Broken::Lost)) => {
-                    self.server_lost(Failure::ServerLost)?;
-                    moved = true;
-                }
-                Poll::Ready(Err(Broken::Protocol(error))) => {
-                    self.server_lost(Failure::ServerProtocol(error))?;
+                Poll::Ready(Err(failure)) => {
+                    self.server_lost(failure)?;
                     moved = true;
                 }
                 Poll::Pending => return Ok(moved),
@@ -107,24 +94,24 @@ impl Session {
     }
 
     /// One read from the server.
-    fn hear(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    fn hear(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let Some(target) = self.active else { return Poll::Pending };
         let Some(Some(held)) = self.held.get_mut(target.index()) else { return Poll::Pending };
         let Server { stream, window, .. } = &mut *held.lease;
         if window.is_none() {
             match stream.poll_readable(cx) {
                 Poll::Ready(Ok(())) => *window = Some(self.shared.buffers.take()),
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Lost)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::ServerLost)),
                 Poll::Pending => return Poll::Pending,
             }
         }
         let Some(window) = window else { return Poll::Pending };
         if window.is_full() {
             // Whole messages were taken out, and longer ones are streamed: only a header that cannot be is left.
-            return Poll::Ready(Err(Broken::Protocol(ProtocolError::Body(0))));
+            return Poll::Ready(Err(Failure::ServerProtocol(ProtocolError::Body(0))));
         }
         match window.poll_fill(cx, stream) {
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Broken::Lost)),
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Failure::ServerLost)),
             Poll::Ready(Ok(n)) => {
                 self.identity.database.metrics.bytes(Direction::ServerIn, n as u64);
                 Poll::Ready(Ok(()))
@@ -137,10 +124,7 @@ impl Session {
     pub(super) fn overhear(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
         match self.hear(cx) {
             Poll::Ready(Ok(())) => Ok(true),
-            Poll::Ready(Err(Broken::Lost)) => self.server_lost(Failure::ServerLost).map(|()| true),
-            Poll::Ready(Err(Broken::Protocol(error))) => {
-                self.server_lost(Failure::ServerProtocol(error)).map(|()| true)
-            }
+            Poll::Ready(Err(failure)) => self.server_lost(failure).map(|()| true),
             Poll::Pending => {
                 self.give_windows_back();
                 self.settle();
@@ -285,11 +269,7 @@ impl Session {
         let Some(Some(held)) = self.held.get_mut(target.index()) else { return };
         held.error_shown = false;
         held.transaction = status != TransactionStatus::Idle;
-        let label = match target {
-            Target::Primary => TargetLabel::Primary,
-            Target::Replica => TargetLabel::Replica,
-        };
-        self.identity.database.metrics.query_time(label, held.running.end());
+        self.identity.database.metrics.query_time(label(Some(target)), held.running.end());
         self.statements.ended(number, &mut held.lease);
     }
 
@@ -340,7 +320,7 @@ impl Session {
         Ok(())
     }
 
-    fn say_error(&mut self, failure: &Failure) {
+    pub(super) fn say_error(&mut self, failure: &Failure) {
         self.identity.database.metrics.error(&failure.code(), Origin::Pgweir);
         failure.write(&mut self.back.own, Severity::Error);
     }

@@ -27,7 +27,7 @@ use crate::ids::Node;
 use crate::metrics::Origin;
 use crate::monitor::Cluster;
 use crate::net::{Stream, Window};
-use crate::pool::{Lease, Pool};
+use crate::pool::{Lease, Pool, PoolMode};
 use crate::route::{Reason, Route, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
@@ -93,9 +93,14 @@ impl Held {
         self.residue == Residue::State
     }
 
-    /// Whether the client keeps it when its transaction ends.
+    /// Whether something of the client's ties it to the client.
     pub(super) fn is_pinned(&self) -> bool {
         self.has_state() || !self.lease.prepared.is_empty()
+    }
+
+    /// Whether the client keeps it when its transaction ends: it is pinned, or the pool's mode says so.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_pinned() || self.lease.pool().options().mode == PoolMode::Session
     }
 }
 
@@ -351,9 +356,7 @@ impl Session {
             held.counted = true;
             self.identity.database.metrics.pin(Reason::Prepare.index(), Reason::Prepare.code());
         }
-        let keep = held.is_pinned()
-            || held.lease.pool().options().mode == crate::pool::PoolMode::Session
-            || self.statements.needs(&held.lease);
+        let keep = held.is_kept() || self.statements.needs(&held.lease);
         self.active = None;
         self.release_other(target);
         let Some(slot) = self.held.get_mut(target.index()) else { return };
@@ -379,10 +382,7 @@ impl Session {
         let Some(slot) = self.held.get_mut(1 - active.index()) else { return };
         let statements = &self.statements;
         let idle = |held: &mut Held| {
-            held.lease.pool().options().mode != crate::pool::PoolMode::Session
-                && !held.is_pinned()
-                && held.residue == Residue::None
-                && !statements.needs(&held.lease)
+            !held.is_kept() && held.residue == Residue::None && !statements.needs(&held.lease)
         };
         if let Some(held) = slot.take_if(idle) {
             held.lease.put_back(held.running.since);
@@ -391,8 +391,7 @@ impl Session {
 
     /// Tells the client of an error in place of the piece, which is thrown away, up to the end of its unit.
     pub(super) fn refuse(&mut self, piece: Piece, failure: &Failure) {
-        self.identity.database.metrics.error(&failure.code(), Origin::Pgweir);
-        failure.write(&mut self.back.own, Severity::Error);
+        self.say_error(failure);
         if let Some(window) = &mut self.window {
             window.consume(piece.size);
         }

@@ -1,7 +1,6 @@
 //! What all clients of one pgweir share. Built once by `app`; there is nothing global beside it.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -123,8 +122,6 @@ pub struct Shared {
     pub options: Options,
     /// Clients that are connected, logged in or not.
     pub clients: AtomicUsize,
-    /// Threads that clients are spread over.
-    pub workers: NonZeroUsize,
 }
 
 /// A place among `max_client_conn`; given up when dropped.

@@ -224,18 +224,11 @@ impl Gather {
             }
             b'B' => {
                 let name = frontend::bind(body).ok_or(bad)?.1;
-                let counted = std::mem::take(&mut self.counted);
-                if counted != 0 && statements.id(name) == Some(counted) {
-                    Facts::EMPTY
-                } else {
-                    prepared(statements, name)
-                }
+                uncounted(statements, name, std::mem::take(&mut self.counted))
             }
             b'D' => match frontend::named(body).ok_or(bad)? {
-                Named::Statement(name) if self.counted == 0 || statements.id(name) != Some(self.counted) => {
-                    prepared(statements, name)
-                }
-                Named::Statement(_) | Named::Portal(_) => Facts::EMPTY,
+                Named::Statement(name) => uncounted(statements, name, self.counted),
+                Named::Portal(_) => Facts::EMPTY,
             },
             b'C' => {
                 statements.close(match frontend::named(body).ok_or(bad)? {
@@ -293,6 +286,14 @@ fn begins_on_data(text: &[u8]) -> bool {
 /// The facts of a prepared statement. One that the client has not is for the primary to refuse.
 fn prepared(statements: &Statements, name: &[u8]) -> Facts {
     statements.facts(name).unwrap_or(primary_only(Reason::PreparedOnPrimary))
+}
+
+/// The facts of a prepared statement, unless they are counted already: then its number is `counted`, which is 0 for none.
+fn uncounted(statements: &Statements, name: &[u8], counted: u64) -> Facts {
+    if counted != 0 && statements.id(name) == Some(counted) {
+        return Facts::EMPTY;
+    }
+    prepared(statements, name)
 }
 
 /// Judges a Parse and remembers its name. None: it is malformed.

@@ -18,6 +18,17 @@ pub enum TargetLabel {
     None,
 }
 
+impl TargetLabel {
+    /// Its place in arrays, and its name.
+    fn slot(self) -> (usize, &'static str) {
+        match self {
+            Self::Primary => (0, "primary"),
+            Self::Replica => (1, "replica"),
+            Self::None => (2, "none"),
+        }
+    }
+}
+
 /// Which way bytes went, seen from pgweir.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
@@ -85,22 +96,14 @@ impl DatabaseMetrics {
 
     /// A unit went to `target` for the reason of that index (its place among the reasons) and code.
     pub fn unit(&self, target: TargetLabel, reason_index: usize, reason_code: &'static str) {
-        let (place, target) = match target {
-            TargetLabel::Primary => (0, "primary"),
-            TargetLabel::Replica => (1, "replica"),
-            TargetLabel::None => (2, "none"),
-        };
+        let (place, target) = target.slot();
         let labels = [&self.name, target, reason_code];
         self.count(self.units[place].get(reason_index), &table::UNITS, &labels);
     }
 
     /// The answer to a unit is complete.
     pub fn query_time(&self, target: TargetLabel, time: Duration) {
-        let (place, target) = match target {
-            TargetLabel::Primary => (0, "primary"),
-            TargetLabel::Replica => (1, "replica"),
-            TargetLabel::None => (2, "none"),
-        };
+        let (place, target) = target.slot();
         let register = || self.registry.spread(&table::QUERY_TIME, &[&self.name, target]);
         self.query_time[place].get_or_init(register).record(time);
     }

@@ -154,8 +154,7 @@ impl Pool {
     /// Whether a login has failed just now, so that the next one would wait.
     #[must_use]
     pub fn backs_off(&self) -> bool {
-        let until = self.back_off.lock().unwrap_or_else(PoisonError::into_inner).until;
-        until.is_some_and(|until| clock::now() < until)
+        self.back_off().until.is_some_and(|until| clock::now() < until)
     }
 
     /// A connection: a free one, a new one, or the next that is given back.

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use pgweir::route::{Judge, JudgeOptions};
-use pgweir::sql::{Effect, Functions, Name};
+use pgweir::route::{Judge, JudgeOptions, Scope};
+use pgweir::sql::{Effect, Name, Names};
 
 /// 59 bytes, no literal.
 const EXACT: &str = "SELECT id, title, votes FROM photos WHERE id = $1 LIMIT $2;";
@@ -25,23 +25,25 @@ fn long(id: u32) -> String {
 /// For the second opinion alone: knows every function.
 struct All;
 
-impl Functions for All {
-    fn effect(&self, _name: Name<'_>) -> Effect {
+impl Names for All {
+    fn function(&self, _name: Name<'_>) -> Effect {
         Effect::Safe
     }
 }
 
 fn route(c: &mut Criterion) {
-    let judge = Judge::new(JudgeOptions::default());
-    let _ = judge.facts(EXACT.as_bytes());
-    c.bench_function("exact hit, 59 B", |b| b.iter(|| judge.facts(black_box(EXACT.as_bytes()))));
+    let (judge, scope) = (Judge::new(JudgeOptions::default()), Scope::without_catalog());
+    let _ = judge.facts(EXACT.as_bytes(), &scope);
+    c.bench_function("exact hit, 59 B", |b| b.iter(|| judge.facts(black_box(EXACT.as_bytes()), &scope)));
 
     // With a literal and short: never remembered as it is, so scanned each time; its shape is remembered.
     let short = "SELECT id, title, votes FROM photos WHERE id = 12345";
-    c.bench_function("scan and shape, 52 B", |b| b.iter(|| judge.facts(black_box(short.as_bytes()))));
+    c.bench_function("scan and shape, 52 B", |b| b.iter(|| judge.facts(black_box(short.as_bytes()), &scope)));
 
     let write = "UPDATE photos SET votes = votes + 1 WHERE id = 12345";
-    c.bench_function("scan of a write, 52 B", |b| b.iter(|| judge.facts(black_box(write.as_bytes()))));
+    c.bench_function("scan of a write, 52 B", |b| {
+        b.iter(|| judge.facts(black_box(write.as_bytes()), &scope))
+    });
 
     // Ever new texts of 1 KB: each misses the memory of texts, is scanned, and is put there.
     let mut id = 0;
@@ -51,20 +53,20 @@ fn route(c: &mut Criterion) {
                 id += 1;
                 long(id)
             },
-            |text| judge.facts(black_box(text.as_bytes())),
+            |text| judge.facts(black_box(text.as_bytes()), &scope),
             criterion::BatchSize::SmallInput,
         );
     });
 
     let text = long(7);
     c.bench_function("exact hit, 1 KB", |b| {
-        let _ = judge.facts(text.as_bytes());
-        b.iter(|| judge.facts(black_box(text.as_bytes())));
+        let _ = judge.facts(text.as_bytes(), &scope);
+        b.iter(|| judge.facts(black_box(text.as_bytes()), &scope));
     });
 
     let insert = format!("INSERT INTO t VALUES {}", vec!["(1234, 'some text', 5.5, NULL)"; 2_000].join(", "));
     c.bench_function("scan of an INSERT of 2,000 rows, 62 KB", |b| {
-        b.iter(|| judge.facts(black_box(insert.as_bytes())));
+        b.iter(|| judge.facts(black_box(insert.as_bytes()), &scope));
     });
 
     c.bench_function("second opinion, 52 B", |b| {

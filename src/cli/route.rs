@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fail;
 use crate::config;
-use crate::route::{self, Judge, JudgeOptions, Session, Topology};
+use crate::route::{self, Judge, JudgeOptions, Scope, Session, Topology};
 
 /// What is asked.
 #[derive(Debug, Args)]
@@ -67,7 +67,7 @@ pub(super) fn run(question: &Question) -> ExitCode {
 fn answer<'a>(judge: &Judge, sql: &'a str) -> Answer<'a> {
     let session = Session { transaction: None, pinned: false, text_safe: true };
     let topology = Topology { primary: true, replicas: 1 };
-    let route = route::decide(judge.facts(sql.as_bytes()), session, topology);
+    let route = route::decide(judge.facts(sql.as_bytes(), &Scope::without_catalog()), session, topology);
     let reason = route.reason;
     Answer { target: route.target.code(), reason: reason.code(), sentence: reason.sentence(), sql }
 }

@@ -18,6 +18,7 @@ use crate::clock::{self, Duration};
 use crate::metrics::Origin;
 use crate::net::{Stream, Window};
 use crate::pool::Lease;
+use crate::route::Scope;
 use crate::server::{Parameters, Wants};
 use crate::wire::frame::{HEADER, Side};
 use crate::wire::startup::{self, First, Startup};
@@ -142,6 +143,7 @@ impl Guest {
                 application_name: printable(startup.value("application_name").unwrap_or_default()).into(),
             },
             text_safe: true,
+            scope: Scope::without_catalog(),
             seat,
         };
         let greeting = self.greeting(shared, &identity).await?;

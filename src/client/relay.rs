@@ -13,7 +13,7 @@ use super::plan::{Place, label};
 use super::prepared::Statements;
 use super::session::{Leave, Session};
 use super::supply::{Lacks, lacks, supply};
-use super::unit::{Gather, Kind, Piece};
+use super::unit::{Gather, Judging, Kind, Piece};
 use crate::metrics::{Direction, Origin};
 use crate::net::{WINDOW, Window};
 use crate::server::Server;
@@ -479,7 +479,8 @@ impl Session {
     fn cut(&mut self) -> Result<Option<Piece>, Leave> {
         let eager = self.held().is_some_and(|held| held.lease.owed.is_open() || held.lease.owed.is_copy_in());
         let Some(window) = &self.window else { return Ok(None) };
-        self.gather.next(window.bytes(), eager, &mut self.statements, &self.shared.judge).map_err(told)
+        let judge = Judging { judge: &self.shared.judge, scope: &self.identity.scope };
+        self.gather.next(window.bytes(), eager, &mut self.statements, judge).map_err(told)
     }
 
     /// One read from the client. Ready(false): there is no room.

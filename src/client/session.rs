@@ -28,7 +28,7 @@ use crate::metrics::Origin;
 use crate::monitor::Cluster;
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
-use crate::route::{Reason, Route, Target};
+use crate::route::{Reason, Route, Scope, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
 use crate::wire::TransactionStatus;
@@ -42,6 +42,8 @@ pub(super) struct Identity {
     pub(super) user: Arc<str>,
     pub(super) wants: Wants,
     pub(super) text_safe: bool,
+    /// What names mean to it.
+    pub(super) scope: Scope,
     pub(super) cancel: Registration,
     #[expect(dead_code, reason = "held for its drop: it gives the place up")]
     pub(super) seat: Seat,

@@ -3,7 +3,7 @@
 
 use super::prepared::Statements;
 use crate::net::WINDOW;
-use crate::route::{Class, Facts, Judge, Memo, Reason};
+use crate::route::{Class, Facts, Judge, Memo, Reason, Scope};
 use crate::wire::frame::{HEADER, Side};
 use crate::wire::frontend::{self, Named};
 use crate::wire::{Header, ProtocolError, frame};
@@ -67,6 +67,19 @@ pub(super) fn primary_only(reason: Reason) -> Facts {
     Facts { class: Class::Write, reason, silent: true, ..Facts::EMPTY }
 }
 
+/// Who says what a text does, and what its names mean to this client.
+#[derive(Clone, Copy)]
+pub(super) struct Judging<'a> {
+    pub(super) judge: &'a Judge,
+    pub(super) scope: &'a Scope,
+}
+
+impl Judging<'_> {
+    fn facts(self, text: &[u8]) -> Facts {
+        self.judge.facts(text, self.scope)
+    }
+}
+
 /// The piece that is being cut.
 #[derive(Debug)]
 pub(super) struct Gather {
@@ -104,7 +117,7 @@ impl Gather {
         bytes: &[u8],
         eager: bool,
         statements: &mut Statements,
-        judge: &Judge,
+        judge: Judging<'_>,
     ) -> Result<Option<Piece>, ProtocolError> {
         loop {
             let message = bytes.get(self.piece.size..).unwrap_or_default();
@@ -137,7 +150,7 @@ impl Gather {
         there: usize,
         eager: bool,
         statements: &mut Statements,
-        judge: &Judge,
+        judge: Judging<'_>,
     ) -> Result<Option<Piece>, ProtocolError> {
         let full = there >= WINDOW;
         if self.piece.size > 0 {
@@ -156,7 +169,7 @@ impl Gather {
         head: Header,
         body: &[u8],
         statements: &mut Statements,
-        judge: &Judge,
+        judge: Judging<'_>,
     ) -> Result<(), ProtocolError> {
         let bad = ProtocolError::Body(head.tag);
         let facts = match head.tag {
@@ -202,7 +215,7 @@ impl Gather {
         head: Header,
         message: &[u8],
         statements: &mut Statements,
-        judge: &Judge,
+        judge: Judging<'_>,
     ) -> Result<Cut, ProtocolError> {
         let body = message.get(HEADER..).unwrap_or_default();
         let bad = ProtocolError::Body(head.tag);
@@ -215,7 +228,7 @@ impl Gather {
                 let text = frontend::query(body).ok_or(bad)?;
                 statements.end(true);
                 self.piece.ends = true;
-                self.memo.facts(text, judge)
+                self.memo.facts(text, judge.judge, judge.scope)
             }
             b'P' => {
                 let facts = parse(body, message, statements, judge).ok_or(bad)?;
@@ -297,7 +310,7 @@ fn uncounted(statements: &Statements, name: &[u8], counted: u64) -> Facts {
 }
 
 /// Judges a Parse and remembers its name. None: it is malformed.
-fn parse(body: &[u8], message: &[u8], statements: &mut Statements, judge: &Judge) -> Option<Facts> {
+fn parse(body: &[u8], message: &[u8], statements: &mut Statements, judge: Judging<'_>) -> Option<Facts> {
     let (name, text) = frontend::parse(body)?;
     let facts = judge.facts(text);
     // A name that is taken goes where its statement is, to be refused.
@@ -321,8 +334,9 @@ mod tests {
         bytes.extend(100_000_u32.to_be_bytes());
         bytes.extend(front);
         bytes.resize(WINDOW, b' ');
-        let judge = Judge::new(JudgeOptions::default());
-        Gather::default().next(&bytes, false, &mut Statements::default(), &judge).unwrap().unwrap()
+        let (judge, scope) = (Judge::new(JudgeOptions::default()), Scope::without_catalog());
+        let judge = Judging { judge: &judge, scope: &scope };
+        Gather::default().next(&bytes, false, &mut Statements::default(), judge).unwrap().unwrap()
     }
 
     #[test]

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 
 use ahash::RandomState;
 
-use crate::sql::{Effect, Functions, Name};
+use super::catalog::{Known, Scope};
+use crate::sql::{Effect, Name, Names};
 
 /// Written by `gen_builtins.sh` from `pg_proc` of each supported major.
 const TABLE: &str = include_str!("builtins.tsv");
 
-/// Functions by name.
+/// Names by name.
 #[derive(Debug)]
-pub(super) struct Catalog {
+pub(super) struct Builtins {
     builtins: HashMap<&'static [u8], Effect, RandomState>,
     /// `name` or `schema.name`, as listed.
     listed: HashMap<Vec<u8>, Listed, RandomState>,
@@ -23,13 +24,13 @@ enum Listed {
     Write,
 }
 
-impl Catalog {
+impl Builtins {
     /// The built-in functions, and what the operator lists. Who stands on both lists is for the primary.
-    pub(super) fn new(read_only: &[String], write: &[String]) -> Catalog {
+    pub(super) fn new(read_only: &[String], write: &[String]) -> Builtins {
         let builtins = TABLE.lines().filter_map(row).collect();
         let read_only = read_only.iter().map(|name| (name.clone().into_bytes(), Listed::ReadOnly));
         let write = write.iter().map(|name| (name.clone().into_bytes(), Listed::Write));
-        Catalog { builtins, listed: read_only.chain(write).collect() }
+        Builtins { builtins, listed: read_only.chain(write).collect() }
     }
 
     /// What the operator says: of `schema.name` if listed so, else of `name` in any schema.
@@ -41,20 +42,79 @@ impl Catalog {
         let whole = whole.and_then(|whole| self.listed.get(&whole));
         whole.or_else(|| self.listed.get(name.last)).copied()
     }
+
+    /// PostgreSQL's own function of that name; none: there is none.
+    fn builtin(&self, name: Name<'_>) -> Option<Effect> {
+        match name.schema {
+            None | Some(b"pg_catalog") => self.builtins.get(name.last).copied(),
+            Some(_) => None,
+        }
+    }
 }
 
-impl Functions for Catalog {
-    /// A list can make an unknown function readable, and one that answers about a server; it cannot do that for one of
-    /// PostgreSQL's that is known to need the primary.
-    fn effect(&self, name: Name<'_>) -> Effect {
-        let builtin = match name.schema {
-            None | Some(b"pg_catalog") => self.builtins.get(name.last).copied().unwrap_or(Effect::Unknown),
-            Some(_) => Effect::Unknown,
+/// What all that is known says of a name: PostgreSQL's own functions, the database's catalog, and the operator's lists.
+pub(super) struct View<'a> {
+    pub(super) builtins: &'a Builtins,
+    pub(super) scope: &'a Scope,
+}
+
+impl Names for View<'_> {
+    /// A list can make an unknown function readable, one of the database's own, and one that answers about a server; it
+    /// cannot do that for one of PostgreSQL's that is known to need the primary.
+    fn function(&self, name: Name<'_>) -> Effect {
+        let listed = self.builtins.listed(name);
+        if listed == Some(Listed::Write) {
+            return Effect::Listed;
+        }
+        let builtin = self.builtins.builtin(name);
+        let own = match self.scope.known() {
+            Known::Loaded(catalog) => catalog.function(name, self.scope.path()),
+            Known::Loading => Some(Effect::Loading),
+            Known::Unused => None,
         };
-        match (self.listed(name), builtin) {
-            (Some(Listed::Write), _) => Effect::Listed,
-            (Some(Listed::ReadOnly), Effect::Unknown | Effect::Server) => Effect::Safe,
-            (Some(Listed::ReadOnly) | None, effect) => effect,
+        // Overloads of one name: the one that is called is not known here, so the worst of them counts.
+        let effect = match (builtin, own) {
+            (Some(Effect::Safe), Some(Effect::Loading)) | (None, None) => builtin.unwrap_or(Effect::Unknown),
+            (Some(Effect::Safe) | None, Some(own)) => own,
+            (Some(builtin), _) => builtin,
+        };
+        match (listed, effect) {
+            (
+                Some(Listed::ReadOnly),
+                Effect::Unknown
+                | Effect::Server
+                | Effect::User
+                | Effect::View
+                | Effect::Operator
+                | Effect::Loading,
+            ) => Effect::Safe,
+            (_, effect) => effect,
+        }
+    }
+
+    fn relation(&self, name: Name<'_>) -> Effect {
+        match self.scope.known() {
+            Known::Loaded(catalog) => catalog.relation(name, self.scope.path()),
+            Known::Loading => Effect::Loading,
+            Known::Unused => Effect::Safe,
+        }
+    }
+
+    fn watches_words(&self) -> bool {
+        matches!(self.scope.known(), Known::Loaded(catalog) if catalog.watches_words())
+    }
+
+    fn word(&self, name: &[u8]) -> Effect {
+        match self.scope.known() {
+            Known::Loaded(catalog) => catalog.word(name),
+            Known::Loading | Known::Unused => Effect::Safe,
+        }
+    }
+
+    fn operator(&self, run: &[u8]) -> Effect {
+        match self.scope.known() {
+            Known::Loaded(catalog) => catalog.operator(run),
+            Known::Loading | Known::Unused => Effect::Safe,
         }
     }
 }

@@ -163,10 +163,17 @@ fn query(statement: Statement) -> Option<(Class, Reason)> {
         (Mark::Temporary, Class::Write, Reason::Temporary),
         (Mark::Server, Class::Write, Reason::ServerState),
     ];
-    const EFFECTS: [(Effect, Class, Reason); 11] = [
+    const EFFECTS: [(Effect, Class, Reason); 18] = [
         (Effect::Volatile, Class::Write, Reason::VolatileFunction),
         (Effect::Listed, Class::Write, Reason::ListedFunction),
+        (Effect::Loading, Class::Write, Reason::CatalogLoading),
         (Effect::Unknown, Class::Write, Reason::UnknownFunction),
+        (Effect::User, Class::Write, Reason::UserFunction),
+        (Effect::View, Class::Write, Reason::View),
+        (Effect::Operator, Class::Write, Reason::VolatileOperator),
+        (Effect::Unlogged, Class::Write, Reason::Unlogged),
+        (Effect::Foreign, Class::Write, Reason::ForeignTable),
+        (Effect::NoRelation, Class::Write, Reason::UnknownRelation),
         (Effect::Text, Class::Write, Reason::QueryText),
         (Effect::Primary, Class::Write, Reason::PrimaryFunction),
         (Effect::Server, Class::Write, Reason::ServerState),

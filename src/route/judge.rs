@@ -11,7 +11,8 @@ use quick_cache::{UnitWeighter, sync::Cache, sync::DefaultLifecycle};
 
 use crate::sql::{Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, opinion, scan};
 
-use super::builtins::Catalog;
+use super::builtins::{Builtins, View};
+use super::catalog::Scope;
 use super::facts::{Class, Facts};
 use super::reason::Reason;
 
@@ -94,7 +95,7 @@ impl Hasher for Already {
 /// Judges texts. One is shared by all clients.
 pub struct Judge {
     second_opinion: bool,
-    catalog: Catalog,
+    builtins: Builtins,
     seeds: Seeds,
     texts: Remembered<Facts>,
     /// Of shapes that the scan takes for reads: whether the parser lets them pass.
@@ -108,7 +109,7 @@ impl Judge {
     pub fn new(options: JudgeOptions) -> Judge {
         Judge {
             second_opinion: options.second_opinion,
-            catalog: Catalog::new(&options.read_only_functions, &options.write_functions),
+            builtins: Builtins::new(&options.read_only_functions, &options.write_functions),
             seeds: Seeds { high: RandomState::new(), low: RandomState::new() },
             texts: memory(options.cache_entries),
             shapes: memory(options.cache_entries),
@@ -116,21 +117,21 @@ impl Judge {
         }
     }
 
-    /// What a text says. Assumes `standard_conforming_strings` on: see [`super::Session::text_safe`].
+    /// What a text says to a session with that scope. Assumes `standard_conforming_strings` on: see [`super::Session::text_safe`].
     #[must_use]
-    pub fn facts(&self, text: &[u8]) -> Facts {
+    pub fn facts(&self, text: &[u8], scope: &Scope) -> Facts {
         if text.len() > EXACT_LIMIT {
-            return self.judge(text).0;
+            return self.judge(text, scope).0;
         }
         let key = Key {
-            high: self.seeds.high.hash_one(text),
+            high: self.seeds.high.hash_one(text) ^ scope.key(),
             low: self.seeds.low.hash_one(text),
             length: text.len(),
         };
         if let Some(facts) = self.texts.get(&key) {
             return facts;
         }
-        let (facts, literals) = self.judge(text);
+        let (facts, literals) = self.judge(text, scope);
         if !literals || text.len() > EXACT_WITH_LITERALS {
             self.texts.insert(key, facts);
         }
@@ -149,19 +150,20 @@ impl Judge {
     }
 
     /// The facts, and whether the text has literals.
-    fn judge(&self, text: &[u8]) -> (Facts, bool) {
+    fn judge(&self, text: &[u8], scope: &Scope) -> (Facts, bool) {
         if text.len() > SCAN_LIMIT {
             return (Facts::TOO_LONG, true);
         }
         let mut facts = Facts::EMPTY;
-        let outline = scan(text, &self.catalog, &self.seeds, |statement| {
+        let names = View { builtins: &self.builtins, scope };
+        let outline = scan(text, &names, &self.seeds, |statement| {
             facts = facts.and(Facts::of(statement));
         });
         if outline.statements > 1 && facts.class == Class::Write {
             facts.reason = Reason::MultiStatementWrite;
         }
         let asks = self.second_opinion && facts.class == Class::Read && text.len() <= PARSE_LIMIT;
-        if asks && !self.passes(text, outline.shape, outline.explain) {
+        if asks && !self.passes(text, &names, outline.shape, outline.explain) {
             facts.class = Class::Write;
             facts.reason = Reason::SecondOpinion;
             facts.silent = true;
@@ -171,12 +173,12 @@ impl Judge {
 
     /// The second opinion, from memory if it can be. What looks like a literal in EXPLAIN may be an option, so its
     /// shape says too little.
-    fn passes(&self, text: &[u8], shape: Shape, explain: bool) -> bool {
-        let key = Key { high: shape.high, low: shape.low, length: 0 };
+    fn passes(&self, text: &[u8], names: &View<'_>, shape: Shape, explain: bool) -> bool {
+        let key = Key { high: shape.high ^ names.scope.key(), low: shape.low, length: 0 };
         if !explain && let Some(passes) = self.shapes.get(&key) {
             return passes;
         }
-        let passes = opinion(text, &self.catalog) != Opinion::Objection;
+        let passes = opinion(text, names) != Opinion::Objection;
         if !passes {
             self.disagreements.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,5 +1,6 @@
 //! What one client said last: a client that says the same again, with other numbers in it, is not judged again.
 
+use super::catalog::Scope;
 use super::facts::{Class, Facts};
 use super::judge::Judge;
 
@@ -16,26 +17,29 @@ pub struct Memo {
     /// Where in the text numbers stand alone: the first `count` of these, each from and to.
     numbers: [(u16, u16); NUMBERS],
     count: usize,
+    /// [`Scope::key`] of the scope that it was judged in.
+    scope: u64,
     facts: Facts,
 }
 
 impl Default for Memo {
     fn default() -> Self {
-        Memo { text: Vec::new(), numbers: [(0, 0); NUMBERS], count: 0, facts: Facts::EMPTY }
+        Memo { text: Vec::new(), numbers: [(0, 0); NUMBERS], count: 0, scope: 0, facts: Facts::EMPTY }
     }
 }
 
 impl Memo {
     /// The facts of a text: those of the last one if the two differ only in numbers, else the judge's.
-    pub fn facts(&mut self, text: &[u8], judge: &Judge) -> Facts {
-        if !self.text.is_empty() && self.is_like(text) {
+    pub fn facts(&mut self, text: &[u8], judge: &Judge, scope: &Scope) -> Facts {
+        if !self.text.is_empty() && self.scope == scope.key() && self.is_like(text) {
             return self.facts;
         }
-        let facts = judge.facts(text);
+        let facts = judge.facts(text, scope);
         self.text.clear();
         if may_vary(text, facts) && self.find_numbers(text) {
             self.text.extend_from_slice(text);
             self.facts = facts;
+            self.scope = scope.key();
         }
         facts
     }
@@ -137,7 +141,9 @@ mod tests {
     fn what_may_mean_more_is_judged_anew() {
         let judge = Judge::new(JudgeOptions::default());
         let mut memo = Memo::default();
-        let facts = |memo: &mut Memo, text: &str| memo.facts(text.as_bytes(), &judge).class;
+        let facts = |memo: &mut Memo, text: &str| {
+            memo.facts(text.as_bytes(), &judge, &Scope::without_catalog()).class
+        };
         for text in ["EXPLAIN (ANALYZE 0) SELECT 1", "SELECT \"f 1\"()", "SET a = 1", "BEGIN"] {
             facts(&mut memo, text);
             assert!(memo.text.is_empty(), "{text}");
@@ -169,9 +175,9 @@ mod tests {
                 })
                 .collect();
             let mut memo = Memo::default();
-            memo.facts(text.as_bytes(), &judge);
+            memo.facts(text.as_bytes(), &judge, &Scope::without_catalog());
             let other = other.join(" ");
-            prop_assert_eq!(memo.facts(other.as_bytes(), &judge), judge.facts(other.as_bytes()));
+            prop_assert_eq!(memo.facts(other.as_bytes(), &judge, &Scope::without_catalog()), judge.facts(other.as_bytes(), &Scope::without_catalog()));
         }
     }
 }

@@ -1,12 +1,16 @@
 //! Where a unit goes, and why: a pure function of what it says, the session it comes from, and the servers there are.
 
 mod builtins;
+pub mod catalog;
 mod facts;
+mod hint;
 mod judge;
 mod memo;
 mod reason;
 
+pub use catalog::{Catalog, Known, Scope, SearchPath};
 pub use facts::{Class, Facts};
+pub use hint::Wish;
 pub use judge::{Judge, JudgeOptions};
 pub use memo::Memo;
 pub use reason::Reason;

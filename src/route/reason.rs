@@ -59,6 +59,13 @@ reasons! {
     QueryText "query_text" "Calls a built-in function that runs SQL given to it as text.",
     UnknownFunction "unknown_function" "Calls a function that is not built in and not listed in read_only_functions.",
     ListedFunction "listed_function" "Calls a function listed in write_functions.",
+    UserFunction "user_function" "Calls a function of the database's own that is VOLATILE, or that calls what must run on the primary.",
+    View "view" "Reads a view, or a table with a policy, that calls what must run on the primary or reads what only the primary has.",
+    Unlogged "unlogged" "Reads an unlogged table: replicas do not have its rows.",
+    ForeignTable "foreign_table" "Reads a foreign table: what the server behind it does is not known.",
+    UnknownRelation "unknown_relation" "Reads a table or view that the catalog does not have: it may be new.",
+    CatalogLoading "catalog_loading" "The catalog of the database is not known yet, or cannot be read: what the names mean is not known.",
+    VolatileOperator "volatile_operator" "Uses an operator, a cast or a type that calls what must run on the primary.",
     ServerState "server_state" "Asks for what one server alone knows (activity, locks, slots, sequences): the primary answers.",
     // The session and its transactions.
     Session "session" "Changes the session: SET, RESET, DISCARD, LOAD, set_config and their like.",

@@ -6,16 +6,16 @@ use std::{env, fs, path::PathBuf};
 
 use proptest::prelude::*;
 
-use crate::sql::{Functions as _, Kind, Lexer, Name};
+use crate::sql::{Kind, Lexer, Name, Names as _};
 
-use super::builtins::Catalog;
+use super::builtins::{Builtins, View};
 use super::*;
 
 const FREE: Session = Session { transaction: None, pinned: false, text_safe: true };
 const WHOLE: Topology = Topology { primary: true, replicas: 1 };
 
 fn route(judge: &Judge, text: &str) -> String {
-    let facts = judge.facts(text.as_bytes());
+    let facts = judge.facts(text.as_bytes(), &Scope::without_catalog());
     let route = decide(facts, FREE, WHOLE);
     let mut line = format!("{} {}", route.target.code(), route.reason.code());
     for (flag, name) in [
@@ -91,7 +91,7 @@ fn golden() {
 }
 
 fn facts(text: &str) -> Facts {
-    Judge::new(JudgeOptions::default()).facts(text.as_bytes())
+    Judge::new(JudgeOptions::default()).facts(text.as_bytes(), &Scope::without_catalog())
 }
 
 #[test]
@@ -171,13 +171,15 @@ fn lists_of_the_operator() {
 
 #[test]
 fn builtins_are_within_bounds() {
-    let catalog = Catalog::new(&[], &[]);
+    let builtins = Builtins::new(&[], &[]);
+    let scope = Scope::without_catalog();
+    let view = View { builtins: &builtins, scope: &scope };
     let mut count: HashMap<&str, usize> = HashMap::new();
     for line in include_str!("builtins.tsv").lines().filter(|line| !line.starts_with('#')) {
         let (name, effect) = line.split_once('\t').unwrap();
         *count.entry(effect).or_default() += 1;
         // Every row is read.
-        let found = catalog.effect(Name { schema: None, last: name.as_bytes() });
+        let found = view.function(Name { schema: None, last: name.as_bytes() });
         assert_ne!(found, crate::sql::Effect::Unknown, "{line}");
     }
     for (effect, least, most) in [
@@ -206,7 +208,7 @@ fn builtins_are_within_bounds() {
         jsonb_build_object to_tsvector date_trunc md5 pg_relation_size current_setting unnest row_number uuidv7";
     for (names, safe) in [(unsafe_names, false), (safe_names, true)] {
         for name in names.split_whitespace() {
-            let effect = catalog.effect(Name { schema: None, last: name.as_bytes() });
+            let effect = view.function(Name { schema: None, last: name.as_bytes() });
             assert_eq!(effect == crate::sql::Effect::Safe, safe, "{name}: {effect:?}");
         }
     }
@@ -224,21 +226,33 @@ fn killers_are_survived() {
     for (head, link) in chains {
         for size in [16_000, 500_000] {
             let text = format!("{head}{}", link.repeat((size - head.len()) / link.len()));
-            assert_eq!(judge.facts(text.as_bytes()).class, Class::Read, "{link} {size}");
+            assert_eq!(
+                judge.facts(text.as_bytes(), &Scope::without_catalog()).class,
+                Class::Read,
+                "{link} {size}"
+            );
         }
     }
     for open in ["(", "/*", "CASE WHEN ", "ARRAY[", "NOT ", "lower(", "(SELECT ", "$a$ ", "'", "\"", "E'\\"] {
         let text = format!("SELECT {}", open.repeat(200_000 / open.len()));
-        let _ = judge.facts(text.as_bytes());
+        let _ = judge.facts(text.as_bytes(), &Scope::without_catalog());
     }
-    assert_eq!(judge.facts(&vec![b' '; crate::sql::SCAN_LIMIT + 1]).reason, Reason::TooLong);
+    assert_eq!(
+        judge.facts(&vec![b' '; crate::sql::SCAN_LIMIT + 1], &Scope::without_catalog()).reason,
+        Reason::TooLong
+    );
 }
 
 #[test]
 fn literals_do_not_fill_the_memory() {
     let judge = Judge::new(JudgeOptions { cache_entries: 100, ..JudgeOptions::default() });
     for id in 0..1_000 {
-        assert_eq!(judge.facts(format!("SELECT * FROM t WHERE id = {id}").as_bytes()).class, Class::Read);
+        assert_eq!(
+            judge
+                .facts(format!("SELECT * FROM t WHERE id = {id}").as_bytes(), &Scope::without_catalog())
+                .class,
+            Class::Read
+        );
     }
     assert!(format!("{judge:?}").contains("texts: 0, shapes: 1"), "{judge:?}");
 }
@@ -340,8 +354,8 @@ proptest! {
     #[test]
     fn no_read_has_a_word_that_writes(text in text()) {
         let judge = Judge::new(JudgeOptions { cache_entries: 16, ..JudgeOptions::default() });
-        let facts = judge.facts(&text);
-        prop_assert_eq!(facts, judge.facts(&text));
+        let facts = judge.facts(&text, &Scope::without_catalog());
+        prop_assert_eq!(facts, judge.facts(&text, &Scope::without_catalog()));
         if facts.class == Class::Read {
             prop_assert!(!facts.pins && !facts.silent && !facts.transaction);
             let mut dot = false;
@@ -363,9 +377,11 @@ proptest! {
         let one = format!("SELECT x FROM t WHERE a = {a} AND b = '{b}' /*{c}*/ AND c = $tag${c}$tag$");
         let two = "SELECT x FROM t WHERE a = 1 AND b = '' /**/ AND c = 'x'";
         let three = "SELECT x FROM t WHERE a = 1 AND b = '' /**/ AND d = 'x'";
-        let catalog = Catalog::new(&[], &[]);
+        let builtins = Builtins::new(&[], &[]);
+    let scope = Scope::without_catalog();
+    let view = View { builtins: &builtins, scope: &scope };
         let seeds = judge.seeds();
-        let shape = |text: &str| crate::sql::scan(text.as_bytes(), &catalog, seeds, |_| {}).shape;
+        let shape = |text: &str| crate::sql::scan(text.as_bytes(), &view, seeds, |_| {}).shape;
         prop_assert_eq!(shape(&one), shape(two));
         prop_assert_ne!(shape(&one), shape(three));
     }

@@ -8,6 +8,6 @@ mod scan;
 mod words;
 
 pub use lex::{Kind, Lexer, Token};
-pub use outline::{Effect, Functions, Mark, Name, Outline, Set, Shape, Statement, Verb};
+pub use outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
 pub use parse::{Opinion, PARSE_LIMIT, opinion, tables};
 pub use scan::{SCAN_LIMIT, Seeds, scan};

@@ -119,30 +119,44 @@ pub enum Effect {
     Listed,
     /// Not known.
     Unknown,
+    /// A function of the database's own that is VOLATILE, or that calls what must run on the primary.
+    User,
+    /// A view, or a table with a policy, that calls what must run on the primary or reads what only the primary has.
+    View,
+    /// An unlogged table: replicas do not have its rows.
+    Unlogged,
+    /// A foreign table: what the server behind it does is not known.
+    Foreign,
+    /// A relation that the catalog does not have.
+    NoRelation,
+    /// The catalog is not known yet.
+    Loading,
+    /// An operator, a cast or a type that calls what must run on the primary.
+    Operator,
 }
 
 /// One value of a small enum, as a bit.
 pub trait Flag: Copy {
     /// The bit.
-    fn bit(self) -> u16;
+    fn bit(self) -> u32;
 }
 
 impl Flag for Mark {
-    fn bit(self) -> u16 {
-        1 << (self as u16)
+    fn bit(self) -> u32 {
+        1 << (self as u32)
     }
 }
 
 impl Flag for Effect {
-    fn bit(self) -> u16 {
-        1 << (self as u16)
+    fn bit(self) -> u32 {
+        1 << (self as u32)
     }
 }
 
 /// A set of marks or effects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Set<T> {
-    bits: u16,
+    bits: u32,
     of: PhantomData<T>,
 }
 
@@ -215,8 +229,31 @@ pub struct Name<'a> {
     pub last: &'a [u8],
 }
 
-/// Who knows what functions do.
-pub trait Functions {
+/// Who knows what names mean. [`Effect::Safe`] is the answer where nothing is wrong with a name.
+pub trait Names {
     /// What a call of this function may do.
-    fn effect(&self, name: Name<'_>) -> Effect;
+    fn function(&self, name: Name<'_>) -> Effect;
+
+    /// What reading this table or view may do: a name where a statement can only name a relation.
+    fn relation(&self, name: Name<'_>) -> Effect {
+        let _ = name;
+        Effect::Safe
+    }
+
+    /// Whether [`Names::word`] and [`Names::operator`] have anything to say: mostly not, and then they are not asked.
+    fn watches_words(&self) -> bool {
+        false
+    }
+
+    /// What this name, folded, may do wherever it stands: a type in a cast, a function in attribute notation (`row.name`).
+    fn word(&self, name: &[u8]) -> Effect {
+        let _ = name;
+        Effect::Safe
+    }
+
+    /// What this run of operator characters may do.
+    fn operator(&self, run: &[u8]) -> Effect {
+        let _ = run;
+        Effect::Safe
+    }
 }

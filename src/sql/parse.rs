@@ -12,7 +12,7 @@ use sqlparser::ast::{
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
-use super::outline::{Effect, Functions, Name};
+use super::outline::{Effect, Name, Names};
 use super::words::is_construct;
 
 /// The longest text that is parsed: a quarter of what could overflow the stack of a thread of tokio's.
@@ -31,9 +31,9 @@ pub enum Opinion {
 
 /// What the parser makes of a text.
 #[must_use]
-pub fn opinion<F: Functions>(text: &[u8], functions: &F) -> Opinion {
+pub fn opinion<F: Names>(text: &[u8], names: &F) -> Opinion {
     let Some(statements) = parse(text) else { return Opinion::None };
-    let mut walk = Walk { functions };
+    let mut walk = Walk { names };
     match statements.iter().try_for_each(|statement| statement.visit(&mut walk)) {
         ControlFlow::Continue(()) => Opinion::Read,
         ControlFlow::Break(()) => Opinion::Objection,
@@ -81,10 +81,10 @@ fn fold(ident: &Ident) -> String {
 
 /// The walk: breaks at the first thing that is not a read.
 struct Walk<'f, F> {
-    functions: &'f F,
+    names: &'f F,
 }
 
-impl<F: Functions> Walk<'_, F> {
+impl<F: Names> Walk<'_, F> {
     fn call(&self, name: &ObjectName) -> ControlFlow<()> {
         let Some(parts) = name.0.iter().map(part).collect::<Option<Vec<String>>>() else {
             return ControlFlow::Break(());
@@ -94,9 +94,9 @@ impl<F: Functions> Walk<'_, F> {
         );
         let effect = match parts.as_slice() {
             [last] if !quoted && is_construct(last.as_bytes()) => Effect::Safe,
-            [last] => self.functions.effect(Name { schema: None, last: last.as_bytes() }),
+            [last] => self.names.function(Name { schema: None, last: last.as_bytes() }),
             [schema, last] => {
-                self.functions.effect(Name { schema: Some(schema.as_bytes()), last: last.as_bytes() })
+                self.names.function(Name { schema: Some(schema.as_bytes()), last: last.as_bytes() })
             }
             _ => Effect::Unknown,
         };
@@ -104,7 +104,7 @@ impl<F: Functions> Walk<'_, F> {
     }
 }
 
-impl<F: Functions> Visitor for Walk<'_, F> {
+impl<F: Names> Visitor for Walk<'_, F> {
     type Break = ();
 
     fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<()> {

@@ -11,7 +11,7 @@ use ahash::{AHasher, RandomState};
 
 use super::lex::{Kind, Lexer, Token};
 use super::opening::{Opening, Seen};
-use super::outline::{Effect, Functions, Mark, Name, Outline, Set, Shape, Statement, Verb};
+use super::outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
 use super::words::{Keyword, is_server_view, keyword};
 
 /// The longest text that is scanned: 16 MB take some 30 ms of a worker's time.
@@ -68,7 +68,7 @@ struct Config {
 /// The scan of one statement.
 struct Scan<'a, F> {
     text: &'a [u8],
-    functions: &'a F,
+    names: &'a F,
     opening: Opening,
     marks: Set<Mark>,
     effects: Set<Effect>,
@@ -111,14 +111,14 @@ fn bit(depth: usize) -> u64 {
 }
 
 /// Scans a text; hands over its statements one by one.
-pub fn scan<F: Functions>(
+pub fn scan<F: Names>(
     text: &[u8],
-    functions: &F,
+    names: &F,
     seeds: &Seeds,
     mut statement: impl FnMut(Statement),
 ) -> Outline {
     let mut hash = ShapeHash { high: seeds.high.build_hasher(), low: seeds.low.build_hasher() };
-    let mut scan = Scan::new(text, functions);
+    let mut scan = Scan::new(text, names);
     let mut outline =
         Outline { shape: Shape { high: 0, low: 0 }, statements: 0, literals: false, explain: false };
     let mut from = 0;
@@ -212,11 +212,11 @@ impl Folded {
     }
 }
 
-impl<'a, F: Functions> Scan<'a, F> {
-    fn new(text: &'a [u8], functions: &'a F) -> Scan<'a, F> {
+impl<'a, F: Names> Scan<'a, F> {
+    fn new(text: &'a [u8], names: &'a F) -> Scan<'a, F> {
         Scan {
             text,
-            functions,
+            names,
             opening: Opening::NEW,
             marks: Set::EMPTY,
             effects: Set::EMPTY,
@@ -250,7 +250,7 @@ impl<'a, F: Functions> Scan<'a, F> {
             outline.explain |= self.opening.is_explain();
             statement(Statement { verb: self.opening.verb(), marks: self.marks, effects: self.effects });
         }
-        *self = Scan::new(self.text, self.functions);
+        *self = Scan::new(self.text, self.names);
     }
 
     #[inline]
@@ -471,8 +471,7 @@ impl<'a, F: Functions> Scan<'a, F> {
         let last = Folded::new(self.text, path.last);
         let schema = path.schema.map(|token| Folded::new(self.text, token));
         let name = Name { schema: schema.as_ref().map(Folded::as_bytes), last: last.as_bytes() };
-        let effect =
-            if path.deep || last.length == 0 { Effect::Unknown } else { self.functions.effect(name) };
+        let effect = if path.deep || last.length == 0 { Effect::Unknown } else { self.names.function(name) };
         match effect {
             Effect::Safe => {}
             Effect::Unknown if path.schema.is_none() && !path.deep && self.is_alias(path.before) => {}

@@ -1,10 +1,12 @@
 //! What the text of a statement says. Pure: bytes in, values out; nothing here knows where a statement will run.
 
+mod folded;
 mod lex;
 mod opening;
 mod outline;
 mod parse;
 mod scan;
+mod tables;
 mod words;
 
 pub use lex::{Kind, Lexer, Token};

@@ -33,7 +33,7 @@ pub enum Opinion {
 #[must_use]
 pub fn opinion<F: Names>(text: &[u8], names: &F) -> Opinion {
     let Some(statements) = parse(text) else { return Opinion::None };
-    let mut walk = Walk { names };
+    let mut walk = Walk { names, ctes: ctes(&statements) };
     match statements.iter().try_for_each(|statement| statement.visit(&mut walk)) {
         ControlFlow::Continue(()) => Opinion::Read,
         ControlFlow::Break(()) => Opinion::Objection,
@@ -56,6 +56,26 @@ pub fn tables(text: &[u8]) -> Vec<Vec<String>> {
         });
     }
     tables
+}
+
+/// The names of all CTEs.
+fn ctes(statements: &[Statement]) -> Vec<String> {
+    struct Ctes(Vec<String>);
+    impl Visitor for Ctes {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            let tables = query.with.iter().flat_map(|with| &with.cte_tables);
+            self.0.extend(tables.map(|cte| fold(&cte.alias.name)));
+            ControlFlow::Continue(())
+        }
+    }
+    let mut ctes = Ctes(Vec::new());
+    for statement in statements {
+        // Never breaks.
+        let _ = statement.visit(&mut ctes);
+    }
+    ctes.0
 }
 
 fn parse(text: &[u8]) -> Option<Vec<Statement>> {
@@ -82,6 +102,8 @@ fn fold(ident: &Ident) -> String {
 /// The walk: breaks at the first thing that is not a read.
 struct Walk<'f, F> {
     names: &'f F,
+    /// Names that hide tables somewhere in the text.
+    ctes: Vec<String>,
 }
 
 impl<F: Names> Walk<'_, F> {
@@ -99,6 +121,21 @@ impl<F: Names> Walk<'_, F> {
                 self.names.function(Name { schema: Some(schema.as_bytes()), last: last.as_bytes() })
             }
             _ => Effect::Unknown,
+        };
+        if effect == Effect::Safe { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    fn table(&self, name: &ObjectName) -> ControlFlow<()> {
+        let Some(parts) = name.0.iter().map(part).collect::<Option<Vec<String>>>() else {
+            return ControlFlow::Break(());
+        };
+        let effect = match parts.as_slice() {
+            [last] if self.ctes.contains(last) => Effect::Safe,
+            [last] => self.names.relation(Name { schema: None, last: last.as_bytes() }),
+            [schema, last] => {
+                self.names.relation(Name { schema: Some(schema.as_bytes()), last: last.as_bytes() })
+            }
+            _ => Effect::NoRelation,
         };
         if effect == Effect::Safe { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
@@ -151,6 +188,7 @@ impl<F: Names> Visitor for Walk<'_, F> {
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
                 self.call(name)
             }
+            TableFactor::Table { name, args: None, .. } => self.table(name),
             _ => ControlFlow::Continue(()),
         }
     }

@@ -5,20 +5,21 @@
 //! a function, which is a name before a parenthesis. Where a word could be either, it counts as the dangerous one: the
 //! price is a needless trip to the primary. In the same pass the shape is hashed.
 
+mod calls;
+
 use std::hash::{BuildHasher, Hasher};
 
 use ahash::{AHasher, RandomState};
 
+use super::folded::Folded;
 use super::lex::{Kind, Lexer, Token};
 use super::opening::{Opening, Seen};
 use super::outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
-use super::words::{Keyword, is_server_view, keyword};
+use super::tables::{Tables, bit};
+use super::words::{Keyword, is_reserved, is_server_view, keyword};
 
 /// The longest text that is scanned: 16 MB take some 30 ms of a worker's time.
 pub const SCAN_LIMIT: usize = 16 << 20;
-
-/// The longest name that PostgreSQL keeps whole (NAMEDATALEN - 1).
-const NAME_LIMIT: usize = 63;
 
 /// The secrets of the two hashes: without them nobody can make two texts of one shape.
 #[derive(Clone, Debug)]
@@ -55,6 +56,8 @@ struct Path {
     deep: bool,
     last: Token,
     keyword: Option<Keyword>,
+    /// It stands where only a table or view can, unless it is called.
+    table: bool,
 }
 
 /// A call of `set_config` that is open, to see whether its third argument is `true` and nothing else.
@@ -86,6 +89,9 @@ struct Scan<'a, F> {
     with: u64,
     group: u64,
     call_follows: u64,
+    tables: Tables,
+    /// Names mean something wherever they stand.
+    watches: bool,
 }
 
 /// The two halves of a look at a sequence's state, which a replica has ahead of the primary (sequences log 32 values
@@ -103,11 +109,6 @@ fn is_sequence_name(name: &[u8]) -> bool {
         .checked_sub(4)
         .and_then(|at| name.get(at..))
         .is_some_and(|end| end.eq_ignore_ascii_case(b"_seq"))
-}
-
-/// A depth as a bit of a mask; none for depths that a mask cannot hold.
-fn bit(depth: usize) -> u64 {
-    if depth < 63 { 1 << depth } else { 0 }
 }
 
 /// Scans a text; hands over its statements one by one.
@@ -166,52 +167,6 @@ impl ShapeHash {
     }
 }
 
-/// A name folded to lower case, or taken out of its quotes, in a buffer on the stack.
-struct Folded {
-    bytes: [u8; NAME_LIMIT],
-    length: usize,
-}
-
-impl Folded {
-    /// Empty for what is longer than any name PostgreSQL keeps.
-    fn new(text: &[u8], token: Token) -> Folded {
-        let mut folded = Folded { bytes: [0; NAME_LIMIT], length: 0 };
-        let raw = text.get(token.start..token.end).unwrap_or_default();
-        match token.kind {
-            Kind::Word => {
-                if let Some(place) = folded.bytes.get_mut(..raw.len()) {
-                    place.copy_from_slice(raw);
-                    place.make_ascii_lowercase();
-                    folded.length = raw.len();
-                }
-            }
-            Kind::Quoted => {
-                let inside = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
-                let mut quote = false;
-                for &byte in inside {
-                    quote = byte == b'"' && !quote;
-                    if quote {
-                        continue;
-                    }
-                    let Some(place) = folded.bytes.get_mut(folded.length) else {
-                        folded.length = 0;
-                        break;
-                    };
-                    *place = byte;
-                    folded.length += 1;
-                }
-            }
-            _ => {}
-        }
-        folded
-    }
-
-    #[inline]
-    fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-}
-
 impl<'a, F: Names> Scan<'a, F> {
     fn new(text: &'a [u8], names: &'a F) -> Scan<'a, F> {
         Scan {
@@ -230,6 +185,8 @@ impl<'a, F: Names> Scan<'a, F> {
             with: 0,
             group: 0,
             call_follows: 0,
+            tables: Tables::default(),
+            watches: names.watches_words(),
         }
     }
 
@@ -291,6 +248,13 @@ impl<'a, F: Names> Scan<'a, F> {
             Kind::Dot => Before::Dot,
             Kind::String | Kind::Number | Kind::Param => Before::Literal,
             Kind::Comma => Before::Comma,
+            Kind::Operator => {
+                if self.watches {
+                    let run = self.text.get(token.start..token.end).unwrap_or_default();
+                    self.watch(self.names.operator(run));
+                }
+                Before::Other
+            }
             Kind::Cast => Before::Cast,
             Kind::Unterminated => {
                 self.marks.insert(Mark::Unterminated);
@@ -309,7 +273,7 @@ impl<'a, F: Names> Scan<'a, F> {
                 }
                 Before::Other
             }
-            Kind::Operator | Kind::Space | Kind::Comment => Before::Other,
+            Kind::Space | Kind::Comment => Before::Other,
         };
         if !matches!(token.kind, Kind::Word | Kind::Quoted | Kind::UnicodeQuoted | Kind::Dot) {
             self.leave_path();
@@ -341,15 +305,86 @@ impl<'a, F: Names> Scan<'a, F> {
                 keyword: None,
                 ..path
             },
-            (Before::Dot, None) => {
-                Path { before: self.before, schema: None, deep: true, last: token, keyword: None }
-            }
+            (Before::Dot, None) => Path {
+                before: self.before,
+                schema: None,
+                deep: true,
+                last: token,
+                keyword: None,
+                table: false,
+            },
             (before, _) => {
                 self.leave_path();
-                Path { before, schema: None, deep: false, last: token, keyword }
+                let table = self.is_table(token, before, keyword);
+                self.defines_cte(token, before);
+                Path { before, schema: None, deep: false, last: token, keyword, table }
             }
         };
         self.path = Some(path);
+        if self.watches {
+            let name = Folded::new(self.text, token);
+            self.watch(self.names.word(name.as_bytes()));
+        }
+    }
+
+    fn watch(&mut self, effect: Effect) {
+        if effect != Effect::Safe {
+            self.effects.insert(effect);
+        }
+    }
+
+    /// Whether a table or view may stand here, behind `before`.
+    fn may_be_table(&self, before: Before) -> bool {
+        match before {
+            Before::Keyword(Keyword::Table) => true,
+            Before::Keyword(Keyword::From | Keyword::Join | Keyword::Lateral)
+            | Before::Comma
+            | Before::Open => self.tables.is_list(self.depth),
+            // COPY name TO: nothing was named yet.
+            Before::Keyword(Keyword::Copy) => {
+                matches!(self.opening.verb(), Verb::CopyIn | Verb::CopyOut | Verb::CopyServer)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether this name is that of a table or view, or else of a function in its place.
+    fn is_table(&self, token: Token, before: Before, keyword: Option<Keyword>) -> bool {
+        let name = || self.text.get(token.start..token.end).unwrap_or_default();
+        let reserved = match keyword {
+            Some(Keyword::Table | Keyword::With | Keyword::From | Keyword::Lateral | Keyword::Not) => true,
+            // VALUES is the beginning of a query only in parentheses.
+            Some(Keyword::Query) => before == Before::Open || !name().eq_ignore_ascii_case(b"values"),
+            Some(Keyword::Syntax) => is_reserved(Folded::new(self.text, token).as_bytes()),
+            _ => false,
+        };
+        !reserved && self.may_be_table(before)
+    }
+
+    /// A name that a WITH clause defines.
+    fn defines_cte(&mut self, token: Token, before: Before) {
+        if self.with & bit(self.depth) == 0 {
+            return;
+        }
+        match before {
+            Before::Keyword(Keyword::With | Keyword::Recursive) | Before::Comma => {
+                self.tables.cte(token, self.depth);
+            }
+            _ => {}
+        }
+    }
+
+    /// What reading the table or view of that name may do, unless a CTE hides it.
+    fn table(&mut self, path: Path) {
+        let last = Folded::new(self.text, path.last);
+        let schema = path.schema.map(|token| Folded::new(self.text, token));
+        let hidden = schema.is_none() && self.tables.ctes().any(|cte| Folded::new(self.text, cte) == last);
+        if hidden {
+            return;
+        }
+        let name = Name { schema: schema.as_ref().map(Folded::as_bytes), last: last.as_bytes() };
+        let unreadable = path.deep || last.as_bytes().is_empty();
+        self.watch(if unreadable { Effect::NoRelation } else { self.names.relation(name) });
     }
 
     /// A word without quotes: its part, if it has one, and its marks.
@@ -359,9 +394,22 @@ impl<'a, F: Names> Scan<'a, F> {
         if word.starts_with(b"pg_temp") {
             self.marks.insert(Mark::Temporary);
         }
+        if part == Some(Keyword::From)
+            && let Some(path) = self.path.as_mut().filter(|path| path.schema.is_none())
+            && self
+                .text
+                .get(path.last.start..path.last.end)
+                .is_some_and(|rows| rows.eq_ignore_ascii_case(b"rows"))
+        {
+            // ROWS FROM (f(), ..)
+            path.table = false;
+        }
         self.name(token, part);
         let Some(part) = part else {
             self.locking = false;
+            if self.before == Before::Close && self.with & bit(self.depth) != 0 {
+                self.tables.odd(self.depth);
+            }
             return Before::Name;
         };
         let locking = self.locking;
@@ -379,12 +427,28 @@ impl<'a, F: Names> Scan<'a, F> {
             (Keyword::Local, Before::Keyword(Keyword::Into)) => return self.before,
             (Keyword::Temporary, Before::Keyword(Keyword::Into)) => self.marks.insert(Mark::IntoTemporary),
             // Elsewhere WITH belongs to a type, to ORDINALITY, to options.
-            (Keyword::With, before) if first || before == Before::Open => self.with |= here,
-            (Keyword::Query, _) => {
+            (Keyword::With, before) if first || before == Before::Open => {
+                self.with |= here;
+                self.tables.clause(self.depth);
+            }
+            (Keyword::Query | Keyword::Table, _) if !self.path.is_some_and(|path| path.table) => {
                 self.with &= !here;
                 self.group &= !here;
+                self.tables.query(self.depth);
             }
-            (Keyword::Clause | Keyword::Order, _) => self.group &= !here,
+            (Keyword::Recursive, Before::Keyword(Keyword::With)) => self.tables.recursive(self.depth),
+            (Keyword::From, before)
+                if before == Before::Keyword(Keyword::IsDistinct) || !self.tables.from(self.depth) =>
+            {
+                return Before::Keyword(Keyword::FromValue);
+            }
+            (Keyword::Distinct, before) if before != Before::Keyword(Keyword::Query) => {
+                return Before::Keyword(Keyword::IsDistinct);
+            }
+            (Keyword::Clause | Keyword::Order | Keyword::Group | Keyword::For, _) => {
+                self.group &= !here;
+                self.tables.clause(self.depth);
+            }
             (Keyword::By, Before::Keyword(Keyword::Group)) => self.group |= here,
             (Keyword::On, Before::Keyword(Keyword::Distinct)) => {
                 return Before::Keyword(Keyword::DistinctOn);
@@ -400,6 +464,9 @@ impl<'a, F: Names> Scan<'a, F> {
     /// The name before is over, and was not called: perhaps it is a view that each server answers for itself.
     fn leave_path(&mut self) {
         let Some(path) = self.path.take() else { return };
+        if path.table {
+            self.table(path);
+        }
         let raw = self.text.get(path.last.start..path.last.end).unwrap_or_default();
         let bare = raw.strip_prefix(b"\"").unwrap_or(raw);
         if raw.eq_ignore_ascii_case(b"last_value") || raw.eq_ignore_ascii_case(b"is_called") {
@@ -417,8 +484,14 @@ impl<'a, F: Names> Scan<'a, F> {
     fn open_parenthesis(&mut self) -> Before {
         let here = bit(self.depth);
         let path = self.path.take();
+        // ONLY (table) and a join in parentheses; `path` is the word before, which is a name only if it is called.
+        let joined = self.may_be_table(self.before);
         let grouped = self.group & here != 0 && self.before == Before::Keyword(Keyword::Sets);
         if let Some(path) = path {
+            if path.before == Before::Keyword(Keyword::Copy) && path.table {
+                // COPY name (columns)
+                self.table(path);
+            }
             self.call(path);
             if path.keyword == Some(Keyword::Operator) {
                 self.call_follows |= here;
@@ -430,8 +503,10 @@ impl<'a, F: Names> Scan<'a, F> {
         // In a WITH clause only a list of columns and AS (..) are in parentheses.
         if self.before == Before::Close {
             self.with &= !here;
+            self.tables.define(self.depth);
         }
         self.depth += 1;
+        self.tables.open(self.depth, joined);
         if grouped {
             self.group |= bit(self.depth);
         }
@@ -439,12 +514,15 @@ impl<'a, F: Names> Scan<'a, F> {
     }
 
     fn close_parenthesis(&mut self) -> Before {
+        // Before the CTEs inside are forgotten.
+        self.leave_path();
         if self.config.is_some_and(|config| config.depth == self.depth)
             && let Some(config) = self.config.take()
         {
             self.effects.insert(config.effect());
         }
         let inside = bit(self.depth);
+        self.tables.close(self.depth);
         self.with &= !inside;
         self.group &= !inside;
         match self.depth.checked_sub(1) {
@@ -458,118 +536,6 @@ impl<'a, F: Names> Scan<'a, F> {
         }
         Before::Close
     }
-
-    /// A name stands before a parenthesis: a construct of the grammar, a type, an alias with its columns, or a call.
-    fn call(&mut self, path: Path) {
-        if path.schema.is_none() && path.keyword.is_some_and(|part| self.is_construct(part, path.before)) {
-            return;
-        }
-        // What follows `::` is a type with its modifiers; options and lists of columns are no calls.
-        if path.before == Before::Cast || !self.opening.has_calls(self.depth) {
-            return;
-        }
-        let last = Folded::new(self.text, path.last);
-        let schema = path.schema.map(|token| Folded::new(self.text, token));
-        let name = Name { schema: schema.as_ref().map(Folded::as_bytes), last: last.as_bytes() };
-        let effect = if path.deep || last.length == 0 { Effect::Unknown } else { self.names.function(name) };
-        match effect {
-            Effect::Safe => {}
-            Effect::Unknown if path.schema.is_none() && !path.deep && self.is_alias(path.before) => {}
-            Effect::Volatile
-                if path.before == Before::Keyword(Keyword::Tablesample)
-                    && matches!(name.last, b"bernoulli" | b"system") => {}
-            Effect::Config if self.config.is_none() => {
-                self.config = Some(Config { depth: self.depth + 1, commas: 0, local: None });
-            }
-            _ => self.effects.insert(effect),
-        }
-    }
-
-    /// Whether a name here is an alias with its columns, a CTE with its columns, or a type in CAST: no call can stand
-    /// there. Only unknown names profit; a name known to be dangerous counts wherever it stands.
-    fn is_alias(&self, before: Before) -> bool {
-        match before {
-            Before::Close | Before::Keyword(Keyword::As | Keyword::Ordinality | Keyword::Recursive) => true,
-            Before::Keyword(Keyword::With) | Before::Comma => self.with & bit(self.depth) != 0,
-            _ => false,
-        }
-    }
-
-    /// Whether this word, before a parenthesis, belongs to the grammar. Words that could name a function as well must
-    /// stand where a call cannot.
-    fn is_construct(&self, part: Keyword, before: Before) -> bool {
-        match part {
-            Keyword::Syntax
-            | Keyword::Query
-            | Keyword::With
-            | Keyword::As
-            | Keyword::Distinct
-            | Keyword::On
-            | Keyword::DistinctOn
-            | Keyword::Group
-            | Keyword::Order
-            | Keyword::Grouping
-            | Keyword::Not
-            | Keyword::For
-            | Keyword::Into
-            | Keyword::Clause
-            | Keyword::Time
-            | Keyword::Character => true,
-            Keyword::Over => matches!(before, Before::Close | Before::CloseThenCall),
-            Keyword::Infix => {
-                matches!(
-                    before,
-                    Before::Name
-                        | Before::Literal
-                        | Before::Close
-                        | Before::CloseThenCall
-                        | Before::Keyword(Keyword::Not)
-                )
-            }
-            Keyword::Operator => matches!(before, Before::Name | Before::Literal | Before::Close),
-            Keyword::By => {
-                matches!(before, Before::Keyword(Keyword::Group | Keyword::Order | Keyword::Partition))
-            }
-            Keyword::Sets => before == Before::Keyword(Keyword::Grouping),
-            Keyword::Rollup => self.group & bit(self.depth) != 0,
-            Keyword::Materialized => matches!(before, Before::Keyword(Keyword::As | Keyword::Not)),
-            Keyword::Zone => before == Before::Keyword(Keyword::Time),
-            Keyword::Varying => before == Before::Keyword(Keyword::Character),
-            Keyword::Insert
-            | Keyword::Update
-            | Keyword::Delete
-            | Keyword::Merge
-            | Keyword::Local
-            | Keyword::Temporary
-            | Keyword::No
-            | Keyword::Key
-            | Keyword::Share
-            | Keyword::Recursive
-            | Keyword::Partition
-            | Keyword::Tablesample
-            | Keyword::Ordinality
-            | Keyword::True
-            | Keyword::Hold
-            | Keyword::Commit
-            | Keyword::Drop
-            | Keyword::Begin
-            | Keyword::Atomic => false,
-        }
-    }
-
-    /// Follows the arguments of an open `set_config`.
-    fn watch_config(&mut self, token: Token, word: Option<&[u8]>) {
-        let Some(config) = self.config.as_mut() else { return };
-        match token.kind {
-            Kind::Comma if self.depth == config.depth => config.commas += 1,
-            Kind::Close if self.depth == config.depth => {}
-            _ if config.commas >= 2 => {
-                let local = config.local.is_none() && word == Some(b"true") && config.commas == 2;
-                config.local = Some(local);
-            }
-            _ => {}
-        }
-    }
 }
 
 impl Config {
@@ -580,3 +546,6 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

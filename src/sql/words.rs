@@ -34,12 +34,24 @@ pub(super) enum Keyword {
     Rollup,
     /// OVER, FILTER, REPEATABLE: always after a closing parenthesis.
     Over,
-    /// JOIN, ILIKE, COLUMNS: always after an operand.
+    /// FROM.
+    From,
+    /// FROM of IS DISTINCT FROM, of EXTRACT and its like; made by the scan, not by [`keyword`].
+    FromValue,
+    /// JOIN: always after an operand.
+    Join,
+    /// LATERAL, ONLY.
+    Lateral,
+    /// DISTINCT that is not of a SELECT; made by the scan, not by [`keyword`].
+    IsDistinct,
+    /// ILIKE, COLUMNS: always after an operand.
     Infix,
     Operator,
     Not,
-    /// SELECT, VALUES, TABLE: what a WITH clause ends at.
+    /// SELECT, VALUES: what a WITH clause ends at.
     Query,
+    /// TABLE, which stands for a query.
+    Table,
     /// Ends a GROUP BY list.
     Clause,
     Time,
@@ -52,6 +64,7 @@ pub(super) enum Keyword {
     True,
     Hold,
     Commit,
+    Copy,
     Drop,
     Begin,
     Atomic,
@@ -87,13 +100,16 @@ pub(super) fn keyword(word: &[u8]) -> Option<Keyword> {
         b"sets" => Keyword::Sets,
         b"rollup" | b"cube" => Keyword::Rollup,
         b"over" | b"filter" | b"repeatable" => Keyword::Over,
-        b"join" | b"ilike" | b"columns" => Keyword::Infix,
+        b"from" => Keyword::From,
+        b"join" => Keyword::Join,
+        b"lateral" | b"only" => Keyword::Lateral,
+        b"ilike" | b"columns" => Keyword::Infix,
         b"operator" => Keyword::Operator,
         b"not" => Keyword::Not,
-        b"select" | b"values" | b"table" => Keyword::Query,
-        b"having" | b"window" | b"limit" | b"offset" | b"fetch" | b"union" | b"except" | b"intersect" => {
-            Keyword::Clause
-        }
+        b"select" | b"values" => Keyword::Query,
+        b"table" => Keyword::Table,
+        b"where" | b"having" | b"window" | b"limit" | b"offset" | b"fetch" | b"union" | b"except"
+        | b"intersect" => Keyword::Clause,
         b"time" => Keyword::Time,
         b"zone" => Keyword::Zone,
         b"character" | b"char" | b"bit" | b"nchar" => Keyword::Character,
@@ -103,6 +119,7 @@ pub(super) fn keyword(word: &[u8]) -> Option<Keyword> {
         b"true" => Keyword::True,
         b"hold" => Keyword::Hold,
         b"commit" => Keyword::Commit,
+        b"copy" => Keyword::Copy,
         b"drop" => Keyword::Drop,
         b"begin" => Keyword::Begin,
         b"atomic" => Keyword::Atomic,
@@ -116,9 +133,9 @@ fn syntax(word: &[u8]) -> bool {
     is_reserved(word) || is_kept_from_functions(word)
 }
 
-/// Reserved words.
+/// Reserved words: no table has one of these as its name without quotes.
 #[rustfmt::skip] // one word a line otherwise
-fn is_reserved(word: &[u8]) -> bool {
+pub(super) fn is_reserved(word: &[u8]) -> bool {
     matches!(
         word,
         b"all" | b"and" | b"any" | b"array" | b"asymmetric" | b"both" | b"case" | b"cast" | b"check"

@@ -1,0 +1,129 @@
+//! Which names before a parenthesis are calls, and of what.
+
+use super::super::folded::Folded;
+use super::super::lex::{Kind, Token};
+use super::super::outline::{Effect, Name, Names};
+use super::super::tables::bit;
+use super::super::words::Keyword;
+use super::{Before, Config, Path, Scan};
+
+impl<F: Names> Scan<'_, F> {
+    /// A name stands before a parenthesis: a construct of the grammar, a type, an alias with its columns, or a call.
+    pub(super) fn call(&mut self, path: Path) {
+        if path.schema.is_none() && path.keyword.is_some_and(|part| self.is_construct(part, path.before)) {
+            return;
+        }
+        // What follows `::` is a type with its modifiers; options and lists of columns are no calls.
+        if path.before == Before::Cast || !self.opening.has_calls(self.depth) {
+            return;
+        }
+        let last = Folded::new(self.text, path.last);
+        let schema = path.schema.map(|token| Folded::new(self.text, token));
+        let name = Name { schema: schema.as_ref().map(Folded::as_bytes), last: last.as_bytes() };
+        let effect =
+            if path.deep || last.as_bytes().is_empty() { Effect::Unknown } else { self.names.function(name) };
+        match effect {
+            Effect::Safe => {}
+            Effect::Unknown if path.schema.is_none() && !path.deep && self.is_alias(path.before) => {}
+            Effect::Volatile
+                if path.before == Before::Keyword(Keyword::Tablesample)
+                    && matches!(name.last, b"bernoulli" | b"system") => {}
+            Effect::Config if self.config.is_none() => {
+                self.config = Some(Config { depth: self.depth + 1, commas: 0, local: None });
+            }
+            _ => self.effects.insert(effect),
+        }
+    }
+
+    /// Whether a name here is an alias with its columns, a CTE with its columns, or a type in CAST: no call can stand
+    /// there. Only unknown names profit; a name known to be dangerous counts wherever it stands.
+    fn is_alias(&self, before: Before) -> bool {
+        match before {
+            Before::Close | Before::Keyword(Keyword::As | Keyword::Ordinality | Keyword::Recursive) => true,
+            Before::Keyword(Keyword::With) | Before::Comma => self.with & bit(self.depth) != 0,
+            _ => false,
+        }
+    }
+
+    /// Whether this word, before a parenthesis, belongs to the grammar. Words that could name a function as well must
+    /// stand where a call cannot.
+    fn is_construct(&self, part: Keyword, before: Before) -> bool {
+        match part {
+            Keyword::Syntax
+            | Keyword::Query
+            | Keyword::Table
+            | Keyword::From
+            | Keyword::FromValue
+            | Keyword::Lateral
+            | Keyword::IsDistinct
+            | Keyword::With
+            | Keyword::As
+            | Keyword::Distinct
+            | Keyword::On
+            | Keyword::DistinctOn
+            | Keyword::Group
+            | Keyword::Order
+            | Keyword::Grouping
+            | Keyword::Not
+            | Keyword::For
+            | Keyword::Into
+            | Keyword::Clause
+            | Keyword::Time
+            | Keyword::Character => true,
+            Keyword::Over => matches!(before, Before::Close | Before::CloseThenCall),
+            Keyword::Infix | Keyword::Join => {
+                matches!(
+                    before,
+                    Before::Name
+                        | Before::Literal
+                        | Before::Close
+                        | Before::CloseThenCall
+                        | Before::Keyword(Keyword::Not)
+                )
+            }
+            Keyword::Operator => matches!(before, Before::Name | Before::Literal | Before::Close),
+            Keyword::By => {
+                matches!(before, Before::Keyword(Keyword::Group | Keyword::Order | Keyword::Partition))
+            }
+            Keyword::Sets => before == Before::Keyword(Keyword::Grouping),
+            Keyword::Rollup => self.group & bit(self.depth) != 0,
+            Keyword::Materialized => matches!(before, Before::Keyword(Keyword::As | Keyword::Not)),
+            Keyword::Zone => before == Before::Keyword(Keyword::Time),
+            Keyword::Varying => before == Before::Keyword(Keyword::Character),
+            Keyword::Insert
+            | Keyword::Update
+            | Keyword::Delete
+            | Keyword::Merge
+            | Keyword::Local
+            | Keyword::Temporary
+            | Keyword::No
+            | Keyword::Key
+            | Keyword::Share
+            | Keyword::Recursive
+            | Keyword::Partition
+            | Keyword::Tablesample
+            | Keyword::Ordinality
+            | Keyword::True
+            | Keyword::Hold
+            | Keyword::Commit
+            | Keyword::Copy
+            | Keyword::Drop
+            | Keyword::Begin
+            | Keyword::Atomic => false,
+        }
+    }
+
+    /// Follows the arguments of an open `set_config`.
+    pub(super) fn watch_config(&mut self, token: Token, word: Option<&[u8]>) {
+        let Some(config) = self.config.as_mut() else { return };
+        match token.kind {
+            Kind::Comma if self.depth == config.depth => config.commas += 1,
+            Kind::Close if self.depth == config.depth => {}
+            _ if config.commas >= 2 => {
+                let local = config.local.is_none() && word == Some(b"true") && config.commas == 2;
+                config.local = Some(local);
+            }
+            _ => {}
+        }
+    }
+}

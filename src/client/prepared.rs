@@ -28,6 +28,8 @@ pub(super) struct Statement {
     pub(super) id: u64,
     /// What it does.
     pub(super) facts: Facts,
+    /// [`crate::route::Scope::key`] of the scope that it was judged in.
+    pub(super) scope: u64,
     /// The whole Parse message, if it was kept; filled in when it is sent.
     pub(super) parse: Option<Vec<u8>>,
 }
@@ -66,7 +68,7 @@ pub(super) struct Statements {
 impl Statements {
     /// A Parse was read: its message has so many bytes, or is longer than a window. False: it is not kept, so that it can
     /// be used only on the connection that it goes to.
-    pub(super) fn parse(&mut self, name: &[u8], facts: Facts, size: Option<usize>) -> bool {
+    pub(super) fn parse(&mut self, name: &[u8], facts: Facts, scope: u64, size: Option<usize>) -> bool {
         self.last += 1;
         let keep = match size {
             None => false,
@@ -76,7 +78,7 @@ impl Statements {
         if keep && !name.is_empty() {
             self.kept += size.unwrap_or(0);
         }
-        let statement = Statement { id: self.last, facts, parse: None };
+        let statement = Statement { id: self.last, facts, scope, parse: None };
         self.ops.push_back(Op::Parse { name: name.into(), statement, keep });
         keep
     }
@@ -103,12 +105,28 @@ impl Statements {
 
     /// The facts of the statement that the next message would mean by that name; none if the client has no such.
     pub(super) fn facts(&self, name: &[u8]) -> Option<Facts> {
-        self.find_before(self.ops.len(), name).map(|statement| statement.facts)
+        self.meant(name).map(|statement| statement.facts)
+    }
+
+    /// The statement that the next message would mean by that name.
+    pub(super) fn meant(&self, name: &[u8]) -> Option<&Statement> {
+        self.find_before(self.ops.len(), name)
+    }
+
+    /// The statement with that number was judged again.
+    pub(super) fn judged(&mut self, id: u64, facts: Facts, scope: u64) {
+        let under_way = self.ops.iter_mut().filter_map(|op| match op {
+            Op::Parse { statement, .. } => Some(statement),
+            Op::Own { .. } | Op::Close { .. } | Op::Portal | Op::End { .. } => None,
+        });
+        for statement in under_way.chain(self.certain.values_mut()).filter(|statement| statement.id == id) {
+            (statement.facts, statement.scope) = (facts, scope);
+        }
     }
 
     /// The number, from 1, of the statement that the next message would mean by that name.
     pub(super) fn id(&self, name: &[u8]) -> Option<u64> {
-        self.find_before(self.ops.len(), name).map(|statement| statement.id)
+        self.meant(name).map(|statement| statement.id)
     }
 
     /// What was read and not sent is not going to be.
@@ -377,10 +395,10 @@ mod tests {
     fn a_name_means_what_it_means_at_that_point_of_the_stream() {
         let mut statements = Statements::default();
         for (name, facts) in [(b"s", READ), (b"t", READ)] {
-            assert!(statements.parse(name, facts, Some(3)));
+            assert!(statements.parse(name, facts, 0, Some(3)));
         }
         statements.close(Some(b"s"));
-        statements.parse(b"s", write(), Some(3));
+        statements.parse(b"s", write(), 0, Some(3));
         // Read to the end, and nothing of it sent.
         assert_eq!((statements.facts(b"s"), id(statements.find(b"s"))), (Some(write()), None));
         for (nth, expected) in [Some(1), Some(1), None, Some(3)].into_iter().enumerate() {
@@ -396,7 +414,7 @@ mod tests {
     fn the_first_of_two_with_one_name_counts_and_the_last_without() {
         let mut statements = Statements::default();
         for name in [&b"s"[..], b"s", b"", b""] {
-            statements.parse(name, READ, Some(1));
+            statements.parse(name, READ, 0, Some(1));
             statements.send(Some(1), b"x");
         }
         assert_eq!((id(statements.find(b"s")), id(statements.find(b""))), (Some(1), Some(4)));
@@ -409,9 +427,9 @@ mod tests {
     #[test]
     fn what_the_server_ignores_or_is_refused_unsent_leaves_nothing() {
         let mut statements = Statements::default();
-        statements.parse(b"s", READ, Some(5));
+        statements.parse(b"s", READ, 0, Some(5));
         statements.send(None, b"12345");
-        statements.parse(b"t", READ, Some(5));
+        statements.parse(b"t", READ, 0, Some(5));
         statements.forget_read();
         assert!(statements.facts(b"s").is_none() && statements.facts(b"t").is_none());
         assert_eq!((statements.sent, statements.ops.len(), statements.kept), (0, 0, 0));
@@ -420,9 +438,9 @@ mod tests {
     #[test]
     fn more_than_is_kept_stays_where_it_goes() {
         let mut statements = Statements::default();
-        assert!(statements.parse(b"s", READ, Some(KEEP)));
-        assert!(!statements.parse(b"t", READ, Some(1)));
-        assert!(!statements.parse(b"", READ, Some(KEEP_UNNAMED + 1)));
-        assert!(!statements.parse(b"u", READ, None));
+        assert!(statements.parse(b"s", READ, 0, Some(KEEP)));
+        assert!(!statements.parse(b"t", READ, 0, Some(1)));
+        assert!(!statements.parse(b"", READ, 0, Some(KEEP_UNNAMED + 1)));
+        assert!(!statements.parse(b"u", READ, 0, None));
     }
 }

@@ -78,6 +78,21 @@ impl Judging<'_> {
     fn facts(self, text: &[u8]) -> Facts {
         self.judge.facts(text, self.scope)
     }
+
+    /// The facts of a prepared statement: judged again if names mean something else since. One that the client has not is
+    /// for the primary to refuse.
+    fn prepared(self, statements: &mut Statements, name: &[u8]) -> Facts {
+        let Some(statement) = statements.meant(name) else { return primary_only(Reason::PreparedOnPrimary) };
+        if statement.scope == self.scope.key() {
+            return statement.facts;
+        }
+        let (id, old) = (statement.id, statement.facts);
+        // What was not kept is for the primary, whatever its names mean.
+        let message = statement.parse.as_deref().and_then(|message| message.get(HEADER..));
+        let facts = message.and_then(frontend::parse).map_or(old, |(_, text)| self.facts(text));
+        statements.judged(id, facts, self.scope.key());
+        facts
+    }
 }
 
 /// The piece that is being cut.
@@ -187,12 +202,12 @@ impl Gather {
                 // One statement: what is in the window says which.
                 let pins = judge.facts(body.get(name.len() + 1..).unwrap_or_default()).pins;
                 let facts = Facts { pins, ..primary_only(Reason::TooLong) };
-                statements.parse(name, facts, None);
+                statements.parse(name, facts, judge.scope.key(), None);
                 facts
             }
             b'B' => {
                 let (_, name) = frontend::bind(body).ok_or(bad)?;
-                prepared(statements, name)
+                judge.prepared(statements, name)
             }
             b'F' => {
                 statements.end(false);
@@ -237,10 +252,10 @@ impl Gather {
             }
             b'B' => {
                 let name = frontend::bind(body).ok_or(bad)?.1;
-                uncounted(statements, name, std::mem::take(&mut self.counted))
+                uncounted(statements, name, std::mem::take(&mut self.counted), judge)
             }
             b'D' => match frontend::named(body).ok_or(bad)? {
-                Named::Statement(name) => uncounted(statements, name, self.counted),
+                Named::Statement(name) => uncounted(statements, name, self.counted, judge),
                 Named::Portal(_) => Facts::EMPTY,
             },
             b'C' => {
@@ -296,17 +311,12 @@ fn begins_on_data(text: &[u8]) -> bool {
     words.iter().any(|known| known.eq_ignore_ascii_case(word))
 }
 
-/// The facts of a prepared statement. One that the client has not is for the primary to refuse.
-fn prepared(statements: &Statements, name: &[u8]) -> Facts {
-    statements.facts(name).unwrap_or(primary_only(Reason::PreparedOnPrimary))
-}
-
 /// The facts of a prepared statement, unless they are counted already: then its number is `counted`, which is 0 for none.
-fn uncounted(statements: &Statements, name: &[u8], counted: u64) -> Facts {
+fn uncounted(statements: &mut Statements, name: &[u8], counted: u64, judge: Judging<'_>) -> Facts {
     if counted != 0 && statements.id(name) == Some(counted) {
         return Facts::EMPTY;
     }
-    prepared(statements, name)
+    judge.prepared(statements, name)
 }
 
 /// Judges a Parse and remembers its name. None: it is malformed.
@@ -315,7 +325,7 @@ fn parse(body: &[u8], message: &[u8], statements: &mut Statements, judge: Judgin
     let facts = judge.facts(text);
     // A name that is taken goes where its statement is, to be refused.
     let taken = if name.is_empty() { None } else { statements.facts(name) };
-    if statements.parse(name, facts, Some(message.len())) {
+    if statements.parse(name, facts, judge.scope.key(), Some(message.len())) {
         return Some(taken.map_or(facts, |taken| facts.and(taken)));
     }
     let facts = facts.and(primary_only(Reason::PreparedOnPrimary));
@@ -350,5 +360,33 @@ mod tests {
             let parse = long(b'P', format!("name\0{text}").as_bytes());
             assert_eq!((parse.facts.reason, parse.facts.pins), (Reason::TooLong, pins), "{text}");
         }
+    }
+
+    /// A message of the extended protocol.
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let mut message = vec![tag];
+        message.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+        message.extend(body);
+        message
+    }
+
+    #[test]
+    fn a_prepared_statement_is_judged_again_when_names_mean_something_else() {
+        let judge = Judge::new(JudgeOptions::default());
+        let (now, later) = (Scope::without_catalog(), Scope::new(crate::route::Known::Loading, None));
+        let mut statements = Statements::default();
+        let mut cut = |bytes: &[u8], scope: &Scope| {
+            let judge = Judging { judge: &judge, scope };
+            let piece = Gather::default().next(bytes, true, &mut statements, judge).unwrap().unwrap();
+            // Sent to a server, so that the text is kept.
+            statements.send(Some(1), bytes);
+            piece.facts
+        };
+        let parse = message(b'P', b"name\0SELECT a FROM t\0\0\0");
+        assert_eq!(cut(&parse, &now).class, Class::Read);
+        let bind = message(b'B', b"\0name\0\0\0\0\0\0\0");
+        assert_eq!(cut(&bind, &now).class, Class::Read);
+        assert_eq!(cut(&bind, &later).reason, Reason::CatalogLoading);
+        assert_eq!(cut(&bind, &now).class, Class::Read);
     }
 }

@@ -159,6 +159,7 @@ impl Session {
     fn note(&mut self, piece: &Piece) {
         let on_primary = self.active == Some(Target::Primary);
         self.pinned |= piece.facts.pins && on_primary;
+        self.defines |= piece.facts.defines;
         let Some(held) = self.held() else { return };
         held.transaction |= piece.facts.transaction;
         held.residue = held.residue.max(piece.residue);

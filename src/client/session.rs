@@ -212,6 +212,8 @@ pub(super) struct Session {
     pub(super) last_words: Option<Bytes>,
     /// Session state lives on the connection to the primary.
     pub(super) pinned: bool,
+    /// What was sent since the last end of a transaction may change what names mean.
+    pub(super) defines: bool,
     /// A unit that began on a replica goes on on the primary, once the replica has answered.
     pub(super) moving: bool,
     pub(super) next: Option<Next>,
@@ -236,6 +238,7 @@ impl Session {
             discard: Discard::default(),
             last_words: None,
             pinned: false,
+            defines: false,
             moving: false,
             next: None,
         }

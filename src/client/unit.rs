@@ -195,7 +195,7 @@ impl Gather {
                 // a statement on data is most likely just that, and long: the connection is reset before it goes on.
                 let data = begins_on_data(body);
                 self.piece.residue = if data { Residue::Unseen } else { Residue::None };
-                Facts { pins: !data, transaction: true, ..primary_only(Reason::TooLong) }
+                Facts { pins: !data, transaction: true, defines: !data, ..primary_only(Reason::TooLong) }
             }
             b'P' => {
                 let name = frontend::parse_name(body).ok_or(bad)?;

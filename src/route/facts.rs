@@ -42,6 +42,8 @@ pub struct Facts {
     pub copy: bool,
     /// It has transaction control.
     pub transaction: bool,
+    /// It may change what names mean: definitions, or a DO block, which may hold any.
+    pub defines: bool,
 }
 
 impl Facts {
@@ -53,6 +55,7 @@ impl Facts {
         silent: false,
         copy: false,
         transaction: false,
+        defines: false,
     };
 
     /// The facts of a unit that holds both: the stronger class with its reason, and the effects of both. Only reads
@@ -73,6 +76,7 @@ impl Facts {
             silent: self.silent || other.silent,
             copy: self.copy || other.copy,
             transaction: self.transaction || other.transaction,
+            defines: self.defines || other.defines,
         }
     }
 }
@@ -86,6 +90,7 @@ impl Facts {
         silent: true,
         copy: false,
         transaction: true,
+        defines: true,
     };
 
     /// What one statement's outline means.
@@ -107,6 +112,7 @@ impl Facts {
                     | Verb::PrepareTransaction
                     | Verb::FinishPrepared
             ),
+            defines: runs && defines(statement),
         }
     }
 }
@@ -225,6 +231,17 @@ fn pins(statement: Statement) -> bool {
     by_verb
         || statement.marks.has(Mark::IntoTemporary)
         || statement.effects.has_any(&[Effect::Config, Effect::Session, Effect::AdvisorySession])
+}
+
+/// Whether it may change what names mean. Functions and procedures may, too, but few do, and they are called often: that is
+/// left to the catalog's own checks.
+fn defines(statement: Statement) -> bool {
+    match statement.verb {
+        Verb::Define | Verb::Do | Verb::Unknown => true,
+        // SELECT INTO.
+        Verb::Query => statement.marks.has(Mark::Into) && !statement.marks.has(Mark::IntoTemporary),
+        _ => false,
+    }
 }
 
 /// Whether a replica would accept it without an error although it must not run there. Unknown functions do not count:

@@ -195,13 +195,13 @@ impl Gather {
                 // a statement on data is most likely just that, and long: the connection is reset before it goes on.
                 let data = begins_on_data(body);
                 self.piece.residue = if data { Residue::Unseen } else { Residue::None };
-                Facts { pins: !data, transaction: true, defines: !data, ..primary_only(Reason::TooLong) }
+                Facts { pins: !data, transaction: true, defines: !data, ..primary_only(Reason::ParseBudget) }
             }
             b'P' => {
                 let name = frontend::parse_name(body).ok_or(bad)?;
                 // One statement: what is in the window says which.
                 let pins = judge.facts(body.get(name.len() + 1..).unwrap_or_default()).pins;
-                let facts = Facts { pins, ..primary_only(Reason::TooLong) };
+                let facts = Facts { pins, ..primary_only(Reason::ParseBudget) };
                 statements.parse(name, facts, judge.scope.key(), None);
                 facts
             }
@@ -352,13 +352,13 @@ mod tests {
     #[test]
     fn a_long_text_goes_to_the_primary_and_may_leave_state() {
         let query = long(b'Q', b"SET a = 1");
-        assert_eq!((query.facts.reason, query.facts.pins, query.ends), (Reason::TooLong, true, true));
+        assert_eq!((query.facts.reason, query.facts.pins, query.ends), (Reason::ParseBudget, true, true));
         let insert = long(b'Q', b" insert into t values (");
         assert_eq!((insert.facts.pins, insert.residue), (false, Residue::Unseen));
         assert_eq!(query.size + query.rest, 100_001);
         for (text, pins) in [("INSERT INTO t VALUES (1,", false), ("CREATE TEMP TABLE t AS SELECT", true)] {
             let parse = long(b'P', format!("name\0{text}").as_bytes());
-            assert_eq!((parse.facts.reason, parse.facts.pins), (Reason::TooLong, pins), "{text}");
+            assert_eq!((parse.facts.reason, parse.facts.pins), (Reason::ParseBudget, pins), "{text}");
         }
     }
 

@@ -115,9 +115,15 @@ impl Stream {
 
     /// Writes some of `bytes`.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        // Mostly there is room: the runtime is asked to watch for it only when there is none.
+        let written = match &*self {
+            Self::Tcp(stream) => socket2::SockRef::from(stream).send(bytes),
+            Self::Unix(stream) => socket2::SockRef::from(stream).send(bytes),
+        };
+        let written = match (written, self) {
+            (Err(error), Self::Tcp(stream)) if is_passing(&error) => Pin::new(stream).poll_write(cx, bytes),
+            (Err(error), Self::Unix(stream)) if is_passing(&error) => Pin::new(stream).poll_write(cx, bytes),
+            (written, _) => Poll::Ready(written),
         };
         match written {
             Poll::Ready(Ok(0)) if !bytes.is_empty() => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -136,4 +142,9 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// Whether it may go well another time.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

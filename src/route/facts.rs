@@ -85,7 +85,7 @@ impl Facts {
     /// Of a text that is not looked at, because it is too long: everything that could be in it.
     pub(super) const TOO_LONG: Facts = Facts {
         class: Class::Write,
-        reason: Reason::TooLong,
+        reason: Reason::ParseBudget,
         pins: true,
         silent: true,
         copy: false,

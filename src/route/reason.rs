@@ -83,7 +83,7 @@ reasons! {
     StrayCharacter "stray_character" "Has a character that no statement has.",
     UnicodeName "unicode_name" "Has a name written with Unicode escapes: it could be any function.",
     UnknownStatement "unknown_statement" "Does not start like any statement known to be a read.",
-    TooLong "too_long" "The text is too long to be judged.",
+    ParseBudget "parse_budget" "The text is over the budget for judging: too long.",
     SecondOpinion "second_opinion" "The token scan saw a read, the full parser saw something else: the scan has a hole, please report it.",
     // Raised by callers, from what the protocol shows.
     UnitTooLong "unit_too_long" "The messages before Sync are too many or too long to be held back until they are judged.",

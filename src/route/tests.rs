@@ -239,7 +239,7 @@ fn killers_are_survived() {
     }
     assert_eq!(
         judge.facts(&vec![b' '; crate::sql::SCAN_LIMIT + 1], &Scope::without_catalog()).reason,
-        Reason::TooLong
+        Reason::ParseBudget
     );
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Builtins {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Listed {
+pub(super) enum Listed {
     ReadOnly,
     Write,
 }
@@ -34,7 +34,7 @@ impl Builtins {
     }
 
     /// What the operator says: of `schema.name` if listed so, else of `name` in any schema.
-    fn listed(&self, name: Name<'_>) -> Option<Listed> {
+    pub(super) fn listed(&self, name: Name<'_>) -> Option<Listed> {
         if self.listed.is_empty() {
             return None;
         }
@@ -44,7 +44,7 @@ impl Builtins {
     }
 
     /// PostgreSQL's own function of that name; none: there is none.
-    fn builtin(&self, name: Name<'_>) -> Option<Effect> {
+    pub(super) fn builtin(&self, name: Name<'_>) -> Option<Effect> {
         match name.schema {
             None | Some(b"pg_catalog") => self.builtins.get(name.last).copied(),
             Some(_) => None,

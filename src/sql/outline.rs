@@ -93,7 +93,7 @@ pub enum Mark {
 }
 
 /// What a call of a function may do. The names in lower case are the second column of `route/builtins.tsv`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Effect {
     /// `safe`: a replica answers as well as the primary.
     Safe,

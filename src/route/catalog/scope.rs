@@ -7,9 +7,20 @@ use super::Catalog;
 /// The schemas in which a name without one is looked for, in order, as `search_path` has them: folded or unquoted, `$user`
 /// filled in. `pg_catalog` is in it where PostgreSQL would look there, even if the setting does not name it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct SearchPath(pub Vec<Box<[u8]>>);
+pub struct SearchPath(Vec<Box<[u8]>>);
 
 impl SearchPath {
+    /// The schemas, in order.
+    pub fn schemas(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|schema| &**schema)
+    }
+
+    /// Whether that schema is one of them.
+    #[must_use]
+    pub fn has(&self, schema: &[u8]) -> bool {
+        self.schemas().any(|name| name == schema)
+    }
+
     /// From the setting as a server shows it, for that user. None: it cannot be read.
     #[must_use]
     pub fn parse(setting: &str, user: &str) -> Option<SearchPath> {

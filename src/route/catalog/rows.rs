@@ -1,0 +1,138 @@
+//! What a server tells of a database's own names: rows of its system catalogs, with object identifiers as the links.
+
+/// A number that PostgreSQL gives to an object.
+pub type Oid = u32;
+
+/// The first number that an object made after `initdb` can have (`FirstNormalObjectId`).
+pub const FIRST_OWN: Oid = 16_384;
+
+/// A function, aggregate, window function or procedure.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FunctionRow {
+    /// `oid`
+    pub oid: Oid,
+    /// `proname`
+    pub name: String,
+    /// `pronamespace`
+    pub schema: Oid,
+    /// `provolatile`: `i`, `s` or `v`.
+    pub volatility: u8,
+    /// `prokind`: `f`, `a`, `w` or `p`.
+    pub kind: u8,
+    /// What it is made of, where that can be read.
+    pub body: Body,
+    /// The `search_path` that it sets for itself.
+    pub path: Option<String>,
+    /// `proargtypes`
+    pub arguments: Vec<Oid>,
+    /// `prorettype`
+    pub result: Oid,
+}
+
+/// The body of a function.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Body {
+    /// In a language that is not looked into.
+    #[default]
+    Hidden,
+    /// SQL, as text.
+    Text(String),
+    /// SQL that was parsed when the function was made (BEGIN ATOMIC, RETURN), as a node tree.
+    Tree(String),
+}
+
+/// An operator.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OperatorRow {
+    /// `oid`
+    pub oid: Oid,
+    /// `oprname`
+    pub name: String,
+    /// `oprcode`
+    pub function: Oid,
+    /// `oprleft` and `oprright`
+    pub operands: [Oid; 2],
+}
+
+/// A cast.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CastRow {
+    /// `castsource` and `casttarget`
+    pub types: [Oid; 2],
+    /// `castfunc`
+    pub function: Oid,
+}
+
+/// A table, view, sequence or the like.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RelationRow {
+    /// `oid`
+    pub oid: Oid,
+    /// `relname`
+    pub name: String,
+    /// `relnamespace`
+    pub schema: Oid,
+    /// `relkind`
+    pub kind: u8,
+    /// `relpersistence`
+    pub persistence: u8,
+    /// `relrowsecurity`
+    pub row_security: bool,
+    /// It has triggers of its owner's.
+    pub triggers: bool,
+    /// Writing to it may write to other tables, by a foreign key with CASCADE, SET NULL or SET DEFAULT.
+    pub cascades: bool,
+}
+
+/// A type of the database's own.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TypeRow {
+    /// `oid`
+    pub oid: Oid,
+    /// `typname`
+    pub name: String,
+    /// What it is made of: `typbasetype`, `typelem`, `rngsubtype`; 0 for none.
+    pub parts: [Oid; 3],
+    /// `typrelid`: the relation whose columns are its own; 0 for none.
+    pub relation: Oid,
+    /// `typinput` and `typoutput`
+    pub functions: [Oid; 2],
+}
+
+/// Something that holds node trees: a view's rule, a policy, the check of a domain.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TreeRow {
+    /// The relation or type that it belongs to.
+    pub owner: Oid,
+    /// The tree, as PostgreSQL prints it.
+    pub tree: String,
+}
+
+/// All of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Rows {
+    /// `pg_namespace`: number and name.
+    pub schemas: Vec<(Oid, String)>,
+    /// `pg_proc`
+    pub functions: Vec<FunctionRow>,
+    /// `pg_aggregate`: the aggregate, and the functions that it is made of.
+    pub aggregates: Vec<(Oid, Vec<Oid>)>,
+    /// `pg_operator`, the database's own.
+    pub operators: Vec<OperatorRow>,
+    /// `pg_cast`, the database's own.
+    pub casts: Vec<CastRow>,
+    /// `pg_class`, of what can be read, temporary ones left out.
+    pub relations: Vec<RelationRow>,
+    /// `pg_inherits`: child and parent.
+    pub children: Vec<(Oid, Oid)>,
+    /// `pg_rewrite`: the rules that make views.
+    pub views: Vec<TreeRow>,
+    /// `pg_policy`: what decides which rows are seen.
+    pub policies: Vec<TreeRow>,
+    /// `pg_type`, the database's own.
+    pub types: Vec<TypeRow>,
+    /// `pg_constraint`: the checks of domains.
+    pub checks: Vec<TreeRow>,
+    /// `pg_attribute`: relation and type, of columns whose type is the database's own.
+    pub columns: Vec<(Oid, Oid)>,
+}

@@ -28,8 +28,8 @@ fn rows() -> Rows {
             function(870, "lower", PG_CATALOG, b'i'),
             function(20_001, "reads", PUBLIC, b's'),
             function(20_002, "writes", PUBLIC, b'v'),
-            function(20_003, "both", PUBLIC, b's'),
-            function(20_004, "both", APP, b'v'),
+            function(20_003, "twice", PUBLIC, b's'),
+            function(20_004, "twice", APP, b'v'),
         ],
         relations: vec![relation(30_001, "t", b'r')],
         ..Rows::default()
@@ -58,11 +58,11 @@ fn a_call_means_every_overload_that_it_could() {
     let effect = |text, path: Option<&SearchPath>| catalog.function(name(text), path);
     assert_eq!(effect("reads", Some(&public)), Some(Effect::Safe));
     assert_eq!(effect("writes", Some(&public)), Some(Effect::User));
-    assert_eq!(effect("both", Some(&public)), Some(Effect::Safe));
-    assert_eq!(effect("both", Some(&both)), Some(Effect::User));
-    assert_eq!(effect("both", None), Some(Effect::User));
-    assert_eq!(effect("public.both", None), Some(Effect::Safe));
-    assert_eq!(effect("app.both", Some(&public)), Some(Effect::User));
+    assert_eq!(effect("twice", Some(&public)), Some(Effect::Safe));
+    assert_eq!(effect("twice", Some(&both)), Some(Effect::User));
+    assert_eq!(effect("twice", None), Some(Effect::User));
+    assert_eq!(effect("public.twice", None), Some(Effect::Safe));
+    assert_eq!(effect("app.twice", Some(&public)), Some(Effect::User));
     assert_eq!(effect("app.reads", Some(&both)), None);
     assert_eq!(effect("nothing", None), None);
     // PostgreSQL's own are not its business.
@@ -97,8 +97,8 @@ fn aggregates_and_sql_functions_come_down_to_what_they_call() {
             body: Body::Tree("{QUERY :commandType 1 :x {FUNCEXPR :funcid 20002 } :rowMarks <>}".to_owned()),
             ..function(20_026, "atomic", PUBLIC, b's')
         },
-        FunctionRow { path: Some("public".to_owned()), ..sql(20_027, "with_path", "SELECT both()") },
-        sql(20_028, "without_path", "SELECT both()"),
+        FunctionRow { path: Some("public".to_owned()), ..sql(20_027, "with_path", "SELECT twice()") },
+        sql(20_028, "without_path", "SELECT twice()"),
     ]);
     rows.aggregates = vec![(20_010, vec![20_001, 870]), (20_011, vec![20_001, 20_002])];
     let catalog = build(&rows);

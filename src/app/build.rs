@@ -8,7 +8,7 @@ use crate::auth::Directory;
 use crate::client::{Cancels, Database, Databases, Shared};
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::monitor::{self, Cluster};
+use crate::monitor::{self, Catalogs, Cluster};
 use crate::net::{Address, Buffers};
 use crate::pool::PoolSet;
 use crate::route::Judge;
@@ -40,7 +40,7 @@ pub(super) fn build(config: &Config, workers: usize) -> (Arc<Shared>, Vec<Probed
                 cluster
             }
         };
-        let database = database(entry, cluster, &metrics);
+        let database = database(entry, cluster, &metrics, config);
         named.insert(database.name.clone(), Arc::new(database));
     }
     let any = named.remove("*");
@@ -58,8 +58,15 @@ pub(super) fn build(config: &Config, workers: usize) -> (Arc<Shared>, Vec<Probed
     (Arc::new(shared), clusters)
 }
 
-fn database(entry: &config::Database, cluster: Arc<Cluster>, metrics: &Metrics) -> Database {
+fn database(entry: &config::Database, cluster: Arc<Cluster>, metrics: &Metrics, config: &Config) -> Database {
+    let catalogs = Catalogs::new(
+        config.catalog.clone(),
+        entry.monitor.clone(),
+        cluster.clone(),
+        metrics.catalog(&entry.name),
+    );
     Database {
+        catalogs,
         name: entry.name.as_str().into(),
         server_database: entry.server_database.as_deref().map(Arc::from),
         addresses: entry.servers.iter().map(|address: &Address| Arc::new(address.clone())).collect(),

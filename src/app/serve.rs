@@ -66,6 +66,9 @@ impl Service {
                 tasks.spawn(cluster.clone().probe(node, options.clone()));
             }
         }
+        for database in self.shared.databases.named.values().chain(&self.shared.databases.any) {
+            tasks.spawn(database.catalogs.clone().run());
+        }
         tasks.spawn(Keeper::new(self.shared.pools.clone()).run());
         tasks.spawn(upkeep(self.shared.clone()));
         if let Some(listener) = self.metrics {

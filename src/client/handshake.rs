@@ -133,6 +133,7 @@ impl Guest {
         let Some(database) = shared.databases.find(&name).cloned() else {
             return Err(Failure::UnknownDatabase(name.to_string()).into());
         };
+        let catalog = database.catalogs.get(database.server_database.as_ref().unwrap_or(&name));
         let mut identity = Identity {
             cancel: shared.cancels.register(&database.addresses),
             database,
@@ -144,10 +145,14 @@ impl Guest {
             },
             text_safe: true,
             scope: Scope::without_catalog(),
+            known: 0,
+            search_path: None,
+            catalog,
             seat,
         };
         let greeting = self.greeting(shared, &identity).await?;
         identity.text_safe = greeting.text_safe;
+        identity.search_path = greeting.search_path;
         identity.wants.parameters = greeting.parameters;
 
         write::authentication_ok(&mut out);
@@ -266,8 +271,11 @@ impl Guest {
         }
         let reported = lease.reported.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let text_safe = reported.fold(true, |safe, (name, value)| safe && is_text_safe(name, value));
+        let search_path = lease.search_path.clone();
         lease.put_back(clock::now());
-        let greeting = Greeting { messages: messages.freeze(), text_safe, parameters: parameters.clone() };
+        let parameters_of_all = parameters.clone();
+        let greeting =
+            Greeting { messages: messages.freeze(), text_safe, search_path, parameters: parameters_of_all };
         database.greetings.learn(name, user, parameters, greeting.clone());
         Ok(greeting)
     }

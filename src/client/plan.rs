@@ -284,6 +284,11 @@ impl Session {
             lease.owed.sent(b'Q', Show::Swallow);
             lease.application_name = Some(wanted.clone());
         }
+        if lease.search_path != self.identity.search_path {
+            // The role's setting has changed since: later statements are judged by the newer one.
+            self.identity.search_path.clone_from(&lease.search_path);
+            self.identity.known = 0;
+        }
         let running = Running::new(self.identity.database.cluster.clone(), node, lease.idle_since);
         let held = Held {
             lease,

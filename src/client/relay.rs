@@ -269,6 +269,11 @@ impl Session {
         let Some(Some(held)) = self.held.get_mut(target.index()) else { return };
         held.error_shown = false;
         held.transaction = status != TransactionStatus::Idle;
+        if self.defines && !held.transaction {
+            // Before the client hears of it: its next read, and everybody's after that, must not go by the old definitions.
+            self.defines = false;
+            self.identity.catalog.changed();
+        }
         self.identity.database.metrics.query_time(label(Some(target)), held.running.end());
         self.statements.ended(number, &mut held.lease);
     }
@@ -291,6 +296,9 @@ impl Session {
         let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
         self.identity.database.cluster.lost(held.node, "a connection in use was lost");
         let owed = &held.lease.owed;
+        if std::mem::take(&mut self.defines) {
+            self.identity.catalog.changed();
+        }
         let in_transaction = held.transaction || owed.status() != TransactionStatus::Idle;
         let cut = self.back.rest > 0 && self.back.rest_show == Show::Forward;
         if held.has_state() || in_transaction || owed.is_copy_in() || cut {
@@ -478,6 +486,7 @@ impl Session {
     /// The next piece in the client's window.
     fn cut(&mut self) -> Result<Option<Piece>, Leave> {
         let eager = self.held().is_some_and(|held| held.lease.owed.is_open() || held.lease.owed.is_copy_in());
+        self.identity.refresh();
         let Some(window) = &self.window else { return Ok(None) };
         let judge = Judging { judge: &self.shared.judge, scope: &self.identity.scope };
         self.gather.next(window.bytes(), eager, &mut self.statements, judge).map_err(told)

@@ -25,10 +25,10 @@ use super::unit::{Gather, Piece, Residue};
 use crate::clock::{self, Instant};
 use crate::ids::Node;
 use crate::metrics::Origin;
-use crate::monitor::Cluster;
+use crate::monitor::{Cluster, Live};
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
-use crate::route::{Reason, Route, Scope, Target};
+use crate::route::{Reason, Route, Scope, SearchPath, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
 use crate::wire::TransactionStatus;
@@ -42,11 +42,34 @@ pub(super) struct Identity {
     pub(super) user: Arc<str>,
     pub(super) wants: Wants,
     pub(super) text_safe: bool,
+    /// The catalog of its database.
+    pub(super) catalog: Arc<Live>,
+    /// [`Live::version`] of what `scope` was made from; 0: it is still to be made.
+    pub(super) known: u64,
+    /// The search path of its server connections.
+    pub(super) search_path: Option<Arc<str>>,
     /// What names mean to it.
     pub(super) scope: Scope,
     pub(super) cancel: Registration,
     #[expect(dead_code, reason = "held for its drop: it gives the place up")]
     pub(super) seat: Seat,
+}
+
+impl Identity {
+    /// Looks at the catalog anew if it has changed.
+    #[inline]
+    pub(super) fn refresh(&mut self) {
+        if self.catalog.version() != self.known {
+            self.look_up();
+        }
+    }
+
+    #[cold]
+    fn look_up(&mut self) {
+        self.known = self.catalog.version();
+        let path = self.search_path.as_deref().and_then(|path| SearchPath::parse(path, &self.user));
+        self.scope = Scope::new(self.catalog.known(), path);
+    }
 }
 
 /// Why a client is no longer served.

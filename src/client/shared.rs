@@ -10,7 +10,7 @@ use super::{Cancels, Options};
 use crate::auth::Directory;
 use crate::ids::Node;
 use crate::metrics::{DatabaseMetrics, Metrics};
-use crate::monitor::Cluster;
+use crate::monitor::{Catalogs, Cluster};
 use crate::net::{Address, Buffers};
 use crate::pool::{self, Pool, PoolKey, PoolSet};
 use crate::route::Judge;
@@ -27,6 +27,8 @@ pub struct Database {
     pub server_database: Option<Arc<str>>,
     /// The servers.
     pub cluster: Arc<Cluster>,
+    /// What the names in its databases mean.
+    pub catalogs: Arc<Catalogs>,
     /// The servers' addresses, by node.
     pub addresses: Arc<[Arc<Address>]>,
     /// Limits of its pools.
@@ -53,6 +55,8 @@ pub struct Greeting {
     pub messages: Bytes,
     /// Whether texts of such a client can be judged: see [`crate::route::Session::text_safe`].
     pub text_safe: bool,
+    /// The `search_path` of such a client; none: not known.
+    pub search_path: Option<Arc<str>>,
     /// These parameters, in one place for all clients that have them: comparing them is comparing two addresses then.
     pub parameters: Arc<Parameters>,
 }

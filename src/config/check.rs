@@ -26,6 +26,7 @@ pub(super) fn config(sheet: &Sheet, around: &Surroundings<'_>, log: &mut Log<'_>
     let auth = check.auth(&listen);
     let monitor = check.monitor(auth.as_ref());
     let judge = check.judge();
+    let catalog = check.catalog(&judge);
     let pool = check.pool(&pool::Options::default(), None);
     let databases = check.databases(auth.as_ref(), monitor.as_ref(), &pool);
     Some(Config {
@@ -36,6 +37,7 @@ pub(super) fn config(sheet: &Sheet, around: &Surroundings<'_>, log: &mut Log<'_>
         metrics_listen: sheet.metrics("metrics.listen").unwrap_or(Some(([127, 0, 0, 1], 9432).into())),
         log: log_options(sheet),
         judge,
+        catalog,
         databases: databases?,
     })
 }
@@ -99,6 +101,18 @@ impl Check<'_, '_> {
             }
         }
         options
+    }
+
+    fn catalog(&self, judge: &JudgeOptions) -> monitor::CatalogOptions {
+        let sheet = self.sheet;
+        monitor::CatalogOptions {
+            enabled: sheet.flag("catalog.enabled").unwrap_or(true),
+            check_interval: sheet.duration("catalog.check_interval", None).unwrap_or(Duration::from_secs(5)),
+            ttl: sheet.duration("catalog.ttl", None).unwrap_or(Duration::from_secs(600)),
+            max_databases: sheet.count("catalog.max_databases", None).unwrap_or(100),
+            read_only_functions: judge.read_only_functions.clone(),
+            write_functions: judge.write_functions.clone(),
+        }
     }
 
     fn auth(&mut self, listen: &[Address]) -> Option<auth::Options> {

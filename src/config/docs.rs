@@ -8,12 +8,13 @@ use super::keys::{KEYS, Key};
 use super::tests::{compare, parse_here};
 
 /// The tables of the file in its order, each with the header that stands in the example, and whether it is live there.
-const TABLES: [(&str, &str, &str); 8] = [
+const TABLES: [(&str, &str, &str); 9] = [
     ("", "", "Everything"),
     ("log", "[log]", "The log"),
     ("metrics", "[metrics]", "Metrics"),
     ("users.NAME", "#[users.app]", "Users"),
     ("monitor", "[monitor]", "Probes"),
+    ("catalog", "[catalog]", "Catalogs"),
     ("routing", "[routing]", "Judgement of statements"),
     ("databases.NAME", "[databases.\"*\"]", "Databases"),
     ("databases.NAME.reads", "[databases.\"*\".reads]", "Reads of a database"),

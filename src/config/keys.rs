@@ -304,6 +304,31 @@ pub static KEYS: &[Key] = &[
         "Longest that a probe, connecting included, may take before the server counts as down.",
     ),
     row(
+        "catalog.enabled",
+        Kind::Flag,
+        "true",
+        "Whether the catalogs of databases are read, to know what their own functions and views do; without them, functions \
+         of the database's own are not known, and views are taken for tables.",
+    ),
+    row(
+        "catalog.check_interval",
+        millis(50, HOUR),
+        "\"5s\"",
+        "Pause between looks for changes of definitions that did not come through this pgweir; others are seen at once.",
+    ),
+    row(
+        "catalog.ttl",
+        millis(1_000, 24 * HOUR),
+        "\"10m\"",
+        "A catalog older than this is read again, whether or not a change was seen.",
+    ),
+    row(
+        "catalog.max_databases",
+        count(1, 10_000),
+        "100",
+        "Most databases of one entry (as under `\"*\"`) whose catalogs are kept; reads in others go to the primary.",
+    ),
+    row(
         "routing.second_opinion",
         Kind::Flag,
         "true",

@@ -41,6 +41,8 @@ pub struct Config {
     pub log: LogOptions,
     /// How statements are judged.
     pub judge: route::JudgeOptions,
+    /// What is known of the databases' own names.
+    pub catalog: monitor::CatalogOptions,
     /// The databases, in the order of the file.
     pub databases: Vec<Database>,
 }

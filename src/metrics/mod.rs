@@ -4,6 +4,7 @@
 //! Handles are registered once and then kept: counting is an atomic add, without a lock and without an allocation.
 //! Labels that clients choose (database, user) are bounded: beyond the limit they are counted as `other`.
 
+mod catalog;
 mod database;
 mod pool;
 mod server;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+pub use catalog::CatalogMetrics;
 pub use database::{DatabaseMetrics, Direction, Origin, TargetLabel};
 pub use pool::{Occupancy, PoolMetrics};
 pub use server::{RoleLabel, ServerMetrics};
@@ -105,6 +107,12 @@ impl Metrics {
         let made = Arc::new(DatabaseMetrics::new(Arc::clone(&self.registry), name));
         databases.insert(name.into(), Arc::clone(&made));
         made
+    }
+
+    /// The handles of the catalogs of one entry. To be called once for each: entries come from the configuration.
+    #[must_use]
+    pub fn catalog(&self, entry: &str) -> Arc<CatalogMetrics> {
+        Arc::new(CatalogMetrics::new(Arc::clone(&self.registry), entry))
     }
 
     /// The handles of a pool: a new set for each call, which takes its part of the gauges back when it is dropped.

@@ -87,6 +87,14 @@ table! {
         "Attempts to open a server connection that failed.";
     POOL_CLOSED Counter Count "pgweir_pool_closed_total" ["database", "user", "server", "why"]
         "Server connections closed, by why.";
+    CATALOG_OBJECTS Gauge Count "pgweir_catalog_objects" ["database", "dbname"]
+        "Functions and relations in the catalog of a database, by its name on the servers; 0: it is not known.";
+    CATALOG_BYTES Gauge Bytes "pgweir_catalog_bytes" ["database", "dbname"]
+        "About how much memory the catalog of a database takes.";
+    CATALOG_READ_TIME Histogram Seconds "pgweir_catalog_read_seconds" ["database"]
+        "How long it took to read a catalog.";
+    CATALOG_FAILURES Counter Count "pgweir_catalog_failures_total" ["database"]
+        "Attempts to read a catalog that failed.";
     SERVER_UP Gauge Count "pgweir_server_up" ["server"]
         "1 when the last probe of the server passed and no connection to it was lost since, else 0.";
     SERVER_ROLE Gauge Count "pgweir_server_role" ["server", "role"]

@@ -48,7 +48,7 @@ pub(super) enum Failure {
 }
 
 /// tokio-postgres says "error connecting to server" and keeps the interesting part as the source.
-fn innermost(error: &tokio_postgres::Error) -> String {
+pub(super) fn innermost(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         return format!("{} ({})", db.message(), db.code().code());
     }

@@ -1,11 +1,13 @@
 //! One task per server asks it who it is and how it is; the [`Cluster`] holds what they and the clients found out.
 
 mod ask;
+mod catalog;
 mod cluster;
 mod options;
 mod probe;
 #[cfg(test)]
 mod tests;
 
+pub use catalog::{CatalogError, CatalogOptions, Catalogs, Live, read_once};
 pub use cluster::Cluster;
 pub use options::Options;

@@ -113,7 +113,7 @@ pub async fn connect(
     let mut window = buffers.take();
     let opened = open(&address, login, database, wants, &mut window).await;
     buffers.give(window);
-    let (stream, key, reported) = opened.map_err(|stop| match stop {
+    let Opened { stream, key, reported, search_path } = opened.map_err(|stop| match stop {
         Stop::Io(source) => ConnectError::Io { address: address.clone(), source: Arc::new(source) },
         Stop::Refused(refusal) => ConnectError::Refused { address: address.clone(), refusal },
         Stop::Auth(source) => ConnectError::Auth { address: address.clone(), source },
@@ -129,6 +129,7 @@ pub async fn connect(
         parameters: wants.parameters.clone(),
         application_name: Some(wants.application_name.clone()),
         reported,
+        search_path,
         prepared: HashMap::default(),
         unnamed: 0,
         since: now,
@@ -136,7 +137,13 @@ pub async fn connect(
     })
 }
 
-type Opened = (Stream, CancelKey, Vec<(String, String)>);
+/// What a login has come to.
+struct Opened {
+    stream: Stream,
+    key: CancelKey,
+    reported: Vec<(String, String)>,
+    search_path: Option<Arc<str>>,
+}
 
 async fn open(
     address: &Address,
@@ -175,9 +182,39 @@ async fn open(
             b'N' | b'v' => {}
             b'Z' if authenticated => {
                 backend::ready_for_query(body)?;
-                return Ok((stream, key, reported));
+                window.consume(head.size);
+                break;
             }
             tag => return Err(ProtocolError::Unexpected(tag).into()),
+        }
+        window.consume(head.size);
+    }
+    // Reported from PostgreSQL 18 on.
+    let told = reported.iter().find(|(name, _)| name == "search_path").map(|(_, path)| path.as_str().into());
+    let search_path = match told {
+        Some(path) => Some(path),
+        None => search_path(&mut stream, window).await?,
+    };
+    Ok(Opened { stream, key, reported, search_path })
+}
+
+/// Asks for the search path. None: the server would not say.
+async fn search_path(stream: &mut Stream, window: &mut Window) -> Result<Option<Arc<str>>, Stop> {
+    let mut out = BytesMut::new();
+    write::query(&mut out, "SHOW search_path");
+    stream.write_all(&out).await?;
+    let mut path = None;
+    loop {
+        let head = next(stream, window).await?;
+        let body = window.bytes().get(HEADER..head.size).unwrap_or_default();
+        match head.tag {
+            b'D' => path = backend::first_column(body).map(|path| String::from_utf8_lossy(path).into()),
+            b'Z' => {
+                backend::ready_for_query(body)?;
+                window.consume(head.size);
+                return Ok(path);
+            }
+            _ => {}
         }
         window.consume(head.size);
     }

@@ -36,6 +36,8 @@ pub struct Server {
     pub application_name: Option<Arc<str>>,
     /// What it said of its settings when it was opened (ParameterStatus), in order.
     pub reported: Vec<(String, String)>,
+    /// The `search_path` that was in force when it was opened; none: not known.
+    pub search_path: Option<Arc<str>>,
     /// The prepared statements of the present client that it has, by name, each with the client's number for it.
     pub prepared: HashMap<Box<[u8]>, u64, ahash::RandomState>,
     /// The number of the client's unnamed statement that it has; zero: none, or somebody else's.

@@ -53,6 +53,13 @@ pub fn parameter_status(body: &[u8]) -> Result<(&[u8], &[u8]), ProtocolError> {
     pair.ok_or(ProtocolError::Body(b'S'))
 }
 
+/// The first column of a DataRow, as it was sent; none: there is none, or it is null.
+#[must_use]
+pub fn first_column(body: &[u8]) -> Option<&[u8]> {
+    let length = body.get(2..)?.first_chunk().copied().map(u32::from_be_bytes)?;
+    body.get(6..)?.get(..usize::try_from(length).ok()?)
+}
+
 /// The key of a BackendKeyData.
 ///
 /// # Errors
@@ -85,5 +92,9 @@ mod tests {
         assert!(parameter_status(b"a\0b").is_err());
         assert_eq!(backend_key_data(&[0, 0, 0, 1, 0, 0, 0, 2]).unwrap().process, 1);
         assert!(backend_key_data(&[0; 9]).is_err());
+        assert_eq!(first_column(b"\0\x01\0\0\0\x02ab"), Some(&b"ab"[..]));
+        for bad in [&b""[..], b"\0\x01\xff\xff\xff\xff", b"\0\x01\0\0\0\x03ab"] {
+            assert_eq!(first_column(bad), None);
+        }
     }
 }

@@ -38,7 +38,17 @@ impl Proxy {
     pub(crate) async fn start(cluster: &Cluster, settings: &str) -> Self {
         let proxy = Self::before(&cluster.servers(), settings);
         proxy.knows(cluster.servers().len()).await;
+        proxy.reads_catalog("postgres").await;
         proxy
+    }
+
+    /// Has a client use that database, and waits until its catalog is known.
+    pub(crate) async fn reads_catalog(&self, database: &str) {
+        drop(Raw::login(self.address(), &[("database", database)]).await.unwrap());
+        let label = format!("dbname=\"{database}\"");
+        eventually(SOON, || async { self.sum("pgweir_catalog_objects", &[&label]).await > 0.0 })
+            .await
+            .unwrap();
     }
 
     /// Waits until so many servers are up.
@@ -92,6 +102,7 @@ pub(crate) fn configuration(servers: &[String], settings: &str, more: &str) -> S
         "listen = \"127.0.0.1:0\"\nworkers = 2\nauth_type = \"trust\"\n\
          [metrics]\nlisten = \"127.0.0.1:0\"\n\
          [monitor]\nuser = \"postgres\"\ninterval = \"200ms\"\ntimeout = \"1s\"\n\
+         [catalog]\ncheck_interval = \"100ms\"\n\
          {more}\n[databases.postgres]\nservers = {servers:?}\n{settings}\n"
     )
 }

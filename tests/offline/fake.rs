@@ -170,6 +170,8 @@ pub(crate) fn greeting() -> Vec<u8> {
         message(b'R', &[0; 4]),
         message(b'S', b"standard_conforming_strings\0on\0"),
         message(b'S', b"client_encoding\0UTF8\0"),
+        // As PostgreSQL 18 does, so that nobody has to ask.
+        message(b'S', b"search_path\0public\0"),
         message(b'K', &[0, 0, 0, 7, 0, 0, 0, 9]),
         message(b'Z', b"I"),
     ]
@@ -215,7 +217,7 @@ pub(crate) fn pgweir(servers: &[SocketAddr], more: &str) -> Pgweir {
     let servers: Vec<String> = servers.iter().map(|server| format!("\"{server}\"")).collect();
     let text = format!(
         "listen = \"127.0.0.1:0\"\nworkers = 2\nserver_login_retry = \"10ms\"\nserver_login_retry_max = \"10ms\"\n\
-         {more}\n[metrics]\nlisten = \"off\"\n[monitor]\ninterval = \"50ms\"\n[databases.\"*\"]\nservers = [{}]\n",
+         {more}\n[metrics]\nlisten = \"off\"\n[catalog]\nenabled = false\n[monitor]\ninterval = \"50ms\"\n[databases.\"*\"]\nservers = [{}]\n",
         servers.join(", ")
     );
     let config =

@@ -108,6 +108,14 @@ pub struct TreeRow {
     pub tree: String,
 }
 
+impl Rows {
+    /// How many of the functions are PostgreSQL's own.
+    #[must_use]
+    pub fn builtins(&self) -> usize {
+        self.functions.iter().filter(|row| row.oid < FIRST_OWN).count()
+    }
+}
+
 /// All of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Rows {

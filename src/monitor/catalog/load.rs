@@ -1,0 +1,303 @@
+//! Reads the rows of a database's system catalogs (PostgreSQL docs, chapter 52), of versions 13 to 18.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket};
+
+use super::super::ask::innermost;
+use crate::auth::Secret;
+use crate::net::Address;
+use crate::route::catalog::rows::{
+    Body, CastRow, FunctionRow, Oid, OperatorRow, RelationRow, Rows, TreeRow, TypeRow,
+};
+use crate::server::Login;
+
+/// Why a catalog could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// PostgreSQL or the network said no.
+    #[error("{}", innermost(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// Neither said anything.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The connection was closed without a word.
+    #[error("the server closed the connection")]
+    Closed,
+    /// The answer has another form than asked for.
+    #[error("the server's answer makes no sense")]
+    Nonsense,
+}
+
+/// What stands in the place of a fingerprint of what a catalog is made of: it differs when one of these objects was made,
+/// changed or dropped. Temporary tables do not count, nor does what VACUUM and ANALYZE write.
+const FINGERPRINT: &str = "SELECT md5(concat_ws(',', \
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_proc WHERE oid >= 16384), \
+    (SELECT sum(hashtextextended(concat_ws(',', oid, relname, relnamespace, relkind, relpersistence, relrowsecurity, \
+        relnatts, relhastriggers), 0)) FROM pg_class \
+        WHERE oid >= 16384 AND relpersistence <> 't' AND relkind NOT IN ('i', 'I', 't')), \
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 1)) FROM pg_rewrite WHERE oid >= 16384), \
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 2)) FROM pg_policy), \
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 3)) FROM pg_operator WHERE oid >= 16384), \
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 4)) FROM pg_cast WHERE oid >= 16384), \
+    (SELECT sum(hashtextextended(concat_ws(',', aggfnoid::oid, xmin), 5)) FROM pg_aggregate \
+        WHERE aggfnoid::oid >= 16384), \
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 6)) FROM pg_type \
+        WHERE oid >= 16384 AND typrelid = 0 AND typelem = 0), \
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 7)) FROM pg_constraint \
+        WHERE contypid <> 0 OR contype = 'f'), \
+    (SELECT sum(hashtextextended(concat_ws(',', inhrelid, inhparent), 8)) FROM pg_inherits), \
+    (SELECT sum(hashtextextended(concat_ws(',', oid, nspname), 9)) FROM pg_namespace \
+        WHERE nspname !~ '^pg_(toast_)?temp_')))";
+
+const SCHEMAS: &str = "SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)'";
+
+/// `BODY` is `prosqlbody` where there is one (from version 14).
+const FUNCTIONS: &str = "SELECT p.oid, p.proname, p.pronamespace, p.provolatile, p.prokind, \
+    CASE WHEN l.lanname = 'sql' AND p.provolatile <> 'v' THEN p.prosrc END, \
+    CASE WHEN p.provolatile <> 'v' THEN BODY END, \
+    (SELECT substr(c, 13) FROM unnest(p.proconfig) c WHERE c LIKE 'search\\_path=%' LIMIT 1), \
+    p.proargtypes::text, p.prorettype \
+    FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang \
+    WHERE p.oid >= 16384 OR p.pronamespace <> 'pg_catalog'::regnamespace";
+
+const BUILTINS: &str = "SELECT oid, proname, pronamespace FROM pg_proc WHERE oid < 16384 AND pronamespace = 'pg_catalog'::regnamespace";
+
+const AGGREGATES: &str = "SELECT aggfnoid::oid, concat_ws(' ', aggtransfn::oid, aggfinalfn::oid, aggcombinefn::oid, \
+    aggserialfn::oid, aggdeserialfn::oid, aggmtransfn::oid, aggminvtransfn::oid, aggmfinalfn::oid) \
+    FROM pg_aggregate WHERE aggfnoid::oid >= 16384";
+
+const OPERATORS: &str =
+    "SELECT oid, oprname, oprcode::oid, oprleft, oprright FROM pg_operator WHERE oid >= 16384";
+
+const CASTS: &str = "SELECT castsource, casttarget, castfunc FROM pg_cast WHERE oid >= 16384";
+
+const RELATIONS: &str = "SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relpersistence, c.relrowsecurity, \
+    c.oid IN (SELECT tgrelid FROM pg_trigger WHERE NOT tgisinternal), \
+    c.oid IN (SELECT confrelid FROM pg_constraint \
+        WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))) \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_(toast|temp)'";
+
+const CHILDREN: &str = "SELECT inhrelid, inhparent FROM pg_inherits";
+
+const VIEWS: &str = "SELECT r.ev_class, r.ev_action FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class \
+    WHERE c.relkind = 'v' AND r.ev_type = '1' AND c.oid >= 16384 AND c.relpersistence <> 't'";
+
+const POLICIES: &str =
+    "SELECT polrelid, polqual FROM pg_policy WHERE polqual IS NOT NULL AND polcmd IN ('r', '*')";
+
+const TYPES: &str = "SELECT t.oid, t.typname, t.typbasetype, t.typelem, coalesce(r.rngsubtype, 0), t.typrelid, \
+    t.typinput::oid, t.typoutput::oid FROM pg_type t LEFT JOIN pg_range r ON r.rngtypid = t.oid \
+    JOIN pg_namespace n ON n.oid = t.typnamespace \
+    WHERE t.oid >= 16384 AND n.nspname !~ '^pg_(toast|temp)'";
+
+const CHECKS: &str =
+    "SELECT contypid, conbin FROM pg_constraint WHERE contypid <> 0 AND contype = 'c' AND oid >= 16384";
+
+const COLUMNS: &str = "SELECT attrelid, atttypid FROM pg_attribute \
+    WHERE atttypid >= 16384 AND attnum > 0 AND NOT attisdropped";
+
+/// A connection for reading catalogs, and the future that moves its bytes.
+pub(super) struct Reader {
+    client: Client,
+    connection: Connection<Socket, NoTlsStream>,
+    version: u32,
+}
+
+/// Reads the catalog that one login sees, once. Returns it with the login's search path and user.
+///
+/// # Errors
+/// What the server or the network says.
+pub async fn read_once(config: &Config) -> Result<(Rows, String, String), CatalogError> {
+    let mut reader = Reader::connect(config).await?;
+    let login = reader.query("SELECT current_setting('search_path'), current_user").await?;
+    let [row] = login.as_slice() else { return Err(CatalogError::Nonsense) };
+    let (path, user) = (text(row, 0)?, text(row, 1)?);
+    let rows = reader.rows().await?;
+    Ok((rows, path, user))
+}
+
+impl Reader {
+    /// Connects and logs in. A host name is resolved anew.
+    pub(super) async fn open(address: &Address, login: &Login, database: &str) -> Result<Self, CatalogError> {
+        let mut config = Config::new();
+        config.user(&*login.user).dbname(database).application_name("pgweir monitor");
+        match address {
+            Address::Tcp { host, port } => config.host(host).port(*port),
+            Address::Unix { folder, port } => config.host_path(folder).port(*port),
+        };
+        if let Some(Secret::Plain(password)) = &login.secret {
+            config.password(password);
+        }
+        Self::connect(&config).await
+    }
+
+    async fn connect(config: &Config) -> Result<Self, CatalogError> {
+        let (client, connection) = config.connect(NoTls).await?;
+        let mut reader = Self { client, connection, version: 0 };
+        let version = reader.query("SELECT current_setting('server_version_num')").await?;
+        reader.version = number(version.first().ok_or(CatalogError::Nonsense)?, 0)?;
+        Ok(reader)
+    }
+
+    /// See [`FINGERPRINT`].
+    pub(super) async fn fingerprint(&mut self) -> Result<String, CatalogError> {
+        let rows = self.query(FINGERPRINT).await?;
+        text(rows.first().ok_or(CatalogError::Nonsense)?, 0)
+    }
+
+    /// All rows, as they are at one moment.
+    pub(super) async fn rows(&mut self) -> Result<Rows, CatalogError> {
+        let path = self.query("SELECT current_setting('search_path')").await?;
+        let path = text(path.first().ok_or(CatalogError::Nonsense)?, 0)?;
+        self.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        // So that names are not looked up anywhere else.
+        self.query("SET LOCAL search_path = pg_catalog").await?;
+        let rows = self.all().await?;
+        self.query("COMMIT").await?;
+        tracing::trace!(path, "catalog rows were read");
+        Ok(rows)
+    }
+
+    async fn all(&mut self) -> Result<Rows, CatalogError> {
+        let body = if self.version >= 140_000 { "p.prosqlbody" } else { "NULL" };
+        let mut rows = Rows {
+            schemas: self.each(SCHEMAS, |row| Ok((number(row, 0)?, text(row, 1)?))).await?,
+            functions: self.each(&FUNCTIONS.replace("BODY", body), function).await?,
+            aggregates: self.each(AGGREGATES, |row| Ok((number(row, 0)?, numbers(row, 1)?))).await?,
+            operators: self.each(OPERATORS, operator).await?,
+            casts: self.each(CASTS, cast).await?,
+            relations: self.each(RELATIONS, relation).await?,
+            children: self.each(CHILDREN, |row| Ok((number(row, 0)?, number(row, 1)?))).await?,
+            views: self.each(VIEWS, tree).await?,
+            policies: self.each(POLICIES, tree).await?,
+            types: self.each(TYPES, own_type).await?,
+            checks: self.each(CHECKS, tree).await?,
+            columns: self.each(COLUMNS, |row| Ok((number(row, 0)?, number(row, 1)?))).await?,
+        };
+        let builtins = self.each(BUILTINS, |row| {
+            let (oid, name, schema) = (number(row, 0)?, text(row, 1)?, number(row, 2)?);
+            Ok(FunctionRow { oid, name, schema, ..FunctionRow::default() })
+        });
+        rows.functions.extend(builtins.await?);
+        Ok(rows)
+    }
+
+    async fn each<T>(
+        &mut self,
+        text: &str,
+        read: impl Fn(&SimpleQueryRow) -> Result<T, CatalogError>,
+    ) -> Result<Vec<T>, CatalogError> {
+        self.query(text).await?.iter().map(read).collect()
+    }
+
+    /// Ends when the connection does.
+    pub(super) async fn broken(&mut self) {
+        // Why does not matter: the next look says so again.
+        let _ = (&mut self.connection).await;
+    }
+
+    async fn query(&mut self, text: &str) -> Result<Vec<SimpleQueryRow>, CatalogError> {
+        let Self { client, connection, .. } = self;
+        let answer = pin!(client.simple_query(text));
+        let messages = tokio::select! {
+            biased;
+            messages = answer => messages?,
+            end = connection => return Err(end.map_or_else(CatalogError::from, |()| CatalogError::Closed)),
+        };
+        let rows = messages.into_iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+}
+
+fn column(row: &SimpleQueryRow, at: usize) -> Result<Option<&str>, CatalogError> {
+    row.try_get(at).map_err(CatalogError::from)
+}
+
+fn text(row: &SimpleQueryRow, at: usize) -> Result<String, CatalogError> {
+    column(row, at)?.map(str::to_owned).ok_or(CatalogError::Nonsense)
+}
+
+fn number(row: &SimpleQueryRow, at: usize) -> Result<Oid, CatalogError> {
+    column(row, at)?.and_then(|text| text.parse().ok()).ok_or(CatalogError::Nonsense)
+}
+
+/// Several numbers with blanks between them; zeros stand for nothing.
+fn numbers(row: &SimpleQueryRow, at: usize) -> Result<Vec<Oid>, CatalogError> {
+    let text = column(row, at)?.unwrap_or_default();
+    let numbers = text.split_whitespace().map(|text| text.parse().map_err(|_| CatalogError::Nonsense));
+    Ok(numbers.collect::<Result<Vec<Oid>, _>>()?.into_iter().filter(|oid| *oid != 0).collect())
+}
+
+fn letter(row: &SimpleQueryRow, at: usize) -> Result<u8, CatalogError> {
+    column(row, at)?.and_then(|text| text.bytes().next()).ok_or(CatalogError::Nonsense)
+}
+
+fn flag(row: &SimpleQueryRow, at: usize) -> Result<bool, CatalogError> {
+    Ok(column(row, at)? == Some("t"))
+}
+
+fn function(row: &SimpleQueryRow) -> Result<FunctionRow, CatalogError> {
+    let body = match (column(row, 5)?, column(row, 6)?) {
+        (_, Some(tree)) => Body::Tree(tree.to_owned()),
+        (Some(text), None) => Body::Text(text.to_owned()),
+        (None, None) => Body::Hidden,
+    };
+    Ok(FunctionRow {
+        oid: number(row, 0)?,
+        name: text(row, 1)?,
+        schema: number(row, 2)?,
+        volatility: letter(row, 3)?,
+        kind: letter(row, 4)?,
+        body,
+        path: column(row, 7)?.map(str::to_owned),
+        arguments: numbers(row, 8)?,
+        result: number(row, 9)?,
+    })
+}
+
+fn operator(row: &SimpleQueryRow) -> Result<OperatorRow, CatalogError> {
+    Ok(OperatorRow {
+        oid: number(row, 0)?,
+        name: text(row, 1)?,
+        function: number(row, 2)?,
+        operands: [number(row, 3)?, number(row, 4)?],
+    })
+}
+
+fn cast(row: &SimpleQueryRow) -> Result<CastRow, CatalogError> {
+    Ok(CastRow { types: [number(row, 0)?, number(row, 1)?], function: number(row, 2)? })
+}
+
+fn relation(row: &SimpleQueryRow) -> Result<RelationRow, CatalogError> {
+    Ok(RelationRow {
+        oid: number(row, 0)?,
+        name: text(row, 1)?,
+        schema: number(row, 2)?,
+        kind: letter(row, 3)?,
+        persistence: letter(row, 4)?,
+        row_security: flag(row, 5)?,
+        triggers: flag(row, 6)?,
+        cascades: flag(row, 7)?,
+    })
+}
+
+fn tree(row: &SimpleQueryRow) -> Result<TreeRow, CatalogError> {
+    Ok(TreeRow { owner: number(row, 0)?, tree: text(row, 1)? })
+}
+
+fn own_type(row: &SimpleQueryRow) -> Result<TypeRow, CatalogError> {
+    Ok(TypeRow {
+        oid: number(row, 0)?,
+        name: text(row, 1)?,
+        parts: [number(row, 2)?, number(row, 3)?, number(row, 4)?],
+        relation: number(row, 5)?,
+        functions: [number(row, 6)?, number(row, 7)?],
+    })
+}

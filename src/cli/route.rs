@@ -3,13 +3,14 @@
 use std::io::{self, BufRead as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::fail;
-use crate::config;
-use crate::route::{self, Judge, JudgeOptions, Scope, Session, Topology};
+use crate::route::{self, Catalog, Judge, JudgeOptions, Known, Scope, SearchPath, Session, Topology};
+use crate::{config, monitor};
 
 /// What is asked.
 #[derive(Debug, Args)]
@@ -20,6 +21,9 @@ pub(super) struct Question {
     /// A configuration, for its lists of functions
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A database whose catalog tells what its own functions and views do: a URL, or key=value pairs as libpq takes them
+    #[arg(long, value_name = "URL")]
+    connect: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -38,6 +42,8 @@ struct Line {
 struct Answer<'a> {
     target: &'static str,
     reason: &'static str,
+    /// Whether a catalog was asked what names mean.
+    catalog: bool,
     sentence: &'static str,
     sql: &'a str,
 }
@@ -51,10 +57,17 @@ pub(super) fn run(question: &Question) -> ExitCode {
             Err(complaints) => return fail(&complaints.to_string()),
         },
     };
-    let judge = Judge::new(options);
+    let scope = match &question.connect {
+        None => Scope::without_catalog(),
+        Some(connection) => match scope(connection, &options) {
+            Ok(scope) => scope,
+            Err(error) => return fail(&format!("pgweir: the catalog could not be read: {error}")),
+        },
+    };
+    let court = Court { judge: Judge::new(options), scope };
     let outcome = match &question.sql {
-        Some(sql) => one(&judge, sql, question.json),
-        None => batch(&judge),
+        Some(sql) => court.one(sql, question.json),
+        None => court.batch(),
     };
     match outcome {
         Ok(code) => code,
@@ -63,40 +76,69 @@ pub(super) fn run(question: &Question) -> ExitCode {
     }
 }
 
-/// Outside a transaction, on a fresh session, with a primary and replicas up.
-fn answer<'a>(judge: &Judge, sql: &'a str) -> Answer<'a> {
-    let session = Session { transaction: None, pinned: false, text_safe: true };
-    let topology = Topology { primary: true, replicas: 1 };
-    let route = route::decide(judge.facts(sql.as_bytes(), &Scope::without_catalog()), session, topology);
-    let reason = route.reason;
-    Answer { target: route.target.code(), reason: reason.code(), sentence: reason.sentence(), sql }
+/// The catalog that a login sees, read once.
+fn scope(connection: &str, options: &JudgeOptions) -> anyhow::Result<Scope> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let seen = runtime.block_on(monitor::read_once(connection))?;
+    let catalog = Catalog::build(&seen.rows, &options.read_only_functions, &options.write_functions);
+    Ok(Scope::new(Known::Loaded(Arc::new(catalog)), SearchPath::parse(&seen.search_path, &seen.user)))
 }
 
-fn one(judge: &Judge, sql: &str, json: bool) -> io::Result<ExitCode> {
-    let answer = answer(judge, sql);
-    let mut out = io::stdout().lock();
-    if json {
-        writeln!(out, "{}", serde_json::to_string(&answer)?)?;
-    } else {
-        writeln!(out, "{}  {}\n{}", answer.target, answer.reason, answer.sentence)?;
-    }
-    Ok(ExitCode::SUCCESS)
+/// Who judges, and what names mean there.
+struct Court {
+    judge: Judge,
+    scope: Scope,
 }
 
-fn batch(judge: &Judge) -> io::Result<ExitCode> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut code = ExitCode::SUCCESS;
-    for line in io::stdin().lock().lines() {
-        let line = line?;
-        match serde_json::from_str::<Line>(&line) {
-            Ok(Line { sql }) => writeln!(out, "{}", serde_json::to_string(&answer(judge, &sql))?)?,
-            Err(error) => {
-                // One answer a line, so that whoever asked can count.
-                writeln!(out, "{}", serde_json::json!({ "error": error.to_string() }))?;
-                code = ExitCode::FAILURE;
-            }
+impl Court {
+    /// Outside a transaction, on a fresh session, with a primary and replicas up.
+    fn answer<'a>(&self, sql: &'a str) -> Answer<'a> {
+        let session = Session { transaction: None, pinned: false, text_safe: true };
+        let topology = Topology { primary: true, replicas: 1 };
+        let route = route::decide(self.judge.facts(sql.as_bytes(), &self.scope), session, topology);
+        let reason = route.reason;
+        let catalog = matches!(self.scope.known(), Known::Loaded(_));
+        Answer {
+            target: route.target.code(),
+            reason: reason.code(),
+            catalog,
+            sentence: reason.sentence(),
+            sql,
         }
-        out.flush()?;
     }
-    Ok(code)
+
+    fn one(&self, sql: &str, json: bool) -> io::Result<ExitCode> {
+        let answer = self.answer(sql);
+        let mut out = io::stdout().lock();
+        if json {
+            writeln!(out, "{}", serde_json::to_string(&answer)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        writeln!(out, "{}  {}\n{}", answer.target, answer.reason, answer.sentence)?;
+        if !answer.catalog {
+            writeln!(
+                out,
+                "No catalog was asked (--connect): functions of your own are not known, and views are taken for tables."
+            )?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn batch(&self) -> io::Result<ExitCode> {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let mut code = ExitCode::SUCCESS;
+        for line in io::stdin().lock().lines() {
+            let line = line?;
+            match serde_json::from_str::<Line>(&line) {
+                Ok(Line { sql }) => writeln!(out, "{}", serde_json::to_string(&self.answer(&sql))?)?,
+                Err(error) => {
+                    // One answer a line, so that whoever asked can count.
+                    writeln!(out, "{}", serde_json::json!({ "error": error.to_string() }))?;
+                    code = ExitCode::FAILURE;
+                }
+            }
+            out.flush()?;
+        }
+        Ok(code)
+    }
 }

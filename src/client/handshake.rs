@@ -16,6 +16,7 @@ use super::shared::{Database, Greeting, Seat, Shared};
 use crate::auth::Progress;
 use crate::clock::{self, Duration};
 use crate::metrics::Origin;
+use crate::monitor::Live;
 use crate::net::{Stream, Window};
 use crate::pool::Lease;
 use crate::route::Scope;
@@ -133,7 +134,6 @@ impl Guest {
         let Some(database) = shared.databases.find(&name).cloned() else {
             return Err(Failure::UnknownDatabase(name.to_string()).into());
         };
-        let catalog = database.catalogs.get(database.server_database.as_ref().unwrap_or(&name));
         let mut identity = Identity {
             cancel: shared.cancels.register(&database.addresses),
             database,
@@ -147,12 +147,14 @@ impl Guest {
             scope: Scope::without_catalog(),
             known: 0,
             search_path: None,
-            catalog,
+            catalog: Live::unused(),
             seat,
         };
         let greeting = self.greeting(shared, &identity).await?;
         identity.text_safe = greeting.text_safe;
         identity.search_path = greeting.search_path;
+        let Identity { database, name, .. } = &identity;
+        identity.catalog = database.catalogs.get(database.server_database.as_ref().unwrap_or(name));
         identity.wants.parameters = greeting.parameters;
 
         write::authentication_ok(&mut out);

@@ -8,6 +8,6 @@ mod probe;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{CatalogError, CatalogOptions, Catalogs, Live, read_once};
+pub use catalog::{CatalogError, CatalogOptions, Catalogs, Live, Seen, read_once};
 pub use cluster::Cluster;
 pub use options::Options;

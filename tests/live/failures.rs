@@ -213,6 +213,7 @@ async fn any_servers_may_be_up_at_the_start() {
             continue;
         };
         proxy.knows(usize::try_from(u32::count_ones(up)).unwrap()).await;
+        proxy.reads_catalog("postgres").await;
         assert_eq!(client.value("SELECT count(*) FROM t").await, "10", "{up:03b}");
         let write = client.query("DELETE FROM t WHERE id = 0").await.unwrap();
         let expected = if up & 1 == 1 { "" } else { "57P03" };

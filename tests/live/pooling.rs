@@ -232,7 +232,8 @@ async fn failed_logins_are_spaced_and_forgiven() {
     let cluster = cluster().start().await.unwrap();
     let settings = "dbname = \"later\"\npool_size = 20\nquery_wait_timeout = \"300ms\"\n\
                     server_login_retry = \"100ms\"\nserver_login_retry_max = \"800ms\"";
-    let proxy = Proxy::start(&cluster, settings).await;
+    let proxy = Proxy::before(&cluster.servers(), settings);
+    proxy.knows(1).await;
     let address = proxy.address();
     let mut clients = JoinSet::new();
     let stop = clock::now() + Duration::from_secs(3);
@@ -271,7 +272,7 @@ async fn failed_logins_are_spaced_and_forgiven() {
 #[tokio::test]
 async fn a_server_that_is_full() {
     let cluster = cluster()
-        .setting("max_connections", "6")
+        .setting("max_connections", "7")
         .setting("max_wal_senders", "2")
         .setting("superuser_reserved_connections", "3")
         .start()
@@ -279,7 +280,8 @@ async fn a_server_that_is_full() {
         .unwrap();
     cluster.primary().sql("CREATE ROLE app LOGIN").await.unwrap();
     let settings = "server_login_retry_max = \"200ms\"\nquery_wait_timeout = \"2s\"";
-    let proxy = Proxy::start(&cluster, settings).await;
+    let proxy = Proxy::before(&cluster.servers(), settings);
+    proxy.knows(1).await;
     let login = || Raw::login(proxy.address(), &[("user", "app")]);
     let (mut a, mut b, mut c, mut d) =
         (login().await.unwrap(), login().await.unwrap(), login().await.unwrap(), login().await.unwrap());

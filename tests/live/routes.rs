@@ -48,10 +48,12 @@ fn statements(cluster: &Cluster) -> Vec<String> {
     all
 }
 
-/// Target and reason of each text, as the command line has them.
-async fn routes(texts: impl Iterator<Item = &str>) -> Vec<(String, String)> {
+/// Target and reason of each text, as the command line has them with the primary's catalog.
+async fn routes(cluster: &Cluster, texts: impl Iterator<Item = &str>) -> Vec<(String, String)> {
     let lines: Vec<String> = texts.map(|sql| serde_json::json!({ "sql": sql }).to_string()).collect();
-    let told = Program::pgweir().args(["route", "--batch"]).input(lines.join("\n")).run().await.ok();
+    let connect = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", cluster.primary().port());
+    let asked = Program::pgweir().args(["route", "--batch", "--connect", &connect]);
+    let told = asked.input(lines.join("\n")).run().await.ok();
     let answer = |line: &str| {
         let answer: serde_json::Value = serde_json::from_str(line).unwrap();
         let field = |name: &str| answer[name].as_str().unwrap_or_else(|| panic!("{line}")).to_owned();
@@ -92,8 +94,8 @@ async fn run_all(cluster: &Cluster, pgweir: &Pgweir, extended: bool) -> Vec<Ran>
     let marker = |at: usize| format!("/* {}{at} */", if extended { "extended" } else { "simple" });
     let marked: Vec<String> =
         texts.iter().enumerate().map(|(at, text)| format!("{text}\n{}", marker(at))).collect();
-    let said = routes(texts.iter().map(String::as_str)).await;
-    assert_eq!(said, routes(marked.iter().map(String::as_str)).await, "a comment changes a route");
+    let said = routes(cluster, texts.iter().map(String::as_str)).await;
+    assert_eq!(said, routes(cluster, marked.iter().map(String::as_str)).await, "a comment changes a route");
     let mut all = Vec::new();
     for (at, (marked, (target, _))) in marked.into_iter().zip(said).enumerate() {
         let mut client = Speaker::connect(port(pgweir), "postgres").await.unwrap();

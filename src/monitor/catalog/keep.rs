@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::load::Reader;
 use super::{CatalogError, Catalogs, Live};
 use crate::clock::{self, Duration, Instant};
+use crate::cluster::View;
 use crate::ids::Node;
 use crate::route::Catalog;
 use crate::route::catalog::Rows;
@@ -38,14 +39,13 @@ impl Catalogs {
     pub(super) async fn keep(&self, database: &str, live: &Arc<Live>) {
         let mut last = Last { read: None, fingerprint: String::new(), changes: 0, node: None };
         let mut used = clock::now();
-        let mut reader = None;
         let mut retry = FIRST_RETRY;
         while !self.retire(database, live, &mut used) {
-            match self.look(database, live, &mut reader, &mut last).await {
+            match self.look(database, live, &mut last).await {
                 Ok(()) => {
                     retry = FIRST_RETRY;
                     tokio::time::sleep(LEAST_DISTANCE).await;
-                    self.rest(live, reader.as_mut(), &last).await;
+                    self.rest(live, &last).await;
                 }
                 Err(error) => {
                     if retry == FIRST_RETRY {
@@ -56,7 +56,6 @@ impl Catalogs {
                         );
                     }
                     self.metrics.failed();
-                    reader = None;
                     tokio::time::sleep(retry).await;
                     retry = (retry * 2).min(LAST_RETRY);
                 }
@@ -65,37 +64,24 @@ impl Catalogs {
         self.metrics.dropped(database);
     }
 
-    /// Looks whether there is something new, and reads it if so.
-    async fn look(
-        &self,
-        database: &str,
-        live: &Live,
-        reader: &mut Option<Reader>,
-        last: &mut Last,
-    ) -> Result<(), CatalogError> {
-        let node = self.primary().await;
-        if last.node != Some(node) {
-            *reader = None;
-        }
+    /// Looks whether there is something new, and reads it if so. The connection is not kept: it would stand in the way of
+    /// DROP DATABASE, and take a place that a client could have.
+    async fn look(&self, database: &str, live: &Live, last: &mut Last) -> Result<(), CatalogError> {
+        let node = self.server().await;
         let address = self.cluster.address(node).ok_or(CatalogError::Nonsense)?;
-        let open = match reader.take() {
-            Some(open) => open,
-            None => timeout(self.monitor.timeout, Reader::open(address, &self.monitor.login, database))
-                .await
-                .map_err(|_| CatalogError::TimedOut(self.monitor.timeout))??,
-        };
-        let open = reader.insert(open);
+        let late = |limit| move |_| CatalogError::TimedOut(limit);
+        let limit = self.monitor.timeout;
+        let open = Reader::open(address, &self.monitor.login, database);
+        let mut open = timeout(limit, open).await.map_err(late(limit))??;
         let changes = live.changes();
         let start = clock::now();
-        let fingerprint = timeout(READ_TIMEOUT, open.fingerprint())
-            .await
-            .map_err(|_| CatalogError::TimedOut(READ_TIMEOUT))??;
+        let fingerprint = timeout(READ_TIMEOUT, open.fingerprint()).await.map_err(late(READ_TIMEOUT))??;
         let fresh = last.read.is_some_and(|read| read.elapsed() < self.options.ttl);
         if fresh && last.node == Some(node) && last.changes == changes && last.fingerprint == fingerprint {
             return Ok(());
         }
-        let rows =
-            timeout(READ_TIMEOUT, open.rows()).await.map_err(|_| CatalogError::TimedOut(READ_TIMEOUT))??;
+        let rows = timeout(READ_TIMEOUT, open.rows()).await.map_err(late(READ_TIMEOUT))??;
+        drop(open);
         let catalog = self.build(rows).await;
         let (bytes, objects) = (catalog.bytes(), catalog.objects());
         if live.publish(catalog, changes) {
@@ -126,37 +112,37 @@ impl Catalogs {
         }
     }
 
-    /// The primary, once there is one.
-    async fn primary(&self) -> Node {
+    /// The primary; while there is none, a replica, which knows the same but later.
+    async fn server(&self) -> Node {
         loop {
-            if let Some(node) = self.cluster.view().primary() {
+            let view = self.cluster.view();
+            if let Some(node) = source(&view) {
                 return node;
             }
+            drop(view);
             let later = clock::now() + LAST_RETRY;
-            self.cluster.wait_for(later, |view| view.primary().is_some()).await;
+            self.cluster.wait_for(later, |view| source(view).is_some()).await;
         }
     }
 
     /// Pauses until it is time to look again: the pause is over, a change was told of, or there is another primary.
-    async fn rest(&self, live: &Live, reader: Option<&mut Reader>, last: &Last) {
+    async fn rest(&self, live: &Live, last: &Last) {
         if live.changes() != last.changes {
             return;
         }
         let until = clock::now() + self.options.check_interval;
         let other = self.cluster.wait_for(until, |view| {
-            let now = view.primary();
+            let now = source(view);
             now.is_some() && now != last.node
         });
-        let broken = async {
-            match reader {
-                Some(reader) => reader.broken().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             _ = other => {}
             () = live.wake.notified() => {}
-            () = broken => {}
         }
     }
+}
+
+/// The server that a catalog is read from.
+fn source(view: &View) -> Option<Node> {
+    view.primary().or_else(|| view.replicas().next())
 }

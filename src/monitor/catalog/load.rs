@@ -107,17 +107,29 @@ pub(super) struct Reader {
     version: u32,
 }
 
-/// Reads the catalog that one login sees, once. Returns it with the login's search path and user.
+/// What one login sees.
+#[derive(Debug)]
+pub struct Seen {
+    /// The rows of the catalogs.
+    pub rows: Rows,
+    /// The login's `search_path`.
+    pub search_path: String,
+    /// Its role.
+    pub user: String,
+}
+
+/// Reads the catalog that one login sees, once. `connection` is a URL or `key=value` pairs, as libpq takes them.
 ///
 /// # Errors
-/// What the server or the network says.
-pub async fn read_once(config: &Config) -> Result<(Rows, String, String), CatalogError> {
-    let mut reader = Reader::connect(config).await?;
+/// What is wrong with `connection`, or what the server or the network says.
+pub async fn read_once(connection: &str) -> Result<Seen, CatalogError> {
+    let mut config: Config = connection.parse()?;
+    config.application_name("pgweir route");
+    let mut reader = Reader::connect(&config).await?;
     let login = reader.query("SELECT current_setting('search_path'), current_user").await?;
     let [row] = login.as_slice() else { return Err(CatalogError::Nonsense) };
-    let (path, user) = (text(row, 0)?, text(row, 1)?);
-    let rows = reader.rows().await?;
-    Ok((rows, path, user))
+    let (search_path, user) = (text(row, 0)?, text(row, 1)?);
+    Ok(Seen { rows: reader.rows().await?, search_path, user })
 }
 
 impl Reader {
@@ -151,14 +163,11 @@ impl Reader {
 
     /// All rows, as they are at one moment.
     pub(super) async fn rows(&mut self) -> Result<Rows, CatalogError> {
-        let path = self.query("SELECT current_setting('search_path')").await?;
-        let path = text(path.first().ok_or(CatalogError::Nonsense)?, 0)?;
         self.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         // So that names are not looked up anywhere else.
         self.query("SET LOCAL search_path = pg_catalog").await?;
         let rows = self.all().await?;
         self.query("COMMIT").await?;
-        tracing::trace!(path, "catalog rows were read");
         Ok(rows)
     }
 
@@ -192,12 +201,6 @@ impl Reader {
         read: impl Fn(&SimpleQueryRow) -> Result<T, CatalogError>,
     ) -> Result<Vec<T>, CatalogError> {
         self.query(text).await?.iter().map(read).collect()
-    }
-
-    /// Ends when the connection does.
-    pub(super) async fn broken(&mut self) {
-        // Why does not matter: the next look says so again.
-        let _ = (&mut self.connection).await;
     }
 
     async fn query(&mut self, text: &str) -> Result<Vec<SimpleQueryRow>, CatalogError> {

@@ -11,6 +11,7 @@
 mod addresses;
 mod auth;
 mod cancel;
+mod catalog;
 mod cli;
 mod clients;
 mod counting;

@@ -67,6 +67,7 @@ fn database(entry: &config::Database, cluster: Arc<Cluster>, metrics: &Metrics, 
     );
     Database {
         catalogs,
+        rules: entry.rules.clone(),
         name: entry.name.as_str().into(),
         server_database: entry.server_database.as_deref().map(Arc::from),
         addresses: entry.servers.iter().map(|address: &Address| Arc::new(address.clone())).collect(),

@@ -66,8 +66,11 @@ impl Session {
         if !owed.is_empty() {
             let on_primary = active == Some(Target::Primary);
             // A unit behind others that are not answered yet: on the primary nothing can be wrong; on a replica, a read.
-            if on_primary || matches!(piece.facts.class, Class::Read | Class::Empty) && piece.ends {
-                return self.start_unit(piece, Reason::Pipelined);
+            let follows = on_primary || matches!(piece.facts.class, Class::Read | Class::Empty) && piece.ends;
+            if follows && self.agrees(&piece) {
+                let would = self.held().is_some_and(|held| held.observed).then_some(Reason::Pipelined);
+                let target = active.unwrap_or(Target::Primary);
+                return self.start_unit(piece, Route { would, ..Route::to(target, Reason::Pipelined) });
             }
             return Ok(Place::Wait);
         }
@@ -75,6 +78,19 @@ impl Session {
             return Ok(Place::Wait);
         }
         self.place_anew(piece)
+    }
+
+    /// Whether rules and hints let a piece follow the units before it on their server.
+    fn agrees(&mut self, piece: &Piece) -> bool {
+        if self.identity.database.rules.is_empty() && piece.facts.hint.is_none() {
+            return true;
+        }
+        let route = self.decide(piece);
+        let on_replica = self.active == Some(Target::Replica);
+        let node = self.held().map_or(0, |held| held.node.bit());
+        route.reason != Reason::Rejected
+            && (!on_replica
+                || route.target == Target::Replica && route.servers.is_none_or(|servers| servers & node != 0))
     }
 
     /// More of a unit that has its server.
@@ -119,32 +135,29 @@ impl Session {
     }
 
     /// A unit for the connection that works.
-    fn start_unit(&mut self, piece: Piece, reason: Reason) -> Result<Place, Leave> {
+    fn start_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
         let refused = self.is_refused_on_replica(&piece);
-        let reason = if refused { Reason::ReplicaTransactionRefused } else { reason };
+        let reason = if refused { Reason::ReplicaTransactionRefused } else { route.reason };
         self.identity.database.metrics.unit(label(self.active), reason.index(), reason.code());
+        self.count_more(route);
         if let Some(held) = self.held() {
+            held.observed = route.would.is_some();
             held.running.begin();
         }
         if refused && (!piece.ends || piece.rest > 0) {
             return Err(Leave::Told(Failure::ReplicaTransaction));
         }
         if refused {
-            self.refuse_on_replica(piece);
+            self.raise(piece, &Failure::ReplicaTransaction);
             return Ok(Place::Done);
         }
         self.note(&piece);
         Ok(Place::Forward)
     }
 
-    /// Lets the replica itself raise the error, so that its transaction fails as it would for any other.
-    fn refuse_on_replica(&mut self, piece: Piece) {
-        use super::fail::{REPLICA_TRANSACTION, REPLICA_TRANSACTION_HINT};
-        let text = format!(
-            "DO $pgweir$BEGIN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = '{REPLICA_TRANSACTION}', HINT = \
-             '{REPLICA_TRANSACTION_HINT}'; END$pgweir$"
-        );
-        write::query(&mut self.forth.own, &text);
+    /// Lets the server itself raise the error, so that its transaction fails as it would for any other.
+    fn raise(&mut self, piece: Piece, failure: &Failure) {
+        write::query(&mut self.forth.own, &failure.raised());
         if let Some(window) = &mut self.window {
             window.consume(piece.size);
         }
@@ -153,6 +166,54 @@ impl Session {
             self.statements.send_query(number);
         }
         self.piece = None;
+    }
+
+    /// What a rule refuses: the error is pgweir's own or, where a transaction is open, the server's.
+    fn reject(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
+        let reason = route.reason;
+        self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
+        self.count_more(route);
+        let failure = Failure::rejected(route.rule.and_then(|place| self.identity.database.rules.get(place)));
+        if self.active.is_none() {
+            self.piece = None;
+            self.refuse(piece, &failure);
+            return Ok(Place::Done);
+        }
+        if !piece.ends || piece.rest > 0 {
+            return Err(Leave::Told(failure));
+        }
+        if let Some(held) = self.held() {
+            held.running.begin();
+        }
+        self.raise(piece, &failure);
+        Ok(Place::Done)
+    }
+
+    /// What a route says beside target and reason.
+    fn count_more(&self, route: Route) {
+        let metrics = &self.identity.database.metrics;
+        if let Some(would) = route.would {
+            metrics.would_move(would.index(), would.code());
+        }
+        if let Some(rule) = route.rule.and_then(|place| self.identity.database.rules.get(place)) {
+            metrics.rule_hit(route.rule.unwrap_or(0), &rule.name);
+        }
+    }
+
+    /// A kept connection to a replica that is none of those that the route names is given up. True: wait for that.
+    fn lets_go(&mut self, route: Route) -> bool {
+        let Some(servers) = route.servers else { return false };
+        let Some(slot) = self.held.get_mut(Target::Replica.index()) else { return false };
+        let Some(held) = slot.take_if(|held| servers & held.node.bit() == 0) else { return false };
+        if self.active == Some(Target::Replica) {
+            self.active = None;
+            if self.identity.cancel.rest() {
+                held.lease.close("cancel");
+                return true;
+            }
+        }
+        self.next = Some(Next::Reset(Box::new(held)));
+        true
     }
 
     /// What the piece leaves behind on its server connection.
@@ -197,14 +258,20 @@ impl Session {
             self.refuse(piece, &Failure::StatementMode);
             return Ok(Place::Done);
         }
+        if route.reason == Reason::Rejected {
+            return self.reject(piece, route);
+        }
+        if self.lets_go(route) {
+            return Ok(Place::Wait);
+        }
         if self.active != Some(route.target) {
             self.settle();
-            if !self.try_acquire(route.target) {
+            if !self.try_acquire(route) {
                 self.next = Some(Next::Acquire(route));
                 return Ok(Place::Wait);
             }
         }
-        self.start_unit(piece, route.reason)
+        self.start_unit(piece, route)
     }
 
     /// DROP, ALTER or CREATE DATABASE: connections that only the pools keep open must not stand in its way. A text that
@@ -226,13 +293,25 @@ impl Session {
         let in_transaction =
             self.held().is_some_and(|held| held.lease.owed.status() != TransactionStatus::Idle);
         let transaction = self.active.filter(|_| in_transaction);
-        let session = route::Session { transaction, pinned: self.pinned, text_safe: self.identity.text_safe };
+        let observed = self.held().is_some_and(|held| held.observed);
+        let session = route::Session {
+            transaction,
+            observed,
+            pinned: self.pinned,
+            text_safe: self.identity.text_safe,
+            wish: self.identity.wish,
+            rules: self.identity.rules,
+        };
         let topology = {
             let view = self.identity.database.cluster.view();
-            let replicas = u16::try_from(view.replicas().count()).unwrap_or(u16::MAX);
-            Topology { primary: view.primary().is_some(), replicas }
+            let (mut replicas, mut nodes) = (0, 0);
+            for node in view.replicas() {
+                replicas += 1;
+                nodes |= node.bit();
+            }
+            Topology { primary: view.primary().is_some(), replicas, nodes }
         };
-        let route = route::decide(piece.facts, session, topology);
+        let route = route::decide(piece.facts, session, topology, &self.identity.database.rules);
         if route.target == Target::Primary || piece.ends || transaction.is_some() {
             return route;
         }
@@ -241,7 +320,7 @@ impl Session {
             return route;
         }
         let reason = if piece.flush { Reason::Flush } else { Reason::UnitTooLong };
-        Route { target: Target::Primary, reason }
+        Route { target: Target::Primary, reason, ..route }
     }
 
     /// The pool of a node, remembered.
@@ -255,7 +334,8 @@ impl Session {
     }
 
     /// A connection for that target, if there is one without waiting.
-    fn try_acquire(&mut self, target: Target) -> bool {
+    fn try_acquire(&mut self, route: Route) -> bool {
+        let target = route.target;
         if self.held.get(target.index()).is_some_and(Option::is_some) {
             self.activate(target);
             return true;
@@ -263,7 +343,7 @@ impl Session {
         let cluster = &self.identity.database.cluster;
         let node = match target {
             Target::Primary => cluster.view().primary(),
-            Target::Replica => cluster.pick_replica(),
+            Target::Replica => cluster.pick_replica(route.servers),
         };
         let Some(node) = node else { return false };
         if self.pool(node).is_none() {
@@ -297,6 +377,7 @@ impl Session {
             residue: Residue::None,
             counted: false,
             transaction: false,
+            observed: false,
             error_shown: false,
         };
         if let Some(slot) = self.held.get_mut(target.index()) {
@@ -314,7 +395,7 @@ impl Session {
                 pools: self.all_pools(),
                 wants: self.identity.wants.clone(),
             };
-            let mut search = pin!(search.run(route.target));
+            let mut search = pin!(search.run(route));
             poll_fn(|cx| match search.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
                 Poll::Pending if self.is_gone(cx) => Poll::Ready(Err(Leave::Gone)),
@@ -328,7 +409,7 @@ impl Session {
             Ok((target, node, lease)) => {
                 self.hold(target, node, lease);
                 let reason = if target == route.target { route.reason } else { Reason::NoReplica };
-                if matches!(self.start_unit(piece, reason)?, Place::Forward) {
+                if matches!(self.start_unit(piece, Route { target, reason, ..route })?, Place::Forward) {
                     self.piece = Some(piece);
                     self.forward();
                 }
@@ -380,10 +461,10 @@ struct Search {
 impl Search {
     /// A connection for that target. A replica that cannot be reached costs a try elsewhere, in the end on the primary:
     /// nothing has been sent yet.
-    async fn run(self, target: Target) -> Result<(Target, Node, Lease), Failure> {
-        if target == Target::Replica {
+    async fn run(self, route: Route) -> Result<(Target, Node, Lease), Failure> {
+        if route.target == Target::Replica {
             for _ in 0..self.pools.len() {
-                let Some(node) = self.database.cluster.pick_replica() else { break };
+                let Some(node) = self.database.cluster.pick_replica(route.servers) else { break };
                 if self.pool(node).is_some_and(|pool| pool.backs_off()) {
                     break;
                 }

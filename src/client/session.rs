@@ -28,7 +28,7 @@ use crate::metrics::Origin;
 use crate::monitor::{Cluster, Live};
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
-use crate::route::{Reason, Route, Scope, SearchPath, Target};
+use crate::route::{Reason, Route, Scope, SearchPath, Target, Wish};
 use crate::server::Wants;
 use crate::server::owed::Show;
 use crate::wire::TransactionStatus;
@@ -50,6 +50,10 @@ pub(super) struct Identity {
     pub(super) search_path: Option<Arc<str>>,
     /// What names mean to it.
     pub(super) scope: Scope,
+    /// The rules that it can be matched by.
+    pub(super) rules: u64,
+    /// Where it wishes its reads to go.
+    pub(super) wish: Option<Wish>,
     pub(super) cancel: Registration,
     #[expect(dead_code, reason = "held for its drop: it gives the place up")]
     pub(super) seat: Seat,
@@ -68,7 +72,7 @@ impl Identity {
     fn look_up(&mut self) {
         self.known = self.catalog.version();
         let path = self.search_path.as_deref().and_then(|path| SearchPath::parse(path, &self.user));
-        self.scope = Scope::new(self.catalog.known(), path);
+        self.scope = Scope::new(self.catalog.known(), path, self.database.rules.clone());
     }
 }
 
@@ -98,6 +102,8 @@ pub(super) enum Next {
 }
 
 /// A server connection that the client leases.
+// Independent axes, each read alone.
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct Held {
     pub(super) lease: Lease,
     pub(super) node: Node,
@@ -108,6 +114,8 @@ pub(super) struct Held {
     pub(super) counted: bool,
     /// A transaction may be open on it, as far as what was sent tells.
     pub(super) transaction: bool,
+    /// The open transaction would run on a replica if its database were not only observed.
+    pub(super) observed: bool,
     /// An error of the unit that is being answered has been shown.
     pub(super) error_shown: bool,
 }

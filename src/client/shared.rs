@@ -13,7 +13,7 @@ use crate::metrics::{DatabaseMetrics, Metrics};
 use crate::monitor::{Catalogs, Cluster};
 use crate::net::{Address, Buffers};
 use crate::pool::{self, Pool, PoolKey, PoolSet};
-use crate::route::Judge;
+use crate::route::{Judge, Rules};
 use crate::server::{Login, Parameters};
 
 /// Most greetings remembered for one database; beyond it all are forgotten and learned again.
@@ -27,6 +27,8 @@ pub struct Database {
     pub server_database: Option<Arc<str>>,
     /// The servers.
     pub cluster: Arc<Cluster>,
+    /// What the operator says of its statements.
+    pub rules: Arc<Rules>,
     /// What the names in its databases mean.
     pub catalogs: Arc<Catalogs>,
     /// The servers' addresses, by node.

@@ -373,7 +373,10 @@ mod tests {
     #[test]
     fn a_prepared_statement_is_judged_again_when_names_mean_something_else() {
         let judge = Judge::new(JudgeOptions::default());
-        let (now, later) = (Scope::without_catalog(), Scope::new(crate::route::Known::Loading, None));
+        let (now, later) = (
+            Scope::without_catalog(),
+            Scope::new(crate::route::Known::Loading, None, std::sync::Arc::default()),
+        );
         let mut statements = Statements::default();
         let mut cut = |bytes: &[u8], scope: &Scope| {
             let judge = Judging { judge: &judge, scope };

@@ -75,10 +75,10 @@ enum Asked {
     Is(Secret, usize),
 }
 
-struct Check<'c, 'a> {
-    sheet: &'c Sheet,
+pub(super) struct Check<'c, 'a> {
+    pub(super) sheet: &'c Sheet,
     around: &'c Surroundings<'c>,
-    log: &'c mut Log<'a>,
+    pub(super) log: &'c mut Log<'a>,
 }
 
 impl Check<'_, '_> {
@@ -89,7 +89,7 @@ impl Check<'_, '_> {
 
     fn judge(&mut self) -> JudgeOptions {
         let mut options = JudgeOptions::default();
-        let names = |path| self.sheet.functions(path).map(<[String]>::to_vec);
+        let names = |path| self.sheet.texts(path, None).map(<[String]>::to_vec);
         set(&mut options.second_opinion, self.sheet.flag("routing.second_opinion"));
         set(&mut options.cache_entries, self.sheet.count("routing.cache_entries", None));
         set(&mut options.read_only_functions, names("routing.read_only_functions"));
@@ -245,6 +245,7 @@ impl Check<'_, '_> {
         Some(Database {
             name: name.name.clone(),
             server_database: sheet.text("databases.NAME.dbname", within).map(str::to_owned),
+            rules: Arc::new(self.rules(name, sheet.addresses("databases.NAME.servers", within)?)?),
             servers: sheet.addresses("databases.NAME.servers", within)?.to_vec(),
             balance,
             pool,

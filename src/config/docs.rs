@@ -8,7 +8,7 @@ use super::keys::{KEYS, Key};
 use super::tests::{compare, parse_here};
 
 /// The tables of the file in its order, each with the header that stands in the example, and whether it is live there.
-const TABLES: [(&str, &str, &str); 9] = [
+const TABLES: [(&str, &str, &str); 12] = [
     ("", "", "Everything"),
     ("log", "[log]", "The log"),
     ("metrics", "[metrics]", "Metrics"),
@@ -18,6 +18,13 @@ const TABLES: [(&str, &str, &str); 9] = [
     ("routing", "[routing]", "Judgement of statements"),
     ("databases.NAME", "[databases.\"*\"]", "Databases"),
     ("databases.NAME.reads", "[databases.\"*\".reads]", "Reads of a database"),
+    (
+        "databases.NAME.rules",
+        "#[[databases.\"*\".rules]]",
+        "Rules of a database, the first that matches counts",
+    ),
+    ("databases.NAME.rules.match", "#[databases.\"*\".rules.match]", "What a rule asks for"),
+    ("databases.NAME.rules.route", "#[databases.\"*\".rules.route]", "What a rule does"),
 ];
 
 fn rows_of(table: &str) -> impl Iterator<Item = &'static Key> {
@@ -57,8 +64,11 @@ fn example_row(key: &Key) -> String {
         "password_file" | "password_env" => {
             writeln!(text, "# In place of password: {name} = {}", key.example).unwrap();
         }
+        "reject" => writeln!(text, "# In place of to and servers: {name} = {}", key.example).unwrap(),
         // Nothing works without it.
-        "servers" => writeln!(text, "{name} = {}", key.example).unwrap(),
+        "servers" if key.path == "databases.NAME.servers" => {
+            writeln!(text, "{name} = {}", key.example).unwrap()
+        }
         _ => writeln!(text, "#{name} = {}", key.example).unwrap(),
     }
     text
@@ -152,7 +162,7 @@ fn the_example_parses_with_every_key_live() {
     let text = uncommented();
     let config = parse_here(&text, "pgweir.toml").unwrap_or_else(|complaints| panic!("{complaints}"));
     assert_eq!(config.databases.len(), 1);
-    for key in KEYS.iter().filter(|key| !matches!(last(key), "password_file" | "password_env")) {
+    for key in KEYS.iter().filter(|key| !matches!(last(key), "password_file" | "password_env" | "reject")) {
         assert!(text.lines().any(|line| line.starts_with(&format!("{} = ", last(key)))), "{}", key.path);
     }
 }

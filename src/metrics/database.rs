@@ -75,6 +75,8 @@ pub struct DatabaseMetrics {
     errors: [Box<[Lazy]>; 2],
     clients: Gauge,
     pins: Box<[Lazy]>,
+    would_move: Box<[Lazy]>,
+    rules: Box<[Lazy]>,
 }
 
 impl DatabaseMetrics {
@@ -90,6 +92,8 @@ impl DatabaseMetrics {
             errors: [slots(CLASSES.len()), slots(CLASSES.len())],
             clients: registry.gauge(&table::CLIENTS, &[name]),
             pins: slots(REASONS),
+            would_move: slots(REASONS),
+            rules: slots(64),
             registry,
         }
     }
@@ -143,6 +147,16 @@ impl DatabaseMetrics {
     /// A server connection was pinned by a statement with that reason.
     pub fn pin(&self, reason_index: usize, reason_code: &'static str) {
         self.count(self.pins.get(reason_index), &table::PINS, &[&self.name, reason_code]);
+    }
+
+    /// A unit ran on the primary only because the database is being observed; the reason is what it would have had.
+    pub fn would_move(&self, reason_index: usize, reason_code: &'static str) {
+        self.count(self.would_move.get(reason_index), &table::WOULD_MOVE, &[&self.name, reason_code]);
+    }
+
+    /// The rule at that place, with that name, decided.
+    pub fn rule_hit(&self, place: u8, name: &str) {
+        self.count(self.rules.get(usize::from(place)), &table::RULE_HITS, &[&self.name, name]);
     }
 
     fn count(&self, slot: Option<&Lazy>, row: &table::Row, labels: &[&str]) {

@@ -67,6 +67,10 @@ table! {
         "Clients logged in.";
     UNITS Counter Count "pgweir_units_total" ["database", "target", "reason"]
         "Units (messages up to a Sync, or one simple Query) by where they went and why.";
+    WOULD_MOVE Counter Count "pgweir_would_move_total" ["database", "reason"]
+        "Units that ran on the primary only because their database is being observed, by the reason that they would have had on a replica.";
+    RULE_HITS Counter Count "pgweir_rule_hits_total" ["database", "rule"]
+        "Units that a rule of the configuration decided about.";
     QUERY_TIME Histogram Seconds "pgweir_query_seconds" ["database", "target"]
         "From the last byte of a unit until its answer is complete, waiting for a connection included.";
     WAIT_TIME Histogram Seconds "pgweir_wait_seconds" ["database"]

@@ -14,6 +14,7 @@ use crate::sql::{Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, opinion, scan};
 use super::builtins::{Builtins, View};
 use super::catalog::Scope;
 use super::facts::{Class, Facts};
+use super::hint::Wish;
 use super::reason::Reason;
 
 /// Texts above this are not remembered as they are: hashing them costs more than it saves.
@@ -159,6 +160,9 @@ impl Judge {
         let outline = scan(text, &names, &self.seeds, |statement| {
             facts = facts.and(Facts::of(statement));
         });
+        facts.any = scope.rules().text(text);
+        facts.all = facts.any;
+        facts.hint = Wish::in_comments(text);
         if outline.statements > 1 && facts.class == Class::Write {
             facts.reason = Reason::MultiStatementWrite;
         }

@@ -39,6 +39,11 @@ reasons! {
     InReadOnlyTransaction "in_read_only_transaction" "A read-only transaction is open on a replica: everything in it stays there.",
     SessionState "session_state" "Earlier statements left state on a connection to the primary, and this one may depend on it.",
     UnsafeText "unsafe_text" "standard_conforming_strings is off, or the encoding may hold a backslash inside a character: the text cannot be judged.",
+    Observe "observe" "Would have gone to a replica: this database is only being observed.",
+    NotOptedIn "not_opted_in" "A read, but mode is opt_in, and neither a rule nor a hint sends it to a replica.",
+    Rule "rule" "A rule of the configuration sends it to the primary.",
+    Hint "hint" "A comment, pgweir.route or the login asks for the primary.",
+    Rejected "rejected" "A rule of the configuration refuses it.",
     // Statements that write.
     Write "write" "Has INSERT, UPDATE, DELETE, MERGE or TRUNCATE somewhere, even if only in a CTE.",
     Into "into" "Has INTO somewhere: SELECT INTO makes a table.",

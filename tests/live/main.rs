@@ -29,5 +29,6 @@ mod protocol;
 mod proxy;
 mod raw;
 mod routes;
+mod rules;
 mod speaker;
 mod wire;

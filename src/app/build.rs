@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crate::auth::Directory;
-use crate::client::{Cancels, Database, Databases, Shared};
+use crate::client::{Budget, Cancels, Database, Databases, Shared};
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
 use crate::monitor::{self, Cluster};
@@ -40,7 +40,8 @@ pub(super) fn build(config: &Config, workers: usize) -> (Arc<Shared>, Vec<Probed
                 cluster
             }
         };
-        let database = database(entry, cluster, &metrics);
+        let retries = Budget::new(&config.client.retry);
+        let database = database(entry, cluster, &metrics, retries);
         named.insert(database.name.clone(), Arc::new(database));
     }
     let any = named.remove("*");
@@ -58,7 +59,7 @@ pub(super) fn build(config: &Config, workers: usize) -> (Arc<Shared>, Vec<Probed
     (Arc::new(shared), clusters)
 }
 
-fn database(entry: &config::Database, cluster: Arc<Cluster>, metrics: &Metrics) -> Database {
+fn database(entry: &config::Database, cluster: Arc<Cluster>, metrics: &Metrics, retries: Budget) -> Database {
     Database {
         name: entry.name.as_str().into(),
         server_database: entry.server_database.as_deref().map(Arc::from),
@@ -66,6 +67,7 @@ fn database(entry: &config::Database, cluster: Arc<Cluster>, metrics: &Metrics) 
         pool: entry.pool.clone(),
         login: entry.login.clone(),
         metrics: metrics.database(&entry.name),
+        retries,
         greetings: crate::client::Greetings::default(),
         cluster,
     }

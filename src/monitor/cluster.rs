@@ -84,11 +84,19 @@ impl Cluster {
     /// The replica that the next read should go to.
     #[must_use]
     pub fn pick_replica(&self) -> Option<Node> {
+        self.pick_replica_but(None)
+    }
+
+    /// The same, but not that one.
+    #[must_use]
+    pub fn pick_replica_but(&self, avoid: Option<Node>) -> Option<Node> {
         let turn = match self.balance {
             Balance::LeastLoaded | Balance::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed),
             Balance::Random => rand::random(),
         };
-        self.balance.pick(self.view().replicas(), |node| self.load(node), turn)
+        let view = self.view();
+        let replicas = view.replicas().filter(|node| Some(*node) != avoid);
+        self.balance.pick(replicas, |node| self.load(node), turn)
     }
 
     /// Units running on a server through this pgweir.

@@ -5,6 +5,7 @@ pub mod catalog;
 mod facts;
 mod hint;
 mod judge;
+mod learned;
 mod memo;
 mod reason;
 
@@ -12,6 +13,7 @@ pub use catalog::{Catalog, Known, Scope, SearchPath};
 pub use facts::{Class, Facts};
 pub use hint::Wish;
 pub use judge::{Judge, JudgeOptions};
+pub use learned::{Learned, Refusal};
 pub use memo::Memo;
 pub use reason::Reason;
 

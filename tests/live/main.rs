@@ -27,6 +27,7 @@ mod programs;
 mod protocol;
 mod proxy;
 mod raw;
+mod retries;
 mod routes;
 mod speaker;
 mod wire;

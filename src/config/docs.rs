@@ -8,13 +8,14 @@ use super::keys::{KEYS, Key};
 use super::tests::{compare, parse_here};
 
 /// The tables of the file in its order, each with the header that stands in the example, and whether it is live there.
-const TABLES: [(&str, &str, &str); 8] = [
+const TABLES: [(&str, &str, &str); 9] = [
     ("", "", "Everything"),
     ("log", "[log]", "The log"),
     ("metrics", "[metrics]", "Metrics"),
     ("users.NAME", "#[users.app]", "Users"),
     ("monitor", "[monitor]", "Probes"),
     ("routing", "[routing]", "Judgement of statements"),
+    ("retry", "[retry]", "Reads that run again"),
     ("databases.NAME", "[databases.\"*\"]", "Databases"),
     ("databases.NAME.reads", "[databases.\"*\".reads]", "Reads of a database"),
 ];

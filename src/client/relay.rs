@@ -314,7 +314,6 @@ impl Session {
     /// The active connection is gone. What was not answered gets an error; what depended on it ends the session.
     fn server_lost(&mut self, failure: Failure) -> Result<(), Leave> {
         let Some(target) = self.active.take() else { return Ok(()) };
-        let said = self.last_words.take().map(Failure::ServerSaid);
         self.identity.cancel.rest();
         let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
         self.identity.database.cluster.lost(held.node, "a connection in use was lost");
@@ -327,6 +326,7 @@ impl Session {
                 return Ok(());
             }
         }
+        let said = self.last_words.take().map(Failure::ServerSaid);
         let in_transaction = held.transaction || owed.status() != TransactionStatus::Idle;
         let cut = self.back.rest > 0 && self.back.rest_show == Show::Forward;
         if held.has_state() || in_transaction || owed.is_copy_in() || cut {

@@ -16,7 +16,7 @@ use crate::ids::Node;
 use crate::metrics::{RerunCause, TargetLabel};
 use crate::net::Window;
 use crate::route::{Class, Reason, Refusal, Route, Target};
-use crate::wire::frame::{self, Side};
+use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::{Header, TransactionStatus, backend};
 
 /// Most that a unit is run again.
@@ -158,7 +158,7 @@ impl Session {
     pub(super) fn rescue(&mut self, node: Node, unsent: usize) -> bool {
         let plan = match self.net.failed.take() {
             Some(rerun) => Some(rerun),
-            None if self.net.holds() => self.plan(RerunCause::Lost, node, false),
+            None if self.net.holds() => self.plan(self.cause_of_loss(), node, false),
             None => None,
         };
         let Some(rerun) = plan else {
@@ -166,6 +166,7 @@ impl Session {
             self.back.hold = 0;
             return false;
         };
+        self.last_words = None;
         // The rest of a unit that was sent in part: the copy has all of it.
         if let Some(window) = &mut self.window {
             window.consume(unsent);
@@ -175,6 +176,15 @@ impl Session {
         self.back.rest = 0;
         self.run_again(rerun);
         true
+    }
+
+    /// Replay ends connections, too, that are in its way for long.
+    fn cause_of_loss(&self) -> RerunCause {
+        let said = self.last_words.as_ref().and_then(|words| words.get(HEADER..)).unwrap_or_default();
+        match cause(&backend::fields(said)) {
+            Some(RerunCause::Cancelled) => RerunCause::Cancelled,
+            _ => RerunCause::Lost,
+        }
     }
 
     /// A unit that runs again begins on the active server.

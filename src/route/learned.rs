@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn lessons_are_bounded_and_expire() {
         let lessons = Lessons::new(2, Duration::from_secs(10));
-        let start = crate::clock::Instant::from(std::time::Instant::now());
+        let start = crate::clock::now();
         let shape = |number| Shape { high: number, low: 0 };
         let said = refusal("cannot execute f() in a read-only transaction", "");
         let name = Name { schema: None, last: b"f" };

@@ -266,3 +266,100 @@ impl Budget {
         enough
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{self, Duration};
+    use crate::route::Facts;
+    use crate::wire::backend;
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        [&[tag][..], &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), body].concat()
+    }
+
+    #[test]
+    fn units_are_kept_in_order_and_within_the_bound() {
+        let piece = |size| Piece {
+            kind: Kind::Unit,
+            size,
+            rest: 0,
+            facts: Facts { class: Class::Read, ..Facts::EMPTY },
+            ends: true,
+            flush: false,
+            executes: true,
+            residue: crate::client::unit::Residue::None,
+        };
+        let mut net = Net::default();
+        assert!(!net.holds() && net.has_room(&piece(100), 10), "the first may be of any size");
+        net.keep(b"one", 0);
+        net.keep(b"second", 1);
+        assert!(net.holds() && net.has_room(&piece(1), 10) && !net.has_room(&piece(2), 10));
+        assert!(!net.has_room(&Piece { ends: false, ..piece(1) }, 10));
+        assert_eq!((net.first(), net.bytes(), net.tries()), (&b"one"[..], &b"onesecond"[..], 1));
+        net.release();
+        assert!(!net.holds());
+        net.answered();
+        assert!(net.holds(), "the next one is not released");
+        net.keep(b"third", 0);
+        assert_eq!((net.first(), net.bytes()), (&b"second"[..], &b"secondthird"[..]));
+        let (cause, target, avoid) = (RerunCause::Lost, Target::Replica, Node(1));
+        net.start_over(Rerun { cause, target, avoid, tries: 2 });
+        assert!(net.is_empty() && net.bytes().is_empty());
+        assert_eq!([(); 3].map(|()| net.placed().map(|rerun| rerun.tries)), [Some(2), Some(2), None]);
+        net.keep(&[b'x'; 10 * KEEP_CAPACITY], 0);
+        net.answered();
+        assert!(net.bytes.capacity() <= KEEP_CAPACITY);
+    }
+
+    #[test]
+    fn the_statement_to_blame_is_found() {
+        let unit = [
+            message(b'P', b"a\0SELECT f()\0\0\0"),
+            message(b'P', b"\0SELECT 2\0\0\0"),
+            message(b'B', b"first\0\0\0\0\0\0\0\0"),
+            message(b'B', b"second\0a\0\0\0\0\0\0\0"),
+            message(b'D', b"Sa\0"),
+            message(b'E', b"first\0\0\0\0\0"),
+            message(b'E', b"second\0\0\0\0\0"),
+            message(b'S', b""),
+        ]
+        .concat();
+        let statements = Statements::default();
+        let text = |left| culprit(&unit, left, &statements).map(|culprit| culprit.text);
+        let (f, two) = (Some(&b"SELECT f()"[..]), Some(&b"SELECT 2"[..]));
+        let expected = [None, None, f, two, f, f, two, two, f, None];
+        for (left, expected) in expected.into_iter().enumerate() {
+            assert_eq!(text(left), expected, "{left} left");
+        }
+        let query = message(b'Q', b"SELECT f()\0");
+        assert_eq!(culprit(&query, 1, &statements), Some(Culprit { text: b"SELECT f()", name: None }));
+        let elsewhere = [message(b'B', b"\0unknown\0\0\0\0\0\0\0"), message(b'S', b"")].concat();
+        assert_eq!(culprit(&elsewhere, 2, &statements), None);
+    }
+
+    #[test]
+    fn errors_and_what_they_mean() {
+        let cause = |fields: &[u8]| cause(&backend::fields(fields));
+        assert_eq!(cause(b"C25006\0Mx\0"), Some(RerunCause::Refused));
+        assert_eq!(cause(b"C55000\0Mrecovery is in progress\0"), Some(RerunCause::Refused));
+        for code in ["55000", "0A000", "XX000", "57014", "57P01", "23505", "22012", "42601"] {
+            assert_eq!(cause(format!("C{code}\0Mx\0").as_bytes()), None, "{code}");
+        }
+        assert_eq!(cause(b"C42P01\0Mx\0"), Some(RerunCause::Behind));
+        assert_eq!(cause(b"C40001\0Mx\0"), Some(RerunCause::Cancelled));
+    }
+
+    #[test]
+    fn a_budget_is_a_share_and_a_floor() {
+        let start = clock::now();
+        let spend = |budget: &Budget, reads, now| (0..10_000).take_while(|_| budget.take(reads, now)).count();
+        let budget = Budget::new(&Retry { percent: 2, floor: 1, buffer: 0 });
+        assert_eq!(spend(&budget, 0, start), 100);
+        assert_eq!(spend(&budget, 1_000, start), 20);
+        assert_eq!(spend(&budget, 1_000, start + Duration::from_secs(5)), 5);
+        assert_eq!(spend(&budget, 1_000, start + Duration::from_secs(10_000)), 100, "no more is saved up");
+        let none = Budget::new(&Retry { percent: 0, floor: 0, buffer: 0 });
+        assert_eq!(spend(&none, 1_000_000, start + Duration::from_secs(5)), 0);
+    }
+}

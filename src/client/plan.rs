@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::fail::Failure;
+use super::retry::Net;
 use super::session::{Held, Leave, Next, Running, Session};
 use super::shared::Database;
 use super::unit::{Kind, Piece, Residue};
@@ -49,9 +50,13 @@ pub(super) fn note_outage(database: &Database, node: Node, error: &LeaseError) -
 impl Session {
     /// Finds the piece's server. What needs no waiting is done at once; else `next` says what to wait for.
     pub(super) fn place(&mut self, piece: Piece) -> Result<Place, Leave> {
-        let active = self.active;
+        let (active, failed) = (self.active, self.net.failed.is_some());
         let Some(held) = self.held() else { return self.place_anew(piece) };
         let owed = &held.lease.owed;
+        if failed && !owed.is_open() {
+            // What was sent before comes again, before this.
+            return Ok(Place::Wait);
+        }
         if piece.kind == Kind::Terminate {
             // Units that were sent whole are carried out; one without its end, or a COPY without its data, never ends.
             let done = owed.readies() == 0 || owed.is_copy_in();
@@ -66,7 +71,8 @@ impl Session {
         if !owed.is_empty() {
             let on_primary = active == Some(Target::Primary);
             // A unit behind others that are not answered yet: on the primary nothing can be wrong; on a replica, a read.
-            let follows = on_primary || matches!(piece.facts.class, Class::Read | Class::Empty) && piece.ends;
+            let reads = matches!(piece.facts.class, Class::Read | Class::Empty) && piece.ends;
+            let follows = on_primary || reads && self.net.has_room(&piece, self.shared.options.retry.buffer);
             if follows && self.agrees(&piece) {
                 let would = self.held().is_some_and(|held| held.observed).then_some(Reason::Pipelined);
                 let target = active.unwrap_or(Target::Primary);
@@ -138,8 +144,15 @@ impl Session {
     fn start_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
         let refused = self.is_refused_on_replica(&piece);
         let reason = if refused { Reason::ReplicaTransactionRefused } else { route.reason };
-        self.identity.database.metrics.unit(label(self.active), reason.index(), reason.code());
-        self.count_more(route);
+        let again = self.net.placed();
+        match again {
+            // It was counted when it ran first.
+            Some(rerun) => self.count_rerun(rerun),
+            None => {
+                self.identity.database.metrics.unit(label(self.active), reason.index(), reason.code());
+                self.count_more(route);
+            }
+        }
         if let Some(held) = self.held() {
             held.observed = route.would.is_some();
             held.running.begin();
@@ -152,6 +165,7 @@ impl Session {
             return Ok(Place::Done);
         }
         self.note(&piece);
+        self.keep_unit(&piece, again.map_or(0, |rerun| rerun.tries));
         Ok(Place::Forward)
     }
 
@@ -249,7 +263,10 @@ impl Session {
         if piece.facts.reason == Reason::Ddl {
             self.make_way(&piece);
         }
-        let route = self.decide(&piece);
+        let route = match self.route_again(&piece) {
+            Some(again) => Route { servers: self.decide(&piece).servers, ..again },
+            None => self.decide(&piece),
+        };
         if self.identity.database.pool.mode == PoolMode::Statement
             && matches!(piece.facts.class, Class::Begin | Class::BeginReadOnly)
         {
@@ -312,8 +329,16 @@ impl Session {
             Topology { primary: view.primary().is_some(), replicas, nodes }
         };
         let route = route::decide(piece.facts, session, topology, &self.identity.database.rules);
-        if route.target == Target::Primary || piece.ends || transaction.is_some() {
+        if route.target == Target::Primary || transaction.is_some() {
             return route;
+        }
+        if piece.ends {
+            let fits = piece.size <= self.shared.options.retry.buffer || !Net::fits(piece);
+            return if fits {
+                route
+            } else {
+                Route { target: Target::Primary, reason: Reason::UnitTooLong, ..route }
+            };
         }
         // A read that is only begun: what follows may be anything, unless all it asks for so far is a description.
         if piece.flush && !piece.executes {
@@ -343,7 +368,7 @@ impl Session {
         let cluster = &self.identity.database.cluster;
         let node = match target {
             Target::Primary => cluster.view().primary(),
-            Target::Replica => cluster.pick_replica(route.servers),
+            Target::Replica => cluster.pick_replica(route.servers, self.net.again().map(|rerun| rerun.avoid)),
         };
         let Some(node) = node else { return false };
         if self.pool(node).is_none() {
@@ -394,6 +419,7 @@ impl Session {
                 database: self.identity.database.clone(),
                 pools: self.all_pools(),
                 wants: self.identity.wants.clone(),
+                avoid: self.net.again().map(|rerun| rerun.avoid),
             };
             let mut search = pin!(search.run(route));
             poll_fn(|cx| match search.as_mut().poll(cx) {
@@ -416,7 +442,9 @@ impl Session {
             }
             Err(failure) => {
                 let reason = route.reason;
-                self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
+                if self.net.placed().is_none() {
+                    self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
+                }
                 self.refuse(piece, &failure);
             }
         }
@@ -456,6 +484,8 @@ struct Search {
     database: Arc<Database>,
     pools: Vec<(Node, Arc<Pool>)>,
     wants: crate::server::Wants,
+    /// A replica that is not asked.
+    avoid: Option<Node>,
 }
 
 impl Search {
@@ -464,7 +494,7 @@ impl Search {
     async fn run(self, route: Route) -> Result<(Target, Node, Lease), Failure> {
         if route.target == Target::Replica {
             for _ in 0..self.pools.len() {
-                let Some(node) = self.database.cluster.pick_replica(route.servers) else { break };
+                let Some(node) = self.database.cluster.pick_replica(route.servers, self.avoid) else { break };
                 if self.pool(node).is_some_and(|pool| pool.backs_off()) {
                     break;
                 }

@@ -20,6 +20,7 @@ use bytes::{Bytes, BytesMut};
 use super::cancel::Registration;
 use super::fail::Failure;
 use super::prepared::Statements;
+use super::retry::Net;
 use super::shared::{Database, Seat, Shared};
 use super::unit::{Gather, Piece, Residue};
 use crate::clock::{self, Instant};
@@ -151,6 +152,11 @@ impl Running {
         Self { cluster, node, units: 0, since }
     }
 
+    /// Whether one runs, and no other.
+    pub(super) fn is_one(&self) -> bool {
+        self.units == 1
+    }
+
     /// A unit was sent.
     pub(super) fn begin(&mut self) {
         if self.units == 0 {
@@ -202,6 +208,8 @@ impl Forth {
 pub(super) struct Back {
     /// Bytes at the front of the server's window that may go now.
     pub(super) run: usize,
+    /// Bytes behind these that were judged and may go only once it is certain that their unit does not run again.
+    pub(super) hold: usize,
     /// Bytes of the last message that are still to come from the server.
     pub(super) rest: usize,
     /// Who sees them.
@@ -238,6 +246,7 @@ pub(super) struct Session {
     pub(super) active: Option<Target>,
     pub(super) forth: Forth,
     pub(super) back: Back,
+    pub(super) net: Net,
     pub(super) discard: Discard,
     /// The FATAL error of a server that is about to close the active connection.
     pub(super) last_words: Option<Bytes>,
@@ -265,7 +274,8 @@ impl Session {
             held: [None, None],
             active: None,
             forth: Forth::default(),
-            back: Back { run: 0, rest: 0, rest_show: Show::Forward, own: BytesMut::new() },
+            back: Back { run: 0, hold: 0, rest: 0, rest_show: Show::Forward, own: BytesMut::new() },
+            net: Net::default(),
             discard: Discard::default(),
             last_words: None,
             pinned: false,
@@ -468,7 +478,7 @@ impl Session {
             let active = self.active.is_some_and(|target| target.index() == at);
             if active && let Some(window) = &mut held.lease.window {
                 // Judged already, and not shown.
-                window.consume(self.back.run);
+                window.consume(self.back.run + self.back.hold);
             }
             if active && (cut || in_doubt) {
                 super::clean::abandon(held).await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Cancels, Options};
+use super::{Budget, Cancels, Options};
 use crate::auth::Directory;
 use crate::ids::Node;
 use crate::metrics::{DatabaseMetrics, Metrics};
@@ -39,6 +39,8 @@ pub struct Database {
     pub login: Option<Login>,
     /// What is counted.
     pub metrics: Arc<DatabaseMetrics>,
+    /// How many more reads may run again.
+    pub retries: Budget,
     /// What a client hears of the server's settings after its login, by who asks with which parameters.
     pub greetings: Greetings,
 }

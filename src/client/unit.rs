@@ -152,6 +152,11 @@ impl Gather {
         }
     }
 
+    /// What a text does may have been learned anew.
+    pub(super) fn forget_memo(&mut self) {
+        self.memo = Memo::default();
+    }
+
     fn cut(&mut self) -> Piece {
         self.counted = 0;
         std::mem::replace(&mut self.piece, NOTHING)

@@ -53,6 +53,10 @@ fn client_options(sheet: &Sheet) -> client::Options {
     set(&mut options.max_connections, sheet.count("max_client_conn", None));
     set(&mut options.login_timeout, sheet.duration("client_login_timeout", None));
     set(&mut options.idle_timeout, sheet.duration("client_idle_timeout", None));
+    let number = |path| sheet.count(path, None);
+    set(&mut options.retry.percent, number("retry.budget").and_then(|count| count.try_into().ok()));
+    set(&mut options.retry.floor, number("retry.floor").and_then(|count| count.try_into().ok()));
+    set(&mut options.retry.buffer, number("retry.buffer"));
     options
 }
 
@@ -92,6 +96,8 @@ impl Check<'_, '_> {
         let names = |path| self.sheet.texts(path, None).map(<[String]>::to_vec);
         set(&mut options.second_opinion, self.sheet.flag("routing.second_opinion"));
         set(&mut options.cache_entries, self.sheet.count("routing.cache_entries", None));
+        set(&mut options.learned_entries, self.sheet.count("routing.learned_entries", None));
+        set(&mut options.learned_ttl, self.sheet.duration("routing.learned_ttl", None));
         set(&mut options.read_only_functions, names("routing.read_only_functions"));
         set(&mut options.write_functions, names("routing.write_functions"));
         for both in options.read_only_functions.iter().filter(|name| options.write_functions.contains(name)) {

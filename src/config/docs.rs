@@ -8,7 +8,7 @@ use super::keys::{KEYS, Key};
 use super::tests::{compare, parse_here};
 
 /// The tables of the file in its order, each with the header that stands in the example, and whether it is live there.
-const TABLES: [(&str, &str, &str); 12] = [
+const TABLES: [(&str, &str, &str); 13] = [
     ("", "", "Everything"),
     ("log", "[log]", "The log"),
     ("metrics", "[metrics]", "Metrics"),
@@ -16,6 +16,7 @@ const TABLES: [(&str, &str, &str); 12] = [
     ("monitor", "[monitor]", "Probes"),
     ("catalog", "[catalog]", "Catalogs"),
     ("routing", "[routing]", "Judgement of statements"),
+    ("retry", "[retry]", "Reads that run again"),
     ("databases.NAME", "[databases.\"*\"]", "Databases"),
     ("databases.NAME.reads", "[databases.\"*\".reads]", "Reads of a database"),
     (

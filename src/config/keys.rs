@@ -357,6 +357,38 @@ pub static KEYS: &[Key] = &[
         "Functions whose callers go to the primary, whatever the catalog says.",
     ),
     row(
+        "routing.learned_entries",
+        count(0, 100_000),
+        "1000",
+        "Most statements, as shapes, that are remembered because a replica refused them, and as many \
+         functions; 0 remembers none.",
+    ),
+    row(
+        "routing.learned_ttl",
+        millis(SECOND, MONTH),
+        "\"1h\"",
+        "How long such a statement goes to the primary before a replica is tried again.",
+    ),
+    row(
+        "retry.budget",
+        count(0, 100),
+        "2",
+        "Of a hundred reads, how many may run again because a replica cancelled or lost them.",
+    ),
+    row(
+        "retry.floor",
+        count(0, 1_000_000),
+        "10",
+        "How many a second may do so in any case; up to a hundred times as many at once.",
+    ),
+    row(
+        "retry.buffer",
+        count(1024, 65_536),
+        "65536",
+        "Most bytes of unanswered reads that are kept for each client to run them again; a longer read \
+         goes to the primary.",
+    ),
+    row(
         "databases.NAME.servers",
         Kind::Servers,
         "required",

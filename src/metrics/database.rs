@@ -29,6 +29,32 @@ impl TargetLabel {
     }
 }
 
+/// Why a read is run again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RerunCause {
+    /// The replica refused it: it is no read.
+    Refused,
+    /// The replica did not know an object in it: it may be behind a change of definitions.
+    Behind,
+    /// The replica cancelled it for the sake of its replay.
+    Cancelled,
+    /// The connection broke.
+    Lost,
+}
+
+impl RerunCause {
+    /// Its name.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Behind => "behind",
+            Self::Cancelled => "cancelled",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// Which way bytes went, seen from pgweir.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
@@ -103,6 +129,24 @@ impl DatabaseMetrics {
         let (place, target) = target.slot();
         let labels = [&self.name, target, reason_code];
         self.count(self.units[place].get(reason_index), &table::UNITS, &labels);
+    }
+
+    /// A unit runs again on `target`; on none, it would have if more reruns were allowed.
+    pub fn rerun(&self, cause: RerunCause, target: TargetLabel) {
+        let labels = [&self.name, cause.code(), target.slot().1];
+        self.registry.counter(&table::RERUNS, &labels).increment(1);
+    }
+
+    /// A replica refused what was taken for a read.
+    pub fn learned(&self) {
+        self.registry.counter(&table::LEARNED, &[&self.name]).increment(1);
+    }
+
+    /// How many units went to `target` so far. For what happens seldom: it adds up as many numbers as there are reasons.
+    #[must_use]
+    pub fn units(&self, target: TargetLabel) -> u64 {
+        let (place, _) = target.slot();
+        self.units[place].iter().filter_map(OnceLock::get).map(Tally::total).sum()
     }
 
     /// The answer to a unit is complete.

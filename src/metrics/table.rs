@@ -79,6 +79,10 @@ table! {
         "Bytes received from (in) and sent to (out) clients and servers.";
     ERRORS Counter Count "pgweir_errors_total" ["database", "origin", "class"]
         "Errors sent to clients, by who raised them and by the class (first two characters) of the SQLSTATE.";
+    RERUNS Counter Count "pgweir_reruns_total" ["database", "cause", "target"]
+        "Reads that a replica refused or lost and that ran again elsewhere, unseen by the client; target none: the retry budget was spent.";
+    LEARNED Counter Count "pgweir_learned_total" ["database"]
+        "Statements that a replica refused although they were taken for reads: statements like them go to the primary for a while.";
     PINS Counter Count "pgweir_pins_total" ["database", "reason"]
         "Server connections that were tied to one client beyond its transaction, by the state that needed it.";
     POOL_SERVERS Gauge Count "pgweir_pool_servers" ["database", "user", "server", "state"]

@@ -83,13 +83,14 @@ impl Cluster {
 
     /// The replica that the next read should go to: any, or one of these, a bit for each.
     #[must_use]
-    pub fn pick_replica(&self, among: Option<u64>) -> Option<Node> {
+    pub fn pick_replica(&self, among: Option<u64>, avoid: Option<Node>) -> Option<Node> {
         let turn = match self.balance {
             Balance::LeastLoaded | Balance::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed),
             Balance::Random => rand::random(),
         };
         let view = self.view();
-        let replicas = view.replicas().filter(|node| among.is_none_or(|nodes| nodes & node.bit() != 0));
+        let among = |node: &Node| among.is_none_or(|nodes| nodes & node.bit() != 0);
+        let replicas = view.replicas().filter(among).filter(|node| Some(*node) != avoid);
         self.balance.pick(replicas, |node| self.load(node), turn)
     }
 

@@ -186,9 +186,10 @@ fn query(statement: Statement) -> Option<(Class, Reason)> {
         (Mark::Temporary, Class::Write, Reason::Temporary),
         (Mark::Server, Class::Write, Reason::ServerState),
     ];
-    const EFFECTS: [(Effect, Class, Reason); 18] = [
+    const EFFECTS: [(Effect, Class, Reason); 19] = [
         (Effect::Volatile, Class::Write, Reason::VolatileFunction),
         (Effect::Listed, Class::Write, Reason::ListedFunction),
+        (Effect::Learned, Class::Write, Reason::Learned),
         (Effect::Loading, Class::Write, Reason::CatalogLoading),
         (Effect::Unknown, Class::Write, Reason::UnknownFunction),
         (Effect::User, Class::Write, Reason::UserFunction),

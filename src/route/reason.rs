@@ -64,6 +64,7 @@ reasons! {
     QueryText "query_text" "Calls a built-in function that runs SQL given to it as text.",
     UnknownFunction "unknown_function" "Calls a function that is not built in and not listed in read_only_functions.",
     ListedFunction "listed_function" "Calls a function listed in write_functions.",
+    Learned "learned" "A replica has refused a statement like this one, or one with a function that it calls.",
     UserFunction "user_function" "Calls a function of the database's own that is VOLATILE, or that calls what must run on the primary.",
     View "view" "Reads a view, or a table with a policy, that calls what must run on the primary or reads what only the primary has.",
     Unlogged "unlogged" "Reads an unlogged table: replicas do not have its rows.",

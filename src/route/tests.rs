@@ -178,7 +178,7 @@ fn lists_of_the_operator() {
 fn builtins_are_within_bounds() {
     let builtins = Builtins::new(&[], &[]);
     let scope = Scope::without_catalog();
-    let view = View { builtins: &builtins, scope: &scope };
+    let view = View { builtins: &builtins, scope: &scope, lessons: None };
     let mut count: HashMap<&str, usize> = HashMap::new();
     for line in include_str!("builtins.tsv").lines().filter(|line| !line.starts_with('#')) {
         let (name, effect) = line.split_once('\t').unwrap();
@@ -384,7 +384,7 @@ proptest! {
         let three = "SELECT x FROM t WHERE a = 1 AND b = '' /**/ AND d = 'x'";
         let builtins = Builtins::new(&[], &[]);
     let scope = Scope::without_catalog();
-    let view = View { builtins: &builtins, scope: &scope };
+    let view = View { builtins: &builtins, scope: &scope, lessons: None };
         let seeds = judge.seeds();
         let shape = |text: &str| crate::sql::scan(text.as_bytes(), &view, seeds, |_| {}).shape;
         prop_assert_eq!(shape(&one), shape(two));

@@ -21,6 +21,7 @@ mod fixture;
 mod leaving;
 mod memory;
 mod monitor;
+mod oracle;
 mod pgbench;
 mod pooling;
 mod programs;

@@ -26,6 +26,7 @@ const TRACES: &str = "SELECT pg_catalog.concat_ws('|', \
 
 /// How a statement went on the standby.
 #[derive(Debug)]
+#[allow(dead_code, reason = "they are shown as they are")]
 pub(super) enum Outcome {
     /// It ran.
     Ran,
@@ -49,30 +50,28 @@ impl Standby {
     pub(super) async fn new(server: &Postgres, database: &str) -> Self {
         let speaker = Speaker::connect(server.port(), database).await.unwrap();
         let mut standby = Self { port: server.port(), database: database.to_owned(), speaker, traces: String::new() };
-        standby.traces = standby.traces().await;
+        standby.traces = standby.traces().await.unwrap();
         standby
     }
 
     /// A fresh session.
     pub(super) async fn renew(&mut self) {
         self.speaker = Speaker::connect(self.port, &self.database).await.unwrap();
-        self.traces = self.traces().await;
+        self.traces = self.traces().await.unwrap();
     }
 
-    async fn traces(&mut self) -> String {
+    /// None in a session that cannot ask any more: its role may be gone.
+    async fn traces(&mut self) -> Option<String> {
         let reply = self.speaker.simple(TRACES).await;
-        assert_eq!(reply.codes(), [""; 0], "{reply:?}");
-        reply.rows[0][0].clone()
+        reply.rows.into_iter().next()?.into_iter().next().filter(|_| reply.errors.is_empty())
     }
 
     /// Changes the session as the one on the primary was changed.
     pub(super) async fn follow(&mut self, setting: &str) {
         self.speaker.simple(setting).await;
-        // A setting may be one with which nothing can be asked any more.
-        let reply = self.speaker.simple(TRACES).await;
-        match reply.rows.first() {
-            Some(row) if reply.errors.is_empty() => self.traces.clone_from(&row[0]),
-            _ => self.renew().await,
+        match self.traces().await {
+            Some(traces) => self.traces = traces,
+            None => self.renew().await,
         }
     }
 
@@ -85,6 +84,7 @@ impl Standby {
             self.speaker.simple(text).await
         };
         if reply.closed {
+            // As any server does to a session that is told to end.
             self.renew().await;
             return Outcome::Failed("closed".to_owned());
         }
@@ -95,6 +95,10 @@ impl Standby {
         if let Some(refused) = refused {
             return Outcome::Refused(refused);
         }
+        let Some(after) = after else {
+            self.renew().await;
+            return Outcome::Failed("the session is lost".to_owned());
+        };
         if after != self.traces {
             let before = std::mem::take(&mut self.traces);
             self.renew().await;

@@ -100,7 +100,6 @@ async fn run_script(
     let mut router = Router::new();
     let mut writer = Writer::new(cluster.primary()).await;
     let mut standby = Standby::new(cluster.replica(0), "postgres").await;
-    standby.follow("SET statement_timeout = '2s'").await;
     let mut behind = true;
     for Piece { text, data } in script {
         if harms_the_test(text) {
@@ -120,7 +119,7 @@ async fn run_script(
             continue;
         }
         if std::mem::take(&mut behind) {
-            replay.wait().await;
+            replay.wait(&format!("{name}: {text}")).await;
         }
         findings.sent += usize::from(sent);
         let outcome = standby.run(text).await;
@@ -169,8 +168,15 @@ fn ours(folder: &str) -> Vec<(String, String)> {
 }
 
 async fn start() -> Cluster {
-    // What the standby answers must not depend on statements that take long, nor on slots or workers that are missing.
-    cluster().setting("max_prepared_transactions", "5").replicas(1).start().await.unwrap()
+    cluster()
+        .setting("max_prepared_transactions", "5")
+        // A statement that runs for minutes shows no more than one that is cut off, and replay waits for none.
+        .setting("statement_timeout", "5s")
+        .setting("max_standby_streaming_delay", "1s")
+        .replicas(1)
+        .start()
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -182,7 +188,6 @@ async fn a_standby_runs_what_we_send_it() {
     cluster.wait_replayed(SOON).await.unwrap();
     let router = Router::new();
     let mut standby = Standby::new(cluster.replica(0), "postgres").await;
-    standby.follow("SET statement_timeout = '2s'").await;
     let mut findings = Findings::default();
     let mut failed = String::new();
     for folder in ["tests/golden/route", "tests/golden/orm", "tests/live/routes"] {

@@ -138,7 +138,7 @@ pub(super) struct Writer {
 }
 
 /// Nothing that the scripts do takes longer when it can be done at all.
-const LIMITS: (&str, &str) = ("options", "-c statement_timeout=5s -c lock_timeout=2s -c synchronous_commit=on");
+const LIMITS: (&str, &str) = ("options", "-c lock_timeout=2s -c synchronous_commit=on");
 
 impl Writer {
     pub(super) async fn new(server: &Postgres) -> Self {
@@ -178,7 +178,7 @@ impl Replay {
         Self { primary: primary.unwrap(), standby: standby.unwrap() }
     }
 
-    pub(super) async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self, before: &str) {
         let position = self.primary.value("SELECT pg_current_wal_flush_lsn()").await;
         let asked = query(&format!("SELECT pg_last_wal_replay_lsn() >= '{position}'"));
         let deadline = Instant::now() + SOON;
@@ -187,7 +187,7 @@ impl Replay {
             if self.standby.answer().await.unwrap().value() == "t" {
                 return;
             }
-            assert!(Instant::now() < deadline, "replay has not come to {position}");
+            assert!(Instant::now() < deadline, "replay has not come to {position} before {before}");
             sleep(Duration::from_millis(1)).await;
         }
     }

@@ -277,3 +277,11 @@ BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE
 --> replica begin_read_only transaction
 BEGIN WORK READ ONLY;
 --> replica begin_read_only transaction
+
+--- SQL's functions without parentheses.
+SELECT current_date, current_time, current_timestamp(0), localtime, localtimestamp
+--> replica read
+SELECT * FROM t WHERE a >= current_date AND b = current_user AND c = session_user OR user = current_role
+--> replica read
+SELECT current_catalog, current_schema
+--> replica read

@@ -157,7 +157,8 @@ impl<'a> Cut<'a> {
     fn send(&mut self) {
         let text = self.piece.trim().to_owned();
         let follows = |pair: &[String]| pair[0] == "from" && pair[1] == "stdin";
-        let copies = self.words.first().is_some_and(|first| first == "copy") && self.words.windows(2).any(follows);
+        let copies =
+            self.words.first().is_some_and(|first| first == "copy") && self.words.windows(2).any(follows);
         let words = !self.words.is_empty();
         self.clear();
         let mut data = None;

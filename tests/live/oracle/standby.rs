@@ -49,7 +49,8 @@ pub(super) struct Standby {
 impl Standby {
     pub(super) async fn new(server: &Postgres, database: &str) -> Self {
         let speaker = Speaker::connect(server.port(), database).await.unwrap();
-        let mut standby = Self { port: server.port(), database: database.to_owned(), speaker, traces: String::new() };
+        let mut standby =
+            Self { port: server.port(), database: database.to_owned(), speaker, traces: String::new() };
         standby.traces = standby.traces().await.unwrap();
         standby
     }
@@ -125,7 +126,9 @@ fn refusal(reply: &Reply) -> Option<String> {
     let found = reply.errors.iter().find(|(_, code, message)| {
         code == "25006"
             || ["0A000", "55000", "XX000"].contains(&code.as_str())
-                && (message.contains("recovery") || message.contains("unlogged") || message.contains("hot standby"))
+                && (message.contains("recovery")
+                    || message.contains("unlogged")
+                    || message.contains("hot standby"))
             || code == "55000" && message.contains("is not yet defined in this session")
     });
     found.map(|(_, code, message)| format!("{code} {message}"))

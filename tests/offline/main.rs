@@ -9,7 +9,9 @@
 
 mod dependencies;
 mod fake;
+mod fuzz;
 mod hostile;
+mod naive;
 mod orm;
 mod tidy;
 

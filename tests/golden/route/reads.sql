@@ -285,3 +285,5 @@ SELECT * FROM t WHERE a >= current_date AND b = current_user AND c = session_use
 --> replica read
 SELECT current_catalog, current_schema
 --> replica read
+WITH RECURSIVE n(n) AS (SELECT (VALUES(1)) UNION ALL SELECT n + 1 FROM n WHERE n < 5) SELECT * FROM n
+--> replica read

@@ -10,6 +10,7 @@
 
 mod addresses;
 mod auth;
+mod baseline;
 mod cancel;
 mod cli;
 mod clients;

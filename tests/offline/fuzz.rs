@@ -8,7 +8,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use pgweir::route::{Class, Facts, Judge, JudgeOptions, Scope};
+use pgweir::route::{Class, Facts, Judge, JudgeOptions, Memo, Scope};
 use pgweir::sql::{Effect, Name, Names, Seeds, Shape, scan};
 
 use crate::naive::{danger, words};
@@ -166,6 +166,18 @@ fn grown(dice: &mut Dice, corpus: &[String]) -> Vec<u8> {
     bytes
 }
 
+/// The text with other digits, more of them or fewer.
+fn other_numbers(dice: &mut Dice, text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 8);
+    for &byte in text {
+        match byte {
+            b'0'..=b'9' if dice.below(2) == 0 => out.extend(dice.below(2_000).to_string().into_bytes()),
+            _ => out.push(byte),
+        }
+    }
+    out
+}
+
 /// For shapes alone: knows every function.
 struct All;
 
@@ -223,6 +235,16 @@ fn fuzz(seed: u64, count: usize) {
                 "PGWEIR_FUZZ_SEED={seed}\n    {shown}\n    {facts:?}, then {second:?}"
             );
         }
+        // A client's memory of the text before it, other numbers in it, judges as the judge does.
+        let varied = other_numbers(&mut dice, &text);
+        let mut memo = Memo::default();
+        let first = memo.facts(&text, &strict, &scope);
+        let (from_memory, anew) = (memo.facts(&varied, &strict, &scope), strict.facts(&varied, &scope));
+        assert!(
+            first == facts && from_memory == anew,
+            "PGWEIR_FUZZ_SEED={seed}, from a client's memory\n    {shown}\n    {:?}\n    expected {anew:?}\n    got {from_memory:?}",
+            String::from_utf8_lossy(&varied)
+        );
         let outline = scan(&text, &All, &secret, |_| {});
         if outline.explain || shapes.len() > 200_000 {
             continue;

@@ -233,6 +233,42 @@ async fn a_standby_runs_what_we_send_it() {
     assert!(statements >= 1_000 && ran >= 430, "too few of them show anything");
 }
 
+/// What a standby refuses, and what it takes without a word, is noticed.
+#[tokio::test]
+async fn the_standby_tells_on_what_must_not_come() {
+    let cluster = start().await;
+    cluster
+        .primary()
+        .sql("CREATE TABLE t (a int); CREATE UNLOGGED TABLE u (a int); CREATE SEQUENCE s")
+        .await
+        .unwrap();
+    cluster.wait_replayed(SOON).await.unwrap();
+    let mut standby = Standby::new(cluster.replica(0), "postgres").await;
+    let refused = "INSERT INTO t VALUES (1);SELECT nextval('s');SELECT currval('s');SELECT * FROM t FOR UPDATE;SELECT a INTO x FROM t;\
+        WITH x AS (DELETE FROM t RETURNING a) SELECT a FROM x;CREATE TEMP TABLE x ();SELECT lo_create(0);LISTEN x;SELECT pg_notify('x', '');\
+        SELECT txid_current();SELECT * FROM u;SELECT pg_current_wal_lsn();BEGIN READ WRITE;BEGIN ISOLATION LEVEL SERIALIZABLE;VACUUM t;\
+        EXPLAIN ANALYZE UPDATE t SET a = 1";
+    for text in refused.split(';') {
+        let outcome = standby.run(text).await;
+        assert!(matches!(outcome, Outcome::Refused(_)), "{text}: {outcome:?}");
+    }
+    let silent = "SELECT pg_advisory_lock(1);SELECT pg_try_advisory_lock_shared(1, 2);SET work_mem = '1MB';PREPARE p AS DELETE FROM t;\
+        DECLARE c CURSOR WITH HOLD FOR SELECT 1;SELECT set_config('work_mem', '2MB', false);SELECT pg_stat_reset();\
+        SELECT pg_create_physical_replication_slot('x');SELECT pg_wal_replay_pause();SET ROLE pg_monitor";
+    for text in silent.split(';') {
+        let outcome = standby.run(text).await;
+        assert!(matches!(outcome, Outcome::Silent { .. }), "{text}: {outcome:?}");
+    }
+    let harmless =
+        "SELECT a FROM t;BEGIN READ ONLY;SHOW work_mem;COPY t TO STDOUT;EXPLAIN ANALYZE SELECT a FROM t";
+    for text in harmless.split(';') {
+        let outcome = standby.run(text).await;
+        assert!(matches!(outcome, Outcome::Ran), "{text}: {outcome:?}");
+    }
+    let Outcome::Failed(code) = standby.run("SELECT nothing").await else { panic!("it ran") };
+    assert_eq!(code, "42703");
+}
+
 /// The folder of the regression statements, or why there is none.
 fn regression() -> Result<PathBuf, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/fetch.sh");

@@ -12,12 +12,13 @@ use crate::programs::{Program, SOON, before, cluster, port, wait_for_replica};
 use crate::speaker::{Reply, Speaker};
 
 /// What has been said to be a read, a write, or neither; reads first, for the writes spoil the tables.
-const STATEMENTS: [&str; 7] = [
+const STATEMENTS: [&str; 8] = [
     include_str!("routes/statements.sql"),
     include_str!("../golden/route/reads.sql"),
     include_str!("../golden/route/functions.sql"),
     include_str!("../golden/route/held_back.sql"),
     include_str!("../golden/route/texts.sql"),
+    include_str!("../golden/route/ambiguous.sql"),
     include_str!("../golden/route/session.sql"),
     include_str!("../golden/route/writes.sql"),
 ];

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, fs};
 
 use pgweir::route::{Class, Facts, Judge, JudgeOptions, Memo, Scope};
@@ -311,12 +311,18 @@ fn random_bytes_are_judged() {
     }
 }
 
-/// The best of three, for others use the machine too.
+/// What this thread has used of a processor: other programs may use it too.
+fn used() -> Duration {
+    let line = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(line.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// The best of three.
 fn time(judge: &Judge, text: &[u8], expected: Class) -> Duration {
     let one = || {
-        let begun = Instant::now();
+        let begun = used();
         assert_eq!(judge.facts(text, &Scope::without_catalog()).class, expected);
-        begun.elapsed()
+        used().checked_sub(begun).unwrap_or_default()
     };
     (0..3).map(|_| one()).min().unwrap()
 }
@@ -338,7 +344,7 @@ fn long_and_deep_texts_take_linear_time_and_no_memory() {
     let (small, large) = (list(1 << 20), list(10 << 20));
     let before = peak();
     let (short, long) = (time(&judge, &small, Class::Read), time(&judge, &large, Class::Read));
-    assert!(long < short * 30, "1 MB in {short:?}, 10 MB in {long:?}");
+    assert!(long < short * 30 + Duration::from_millis(20), "1 MB in {short:?}, 10 MB in {long:?}");
     if !cfg!(debug_assertions) {
         assert!(long < Duration::from_millis(100), "{long:?}");
     }

@@ -6,8 +6,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    CopyTarget, Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SetExpr, Statement, TableFactor,
-    Visit, Visitor,
+    CopyTarget, Expr, Function, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SetExpr,
+    Statement, TableFactor, Visit, Visitor,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -178,6 +178,8 @@ impl<F: Names> Visitor for Walk<'_, F> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         match expr {
+            // CURRENT_DATE and its like: without parentheses there is no call.
+            Expr::Function(Function { args: FunctionArguments::None, .. }) => ControlFlow::Continue(()),
             Expr::Function(function) => self.call(&function.name),
             _ => ControlFlow::Continue(()),
         }

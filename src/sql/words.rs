@@ -166,7 +166,15 @@ pub(super) fn is_construct(word: &[u8]) -> bool {
     syntax(word)
         || matches!(
             word,
-            b"grouping" | b"rollup" | b"cube" | b"filter" | b"over" | b"char" | b"character" | b"bit"
+            b"grouping"
+                | b"rollup"
+                | b"cube"
+                | b"filter"
+                | b"over"
+                | b"char"
+                | b"character"
+                | b"bit"
+                | b"values"
         )
 }
 

@@ -10,6 +10,7 @@
 
 mod addresses;
 mod auth;
+mod baseline;
 mod cancel;
 mod catalog;
 mod cli;
@@ -22,6 +23,7 @@ mod fixture;
 mod leaving;
 mod memory;
 mod monitor;
+mod oracle;
 mod pgbench;
 mod pooling;
 mod programs;

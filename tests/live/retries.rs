@@ -188,7 +188,10 @@ async fn after_a_result_nothing_runs_again() {
 async fn a_replica_behind_a_definition() {
     let (cluster, proxy) = start(1, "").await;
     cluster.replica(0).pause_replay().await.unwrap();
+    let objects = || async { proxy.sum("pgweir_catalog_objects", &[]).await };
+    let before = objects().await;
     cluster.primary().sql("CREATE TABLE fresh (id int); INSERT INTO fresh VALUES (42)").await.unwrap();
+    eventually(SOON, || async { objects().await > before }).await.unwrap();
     let mut client = proxy.client().await;
     assert_eq!(client.value("SELECT id FROM fresh").await, "42");
     let prepared = [run("SELECT id FROM fresh", &[]), sync()].concat();

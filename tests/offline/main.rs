@@ -9,7 +9,10 @@
 
 mod dependencies;
 mod fake;
+mod fuzz;
 mod hostile;
+mod naive;
+mod orm;
 mod retries;
 mod tidy;
 

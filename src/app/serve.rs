@@ -142,6 +142,7 @@ async fn upkeep(shared: Arc<Shared>) {
     loop {
         second.tick().await;
         shared.metrics.upkeep();
+        shared.judge.shapes().sweep();
         let now = shared.judge.disagreements();
         for _ in disagreements..now {
             shared.metrics.judge_disagreed();

@@ -92,6 +92,7 @@ impl Session {
             self.moving = true;
             write::sync(&mut self.forth.own);
             if let Some(held) = self.held() {
+                held.running.give_up();
                 held.lease.owed.sent(b'S', Show::Swallow);
             }
             return Ok(Place::Done);
@@ -123,8 +124,11 @@ impl Session {
         let refused = self.is_refused_on_replica(&piece);
         let reason = if refused { Reason::ReplicaTransactionRefused } else { reason };
         self.identity.database.metrics.unit(label(self.active), reason.index(), reason.code());
+        if let Some(target) = self.active {
+            self.shared.judge.shapes().goes(piece.facts.shape, Route { target, reason });
+        }
         if let Some(held) = self.held() {
-            held.running.begin();
+            held.running.begin(piece.facts.shape);
         }
         if refused && (!piece.ends || piece.rest > 0) {
             return Err(Leave::Told(Failure::ReplicaTransaction));

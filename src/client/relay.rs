@@ -274,7 +274,9 @@ impl Session {
             self.defines = false;
             self.identity.catalog.changed();
         }
-        self.identity.database.metrics.query_time(label(Some(target)), held.running.end());
+        let (shape, time) = held.running.end();
+        self.shared.judge.shapes().answered(shape, time);
+        self.identity.database.metrics.query_time(label(Some(target)), time);
         self.statements.ended(number, &mut held.lease);
     }
 

@@ -9,6 +9,7 @@
 //! Invariants: at most one server connection owes replies at a time, so replies come in the order of the units; an idle
 //! client holds no window; a lease ends only when its server connection is free, and is closed where that is in doubt.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -28,7 +29,7 @@ use crate::metrics::Origin;
 use crate::monitor::{Cluster, Live};
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
-use crate::route::{Reason, Route, Scope, SearchPath, Target};
+use crate::route::{Reason, Route, Scope, SearchPath, ShapeId, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
 use crate::wire::TransactionStatus;
@@ -136,32 +137,51 @@ pub(super) struct Running {
     units: u32,
     /// When the unit that is being answered began; after the last one, when it was answered.
     pub(super) since: Instant,
+    /// Where the unit that is being answered is counted, and those behind it.
+    first: ShapeId,
+    behind: VecDeque<ShapeId>,
 }
 
 impl Running {
     pub(super) fn new(cluster: Arc<Cluster>, node: Node, since: Instant) -> Self {
-        Self { cluster, node, units: 0, since }
+        Self { cluster, node, units: 0, since, first: ShapeId::OTHER, behind: VecDeque::new() }
     }
 
-    /// A unit was sent.
-    pub(super) fn begin(&mut self) {
+    /// A unit was sent, which is counted there.
+    pub(super) fn begin(&mut self, shape: ShapeId) {
         if self.units == 0 {
             self.since = clock::now();
+            self.first = shape;
+        } else {
+            self.behind.push_back(shape);
         }
         self.units += 1;
         self.cluster.begin(self.node);
     }
 
-    /// A unit was answered. Returns how long it took.
-    pub(super) fn end(&mut self) -> clock::Duration {
+    /// A unit was answered. Returns where it is counted, and how long it took.
+    pub(super) fn end(&mut self) -> (ShapeId, clock::Duration) {
         let now = clock::now();
         let time = now.duration_since(self.since);
         self.since = now;
+        let shape = self.first;
         if self.units > 0 {
             self.units -= 1;
             self.cluster.end(self.node);
         }
-        time
+        if let Some(next) = self.behind.pop_front() {
+            self.first = next;
+        }
+        (shape, time)
+    }
+
+    /// The unit that was sent last goes on elsewhere.
+    pub(super) fn give_up(&mut self) {
+        self.behind.pop_back();
+        if self.units > 0 {
+            self.units -= 1;
+            self.cluster.end(self.node);
+        }
     }
 }
 

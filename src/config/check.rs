@@ -92,6 +92,7 @@ impl Check<'_, '_> {
         let names = |path| self.sheet.functions(path).map(<[String]>::to_vec);
         set(&mut options.second_opinion, self.sheet.flag("routing.second_opinion"));
         set(&mut options.cache_entries, self.sheet.count("routing.cache_entries", None));
+        set(&mut options.route_shapes, self.sheet.count("routing.route_shapes", None));
         set(&mut options.read_only_functions, names("routing.read_only_functions"));
         set(&mut options.write_functions, names("routing.write_functions"));
         for both in options.read_only_functions.iter().filter(|name| options.write_functions.contains(name)) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::value;
+use crate::route::MAX_SHAPES;
 
 /// A setting.
 #[derive(Debug)]
@@ -340,6 +341,12 @@ pub static KEYS: &[Key] = &[
         count(0, 10_000_000),
         "10000",
         "Most statements whose verdict is remembered.",
+    ),
+    row(
+        "routing.route_shapes",
+        count(0, MAX_SHAPES as u64),
+        "1000",
+        "Most shapes of statements that SHOW ROUTES counts apart; the rest is counted together.",
     ),
     row(
         "routing.read_only_functions",

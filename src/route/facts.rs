@@ -3,9 +3,10 @@
 use crate::sql::{Effect, Mark, Statement, Verb};
 
 use super::reason::Reason;
+use super::shapes::ShapeId;
 
 /// What a statement does, as far as routing cares. The order is that of strength: see [`Facts::and`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Class {
     /// No statement at all.
     Empty,
@@ -44,6 +45,8 @@ pub struct Facts {
     pub transaction: bool,
     /// It may change what names mean: definitions, or a DO block, which may hold any.
     pub defines: bool,
+    /// Where it is counted.
+    pub shape: ShapeId,
 }
 
 impl Facts {
@@ -56,6 +59,7 @@ impl Facts {
         copy: false,
         transaction: false,
         defines: false,
+        shape: ShapeId::OTHER,
     };
 
     /// The facts of a unit that holds both: the stronger class with its reason, and the effects of both. Only reads
@@ -77,6 +81,7 @@ impl Facts {
             copy: self.copy || other.copy,
             transaction: self.transaction || other.transaction,
             defines: self.defines || other.defines,
+            shape: strong.shape,
         }
     }
 }
@@ -91,6 +96,7 @@ impl Facts {
         copy: false,
         transaction: true,
         defines: true,
+        shape: ShapeId::OTHER,
     };
 
     /// What one statement's outline means.
@@ -113,6 +119,7 @@ impl Facts {
                     | Verb::FinishPrepared
             ),
             defines: runs && defines(statement),
+            shape: ShapeId::OTHER,
         }
     }
 }

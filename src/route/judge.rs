@@ -15,6 +15,7 @@ use super::builtins::{Builtins, View};
 use super::catalog::Scope;
 use super::facts::{Class, Facts};
 use super::reason::Reason;
+use super::shapes::{ShapeId, Shapes};
 
 /// Texts above this are not remembered as they are: hashing them costs more than it saves.
 const EXACT_LIMIT: usize = 8 << 10;
@@ -30,6 +31,8 @@ pub struct JudgeOptions {
     pub second_opinion: bool,
     /// How many texts, and how many shapes, are remembered.
     pub cache_entries: usize,
+    /// How many shapes are counted apart.
+    pub route_shapes: usize,
     /// Functions of yours that only read: `name` or `schema.name`, in lower case unless created otherwise.
     pub read_only_functions: Vec<String>,
     /// Functions that must run on the primary, whatever else is known of them.
@@ -41,6 +44,7 @@ impl Default for JudgeOptions {
         JudgeOptions {
             second_opinion: true,
             cache_entries: 10_000,
+            route_shapes: 1_000,
             read_only_functions: Vec::new(),
             write_functions: Vec::new(),
         }
@@ -100,6 +104,9 @@ pub struct Judge {
     texts: Remembered<Facts>,
     /// Of shapes that the scan takes for reads: whether the parser lets them pass.
     shapes: Remembered<bool>,
+    /// Of shapes with their facts: where they are counted.
+    ids: Remembered<ShapeId>,
+    counted: Shapes,
     disagreements: AtomicU64,
 }
 
@@ -113,6 +120,8 @@ impl Judge {
             seeds: Seeds { high: RandomState::new(), low: RandomState::new() },
             texts: memory(options.cache_entries),
             shapes: memory(options.cache_entries),
+            ids: memory(options.cache_entries),
+            counted: Shapes::new(options.route_shapes),
             disagreements: AtomicU64::new(0),
         }
     }
@@ -128,7 +137,9 @@ impl Judge {
             low: self.seeds.low.hash_one(text),
             length: text.len(),
         };
-        if let Some(facts) = self.texts.get(&key) {
+        if let Some(facts) = self.texts.get(&key)
+            && self.is_current(facts)
+        {
             return facts;
         }
         let (facts, literals) = self.judge(text, scope);
@@ -136,6 +147,19 @@ impl Judge {
             self.texts.insert(key, facts);
         }
         facts
+    }
+
+    /// Whether facts are still counted where they say: else the text has to be judged again.
+    #[inline]
+    #[must_use]
+    pub fn is_current(&self, facts: Facts) -> bool {
+        self.counted.is_current(facts.shape)
+    }
+
+    /// What is counted by shape.
+    #[must_use]
+    pub fn shapes(&self) -> &Shapes {
+        &self.counted
     }
 
     /// How often the full parser has overruled the scan. Each is a hole in the scan worth a report.
@@ -168,7 +192,23 @@ impl Judge {
             facts.reason = Reason::SecondOpinion;
             facts.silent = true;
         }
+        facts.shape = self.counted(text, outline.shape, facts);
         (facts, outline.literals)
+    }
+
+    /// Where such a text is counted: from memory if it can be.
+    fn counted(&self, text: &[u8], shape: Shape, facts: Facts) -> ShapeId {
+        let kind = (facts.class as u64) << 8 | facts.reason as u64;
+        let key =
+            Key { high: shape.high ^ kind.wrapping_mul(0x9e37_79b9_7f4a_7c15), low: shape.low, length: 1 };
+        if let Some(id) = self.ids.get(&key)
+            && self.counted.is_current(id)
+        {
+            return id;
+        }
+        let id = self.counted.register(shape, text, &facts);
+        self.ids.insert(key, id);
+        id
     }
 
     /// The second opinion, from memory if it can be. What looks like a literal in EXPLAIN may be an option, so its

@@ -7,6 +7,7 @@ mod hint;
 mod judge;
 mod memo;
 mod reason;
+mod shapes;
 
 pub use catalog::{Catalog, Known, Scope, SearchPath};
 pub use facts::{Class, Facts};
@@ -14,6 +15,7 @@ pub use hint::Wish;
 pub use judge::{Judge, JudgeOptions};
 pub use memo::Memo;
 pub use reason::Reason;
+pub use shapes::{MAX_SHAPES, ShapeId, ShapeRow, Shapes};
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 mod folded;
 mod lex;
+mod normal;
 mod opening;
 mod outline;
 mod parse;
@@ -10,6 +11,7 @@ mod tables;
 mod words;
 
 pub use lex::{Kind, Lexer, Token};
+pub use normal::{NORMAL_LIMIT, normalise};
 pub use outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
 pub use parse::{Opinion, PARSE_LIMIT, opinion, tables};
 pub use scan::{SCAN_LIMIT, Seeds, scan};

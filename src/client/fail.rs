@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::desk::Refusal;
 use crate::pool::LeaseError;
 use crate::server::ConnectError;
 use crate::wire::frame::HEADER;
@@ -32,8 +33,14 @@ pub(super) enum Failure {
     StatementMode,
     /// Only the primary can do it, and the read-only transaction runs on a replica.
     ReplicaTransaction,
+    /// A setting of pgweir's own beside other statements.
+    OwnMixed,
+    /// pgweir's own refusal of a statement or a login.
+    Refused(Refusal),
     /// A replication connection.
     Replication,
+    /// That user may not use the console.
+    NoConsole(String),
     /// No user in the startup packet.
     NoUser,
     /// The database is not configured.
@@ -120,6 +127,12 @@ impl Failure {
             Self::ReplicaTransaction => {
                 told(SqlState::FEATURE_NOT_SUPPORTED, REPLICA_TRANSACTION, REPLICA_TRANSACTION_HINT)
             }
+            Self::OwnMixed => told(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "a setting of pgweir's own cannot stand beside other statements",
+                "Send SET, RESET or SHOW of it alone, for the whole session.",
+            ),
+            Self::Refused(refusal) => told(refusal.code, &*refusal.message, &refusal.hint),
             Self::IdleTimeout => told(
                 SqlState::IDLE_SESSION_TIMEOUT,
                 "terminating connection due to idle-session timeout",
@@ -164,6 +177,11 @@ impl Failure {
                 SqlState::FEATURE_NOT_SUPPORTED,
                 "pgweir does not forward replication connections",
                 "Connect to the server itself.",
+            ),
+            Self::NoConsole(user) => told(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                format!("user \"{user}\" may not use the console"),
+                "Name the user in admin_users or stats_users.",
             ),
             Self::NoUser => told(
                 SqlState::INVALID_AUTHORIZATION,

@@ -14,7 +14,7 @@ use crate::ids::Node;
 use crate::metrics::{Direction, TargetLabel};
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, LeaseError, Pool, PoolMode};
-use crate::route::{self, Class, Reason, Route, Target, Topology};
+use crate::route::{self, Class, Own, Reason, Route, Target, Topology};
 use crate::server::owed::{MAX_OWED, Show};
 use crate::wire::{ProtocolError, TransactionStatus, write};
 
@@ -49,7 +49,7 @@ pub(super) fn note_outage(database: &Database, node: Node, error: &LeaseError) -
 impl Session {
     /// Finds the piece's server. What needs no waiting is done at once; else `next` says what to wait for.
     pub(super) fn place(&mut self, piece: Piece) -> Result<Place, Leave> {
-        let active = self.active;
+        let (active, explain) = (self.active, self.own.explain);
         let Some(held) = self.held() else { return self.place_anew(piece) };
         let owed = &held.lease.owed;
         if piece.kind == Kind::Terminate {
@@ -62,6 +62,10 @@ impl Session {
         }
         if piece.kind == Kind::Copy || owed.is_open() || owed.is_copy_in() {
             return self.continue_unit(piece);
+        }
+        if !owed.is_empty() && explain {
+            // The notice of a unit stands before its answer.
+            return Ok(Place::Wait);
         }
         if !owed.is_empty() {
             let on_primary = active == Some(Target::Primary);
@@ -79,6 +83,10 @@ impl Session {
 
     /// More of a unit that has its server.
     fn continue_unit(&mut self, piece: Piece) -> Result<Place, Leave> {
+        if piece.facts.class == Class::Own {
+            // Others of the unit are on their way to the server, or it waits for data.
+            return Err(Leave::Told(Failure::OwnMixed));
+        }
         if piece.kind == Kind::Unit && self.held().is_some_and(|held| held.lease.owed.is_copy_in()) {
             // PostgreSQL gives the connection up over it, and other clients may need that one.
             let tag =
@@ -130,6 +138,9 @@ impl Session {
         if let Some(held) = self.held() {
             held.running.begin(piece.facts.shape);
         }
+        if self.own.explain {
+            self.explain(&piece, reason);
+        }
         if refused && (!piece.ends || piece.rest > 0) {
             return Err(Leave::Told(Failure::ReplicaTransaction));
         }
@@ -164,6 +175,9 @@ impl Session {
         let on_primary = self.active == Some(Target::Primary);
         self.pinned |= piece.facts.pins && on_primary;
         self.defines |= piece.facts.defines;
+        if piece.facts.resets {
+            self.own = Own::default();
+        }
         let Some(held) = self.held() else { return };
         held.transaction |= piece.facts.transaction;
         held.residue = held.residue.max(piece.residue);
@@ -176,6 +190,9 @@ impl Session {
 
     /// A piece with nothing before it: the route is decided anew.
     fn place_anew(&mut self, piece: Piece) -> Result<Place, Leave> {
+        if self.is_own(&piece) && piece.kind == Kind::Unit {
+            return self.answer_own(piece);
+        }
         match piece.kind {
             Kind::Terminate => return Err(Leave::Gone),
             Kind::Copy => {

@@ -19,6 +19,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 
 use super::cancel::Registration;
+use super::desk::Desk;
 use super::fail::Failure;
 use super::prepared::Statements;
 use super::shared::{Database, Seat, Shared};
@@ -29,10 +30,9 @@ use crate::metrics::Origin;
 use crate::monitor::{Cluster, Live};
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
-use crate::route::{Reason, Route, Scope, SearchPath, ShapeId, Target};
+use crate::route::{Own, Reason, Route, Scope, SearchPath, ShapeId, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
-use crate::wire::TransactionStatus;
 use crate::wire::write::{self, Severity};
 
 /// Who a client is.
@@ -51,6 +51,8 @@ pub(super) struct Identity {
     pub(super) search_path: Option<Arc<str>>,
     /// What names mean to it.
     pub(super) scope: Scope,
+    /// pgweir's own settings that it connected with.
+    pub(super) own: Own,
     pub(super) cancel: Registration,
     #[expect(dead_code, reason = "held for its drop: it gives the place up")]
     pub(super) seat: Seat,
@@ -260,12 +262,17 @@ pub(super) struct Session {
     /// A unit that began on a replica goes on on the primary, once the replica has answered.
     pub(super) moving: bool,
     pub(super) next: Option<Next>,
+    /// pgweir's own settings, as the client has set them.
+    pub(super) own: Own,
+    /// A unit about them that has not ended.
+    pub(super) desk: Option<Box<Desk>>,
 }
 
 impl Session {
     pub(super) fn new(stream: Stream, window: Window, shared: Arc<Shared>, identity: Identity) -> Self {
         identity.database.metrics.clients().increment(1.0);
         Self {
+            own: identity.own,
             stream,
             window: Some(window),
             pools: vec![None; identity.database.addresses.len()],
@@ -284,6 +291,7 @@ impl Session {
             defines: false,
             moving: false,
             next: None,
+            desk: None,
         }
     }
 
@@ -450,7 +458,8 @@ impl Session {
         } else if piece.rest > 0 {
             self.discard.then_ready = true;
         } else {
-            write::ready_for_query(&mut self.back.own, TransactionStatus::Idle);
+            let status = self.status();
+            write::ready_for_query(&mut self.back.own, status);
         }
     }
 

@@ -62,6 +62,8 @@ pub enum Kind {
     Metrics,
     /// An array of function names.
     Functions,
+    /// An array of user names.
+    Users,
 }
 
 impl fmt::Display for Kind {
@@ -89,7 +91,7 @@ impl fmt::Display for Kind {
             Self::Listen => f.write_str("address, or array of addresses"),
             Self::Servers => f.write_str("array of addresses"),
             Self::Metrics => f.write_str("IP address and port, or `\"off\"`"),
-            Self::Functions => f.write_str("array of names"),
+            Self::Functions | Self::Users => f.write_str("array of names"),
         }
     }
 }
@@ -174,6 +176,15 @@ pub static KEYS: &[Key] = &[
         "How clients prove who they are; with `trust` nobody is asked for a password.",
     )
     .example("\"scram-sha-256\""),
+    row(
+        "admin_users",
+        Kind::Users,
+        "nobody; but everybody where `stats_users` names nobody either, `auth_type` is `trust` and only this machine can reach \
+         `listen`",
+        "Users that may do everything in the console, the database `pgweir`.",
+    )
+    .example("[\"postgres\"]"),
+    row("stats_users", Kind::Users, "[]", "Users that may look at everything in the console."),
     row(
         "pool_mode",
         Kind::Choice(&["transaction", "session", "statement"]),

@@ -18,7 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::{auth, client, cluster, monitor, net, pool, route, server};
+use crate::{admin, auth, client, cluster, monitor, net, pool, route, server};
 
 pub use complaint::{Complaint, Complaints};
 
@@ -35,6 +35,8 @@ pub struct Config {
     pub client: client::Options,
     /// Who may come in, and how.
     pub auth: auth::Options,
+    /// Who may use the console.
+    pub admin: admin::Options,
     /// Where Prometheus scrapes; nowhere if `None`.
     pub metrics_listen: Option<SocketAddr>,
     /// What is logged, and how.

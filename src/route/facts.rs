@@ -24,6 +24,8 @@ pub enum Class {
     Session,
     /// Writes, locks, changes definitions, or cannot be seen through.
     Write,
+    /// Is about a setting of pgweir's own: no server gets it.
+    Own,
 }
 
 /// What the text of a statement, or of a unit of several statements, says.
@@ -45,6 +47,8 @@ pub struct Facts {
     pub transaction: bool,
     /// It may change what names mean: definitions, or a DO block, which may hold any.
     pub defines: bool,
+    /// It has RESET ALL or DISCARD ALL.
+    pub resets: bool,
     /// Where it is counted.
     pub shape: ShapeId,
 }
@@ -59,6 +63,7 @@ impl Facts {
         copy: false,
         transaction: false,
         defines: false,
+        resets: false,
         shape: ShapeId::OTHER,
     };
 
@@ -70,6 +75,8 @@ impl Facts {
         let opens = weak.class == Class::BeginReadOnly || strong.class == Class::BeginReadOnly;
         let (class, reason) = if opens && weak.class != Class::Empty && strong.class < Class::Begin {
             (Class::Begin, Reason::Begin)
+        } else if strong.class == Class::Own && !matches!(weak.class, Class::Own | Class::Empty) {
+            (Class::Own, Reason::OwnMixed)
         } else {
             (strong.class, strong.reason)
         };
@@ -81,6 +88,7 @@ impl Facts {
             copy: self.copy || other.copy,
             transaction: self.transaction || other.transaction,
             defines: self.defines || other.defines,
+            resets: self.resets || other.resets,
             shape: strong.shape,
         }
     }
@@ -96,8 +104,15 @@ impl Facts {
         copy: false,
         transaction: true,
         defines: true,
+        resets: false,
         shape: ShapeId::OTHER,
     };
+
+    /// Of a text about a setting of pgweir's own.
+    pub(super) fn own(mixed: bool) -> Facts {
+        let reason = if mixed { Reason::OwnMixed } else { Reason::OwnSetting };
+        Facts { class: Class::Own, reason, ..Facts::EMPTY }
+    }
 
     /// What one statement's outline means.
     pub(super) fn of(statement: Statement) -> Facts {
@@ -119,6 +134,7 @@ impl Facts {
                     | Verb::FinishPrepared
             ),
             defines: runs && defines(statement),
+            resets: false,
             shape: ShapeId::OTHER,
         }
     }

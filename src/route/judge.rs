@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ahash::RandomState;
 use quick_cache::{UnitWeighter, sync::Cache, sync::DefaultLifecycle};
 
-use crate::sql::{Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, opinion, scan};
+use crate::sql::{Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, Verb, opinion, scan};
 
 use super::builtins::{Builtins, View};
 use super::catalog::Scope;
 use super::facts::{Class, Facts};
+use super::own::{OwnText, own_text, resets_all};
 use super::reason::Reason;
 use super::shapes::{ShapeId, Shapes};
 
@@ -179,10 +180,18 @@ impl Judge {
             return (Facts::TOO_LONG, true);
         }
         let mut facts = Facts::EMPTY;
+        let mut settings = false;
         let names = View { builtins: &self.builtins, scope };
         let outline = scan(text, &names, &self.seeds, |statement| {
+            settings |= matches!(statement.verb, Verb::Set | Verb::SetLocal | Verb::Show);
             facts = facts.and(Facts::of(statement));
         });
+        if settings {
+            match own_text(text) {
+                OwnText::None => facts.resets = resets_all(text),
+                own => return (Facts::own(own == OwnText::Mixed), outline.literals),
+            }
+        }
         if outline.statements > 1 && facts.class == Class::Write {
             facts.reason = Reason::MultiStatementWrite;
         }

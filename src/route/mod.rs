@@ -6,6 +6,7 @@ mod facts;
 mod hint;
 mod judge;
 mod memo;
+mod own;
 mod reason;
 mod shapes;
 
@@ -14,6 +15,7 @@ pub use facts::{Class, Facts};
 pub use hint::Wish;
 pub use judge::{Judge, JudgeOptions};
 pub use memo::Memo;
+pub use own::{Own, OwnCommand, OwnError, OwnText, Setting, own_text, resets_all};
 pub use reason::Reason;
 pub use shapes::{MAX_SHAPES, ShapeId, ShapeRow, Shapes};
 
@@ -97,8 +99,12 @@ pub fn decide(facts: Facts, session: Session, topology: Topology) -> Route {
     match facts.class {
         Class::Read | Class::BeginReadOnly if topology.replicas > 0 => replica(facts.reason),
         Class::Read | Class::BeginReadOnly => primary(Reason::NoReplica),
-        Class::Empty | Class::InTransaction | Class::End | Class::Begin | Class::Session | Class::Write => {
-            primary(facts.reason)
-        }
+        Class::Empty
+        | Class::InTransaction
+        | Class::End
+        | Class::Begin
+        | Class::Session
+        | Class::Write
+        | Class::Own => primary(facts.reason),
     }
 }

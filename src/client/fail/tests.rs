@@ -57,6 +57,9 @@ fn all() -> Vec<Failure> {
         Failure::ServerProtocol(ProtocolError::Unexpected(b'1')),
         Failure::StatementMode,
         Failure::ReplicaTransaction,
+        Failure::OwnMixed,
+        Failure::NoConsole("ann".to_owned()),
+        Failure::Refused(crate::client::Refusal::new(SqlState::SYNTAX_ERROR, "no", "yes")),
         Failure::Replication,
         Failure::NoUser,
         Failure::UnknownDatabase("shop".to_owned()),
@@ -80,6 +83,9 @@ fn visit(failure: &Failure) {
         | Failure::ServerLost
         | Failure::SessionLost
         | Failure::ServerProtocol(_)
+        | Failure::OwnMixed
+        | Failure::NoConsole(_)
+        | Failure::Refused(_)
         | Failure::StatementMode
         | Failure::ReplicaTransaction
         | Failure::Replication

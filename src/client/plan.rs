@@ -63,8 +63,8 @@ impl Session {
         if piece.kind == Kind::Copy || owed.is_open() || owed.is_copy_in() {
             return self.continue_unit(piece);
         }
-        if !owed.is_empty() && explain {
-            // The notice of a unit stands before its answer.
+        if !owed.is_empty() && (explain || piece.facts.class == Class::Own) {
+            // What pgweir says itself, it says in its place.
             return Ok(Place::Wait);
         }
         if !owed.is_empty() {

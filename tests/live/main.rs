@@ -14,6 +14,7 @@ mod cancel;
 mod catalog;
 mod cli;
 mod clients;
+mod console;
 mod counting;
 mod databases;
 mod dump;

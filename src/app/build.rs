@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use crate::admin;
 use crate::auth::Directory;
 use crate::client::{Budget, Cancels, Database, Databases, Shared};
 use crate::config::{self, Config};
@@ -53,6 +54,7 @@ pub(super) fn build(config: &Config, workers: usize) -> (Arc<Shared>, Vec<Probed
         cancels: Arc::new(Cancels::default()),
         buffers: Arc::new(Buffers::new(WINDOWS_KEPT * workers)),
         metrics,
+        console: Arc::new(admin::Desk::new(config.admin.clone())),
         options: config.client.clone(),
         clients: AtomicUsize::new(0),
     };

@@ -143,6 +143,7 @@ async fn upkeep(shared: Arc<Shared>) {
         second.tick().await;
         shared.metrics.upkeep();
         shared.judge.expire(now());
+        shared.judge.shapes().sweep();
         let seen = shared.judge.disagreements();
         for _ in disagreements..seen {
             shared.metrics.judge_disagreed();

@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::desk::Refusal;
 use crate::pool::LeaseError;
 use crate::route::rules::{Action, Rule};
 use crate::server::ConnectError;
@@ -35,8 +36,14 @@ pub(super) enum Failure {
     ReplicaTransaction,
     /// A rule refuses it: its name, and what it says.
     Rejected { rule: String, message: String },
+    /// A setting of pgweir's own beside other statements.
+    OwnMixed,
+    /// pgweir's own refusal of a statement or a login.
+    Refused(Refusal),
     /// A replication connection.
     Replication,
+    /// That user may not use the console.
+    NoConsole(String),
     /// No user in the startup packet.
     NoUser,
     /// The database is not configured.
@@ -151,6 +158,12 @@ impl Failure {
                 detail: format!("The rule \"{rule}\" of pgweir's configuration refuses it."),
                 ..told(SqlState::INSUFFICIENT_PRIVILEGE, message, "")
             },
+            Self::OwnMixed => told(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "a setting of pgweir's own cannot stand beside other statements",
+                "Send SET, RESET or SHOW of it alone, for the whole session.",
+            ),
+            Self::Refused(refusal) => told(refusal.code, &*refusal.message, &refusal.hint),
             Self::IdleTimeout => told(
                 SqlState::IDLE_SESSION_TIMEOUT,
                 "terminating connection due to idle-session timeout",
@@ -195,6 +208,11 @@ impl Failure {
                 SqlState::FEATURE_NOT_SUPPORTED,
                 "pgweir does not forward replication connections",
                 "Connect to the server itself.",
+            ),
+            Self::NoConsole(user) => told(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                format!("user \"{user}\" may not use the console"),
+                "Name the user in admin_users or stats_users.",
             ),
             Self::NoUser => told(
                 SqlState::INVALID_AUTHORIZATION,

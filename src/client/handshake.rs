@@ -10,7 +10,9 @@ use std::task::Poll;
 use bytes::BytesMut;
 use tokio::time::timeout;
 
+use super::console::{self, CONSOLE, Visitor};
 use super::fail::Failure;
+use super::own;
 use super::session::{Identity, Session};
 use super::shared::{Database, Greeting, Seat, Shared};
 use crate::auth::Progress;
@@ -43,6 +45,8 @@ struct Guest {
 enum Stop {
     /// The client is gone, or asked for something that ends here.
     Gone,
+    /// It is a client of the console, and greeted.
+    Console(Visitor),
     /// The client is told why.
     Told(Failure),
 }
@@ -82,6 +86,10 @@ pub(super) async fn handshake(stream: Stream, shared: Arc<Shared>) -> Option<Box
             let Guest { stream, window } = guest;
             Some(Box::new(Session::new(stream, window, shared, identity)))
         }
+        Err(Stop::Console(visitor)) => {
+            console::serve(guest.stream, guest.window, &shared, visitor).await;
+            None
+        }
         Err(Stop::Gone) => {
             shared.buffers.give(guest.window);
             None
@@ -101,6 +109,7 @@ fn why(failure: &Failure) -> &'static str {
         Failure::LoginTimeout => "login_timeout",
         Failure::UnknownDatabase(_) => "database",
         Failure::Replication => "replication",
+        Failure::NoConsole(_) => "console",
         _ => "server",
     }
 }
@@ -118,7 +127,7 @@ impl Guest {
 
     /// From the first byte to the first ReadyForQuery.
     async fn login(&mut self, shared: &Arc<Shared>, seat: Seat) -> Result<Identity, Stop> {
-        let startup = self.first(shared).await?;
+        let mut startup = self.first(shared).await?;
         if startup.value("replication").is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) {
             return Err(Failure::Replication.into());
         }
@@ -132,6 +141,10 @@ impl Guest {
             write::negotiate_protocol_version(&mut out, &startup.protocol_options);
         }
         self.authenticate(shared, &user, &mut out).await?;
+        if &*name == CONSOLE {
+            return Err(Stop::Console(self.visit(shared, user, seat, out).await?));
+        }
+        let own = own::take_out(&mut startup.parameters).map_err(Failure::Refused)?;
         let Some(database) = shared.databases.find(&name).cloned() else {
             return Err(Failure::UnknownDatabase(name.to_string()).into());
         };
@@ -140,6 +153,7 @@ impl Guest {
             database,
             name,
             user,
+            own,
             wants: Wants {
                 parameters: Arc::new(Parameters::new(&startup.parameters)),
                 application_name: printable(startup.value("application_name").unwrap_or_default()).into(),
@@ -150,7 +164,6 @@ impl Guest {
             search_path: None,
             catalog: Live::unused(),
             rules: 0,
-            wish: None,
             seat,
         };
         let greeting = self.greeting(shared, &identity).await?;
@@ -173,6 +186,20 @@ impl Guest {
         write::ready_for_query(&mut out, TransactionStatus::Idle);
         self.stream.write_all(&out).await?;
         Ok(identity)
+    }
+
+    /// Lets a client that has proven who it is into the console, if it may come in.
+    async fn visit(
+        &mut self,
+        shared: &Shared,
+        user: Arc<str>,
+        seat: Seat,
+        mut out: BytesMut,
+    ) -> Result<Visitor, Stop> {
+        let role = shared.console.role(&user).ok_or_else(|| Failure::NoConsole(user.to_string()))?;
+        console::greet(&mut out);
+        self.stream.write_all(&out).await?;
+        Ok(Visitor { user, role, seat })
     }
 
     /// The startup packet; what comes before it is answered here.

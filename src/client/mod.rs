@@ -6,9 +6,12 @@
 
 mod cancel;
 mod clean;
+mod console;
+mod desk;
 mod fail;
 mod handshake;
 mod options;
+mod own;
 mod plan;
 mod prepared;
 mod relay;
@@ -22,6 +25,8 @@ mod unit;
 use std::sync::Arc;
 
 pub use cancel::Cancels;
+pub use console::{CONSOLE, Console, Role};
+pub use desk::{Refusal, Table};
 pub use options::{Options, Retry};
 pub use retry::Budget;
 pub use shared::{Database, Databases, Greetings, Shared};

@@ -15,7 +15,7 @@ use crate::ids::Node;
 use crate::metrics::{Direction, TargetLabel};
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, LeaseError, Pool, PoolMode};
-use crate::route::{self, Class, Reason, Route, Target, Topology};
+use crate::route::{self, Class, Own, Reason, Route, Target, Topology};
 use crate::server::owed::{MAX_OWED, Show};
 use crate::wire::{ProtocolError, TransactionStatus, write};
 
@@ -50,7 +50,7 @@ pub(super) fn note_outage(database: &Database, node: Node, error: &LeaseError) -
 impl Session {
     /// Finds the piece's server. What needs no waiting is done at once; else `next` says what to wait for.
     pub(super) fn place(&mut self, piece: Piece) -> Result<Place, Leave> {
-        let (active, failed) = (self.active, self.net.failed.is_some());
+        let (active, failed, explain) = (self.active, self.net.failed.is_some(), self.own.explain);
         let Some(held) = self.held() else { return self.place_anew(piece) };
         let owed = &held.lease.owed;
         if failed && !owed.is_open() {
@@ -67,6 +67,10 @@ impl Session {
         }
         if piece.kind == Kind::Copy || owed.is_open() || owed.is_copy_in() {
             return self.continue_unit(piece);
+        }
+        if !owed.is_empty() && (explain || piece.facts.class == Class::Own) {
+            // What pgweir says itself, it says in its place.
+            return Ok(Place::Wait);
         }
         if !owed.is_empty() {
             let on_primary = active == Some(Target::Primary);
@@ -101,6 +105,10 @@ impl Session {
 
     /// More of a unit that has its server.
     fn continue_unit(&mut self, piece: Piece) -> Result<Place, Leave> {
+        if piece.facts.class == Class::Own {
+            // Others of the unit are on their way to the server, or it waits for data.
+            return Err(Leave::Told(Failure::OwnMixed));
+        }
         if piece.kind == Kind::Unit && self.held().is_some_and(|held| held.lease.owed.is_copy_in()) {
             // PostgreSQL gives the connection up over it, and other clients may need that one.
             let tag =
@@ -114,6 +122,7 @@ impl Session {
             self.moving = true;
             write::sync(&mut self.forth.own);
             if let Some(held) = self.held() {
+                held.running.give_up();
                 held.lease.owed.sent(b'S', Show::Swallow);
             }
             return Ok(Place::Done);
@@ -150,12 +159,19 @@ impl Session {
             Some(rerun) => self.count_rerun(rerun),
             None => {
                 self.identity.database.metrics.unit(label(self.active), reason.index(), reason.code());
+                if let Some(target) = self.active {
+                    let route = Route { target, reason, ..route };
+                    self.shared.judge.shapes().goes(piece.facts.shape, route);
+                }
                 self.count_more(route);
             }
         }
         if let Some(held) = self.held() {
             held.observed = route.would.is_some();
-            held.running.begin();
+            held.running.begin(piece.facts.shape);
+        }
+        if self.own.explain && again.is_none() {
+            self.explain(&piece, reason);
         }
         if refused && (!piece.ends || piece.rest > 0) {
             return Err(Leave::Told(Failure::ReplicaTransaction));
@@ -197,7 +213,7 @@ impl Session {
             return Err(Leave::Told(failure));
         }
         if let Some(held) = self.held() {
-            held.running.begin();
+            held.running.begin(piece.facts.shape);
         }
         self.raise(piece, &failure);
         Ok(Place::Done)
@@ -235,6 +251,9 @@ impl Session {
         let on_primary = self.active == Some(Target::Primary);
         self.pinned |= piece.facts.pins && on_primary;
         self.defines |= piece.facts.defines;
+        if piece.facts.resets {
+            self.own = Own::default();
+        }
         let Some(held) = self.held() else { return };
         held.transaction |= piece.facts.transaction;
         held.residue = held.residue.max(piece.residue);
@@ -247,6 +266,9 @@ impl Session {
 
     /// A piece with nothing before it: the route is decided anew.
     fn place_anew(&mut self, piece: Piece) -> Result<Place, Leave> {
+        if self.is_own(&piece) && piece.kind == Kind::Unit {
+            return self.answer_own(piece);
+        }
         match piece.kind {
             Kind::Terminate => return Err(Leave::Gone),
             Kind::Copy => {
@@ -316,18 +338,10 @@ impl Session {
             observed,
             pinned: self.pinned,
             text_safe: self.identity.text_safe,
-            wish: self.identity.wish,
+            wish: self.own.route,
             rules: self.identity.rules,
         };
-        let topology = {
-            let view = self.identity.database.cluster.view();
-            let (mut replicas, mut nodes) = (0, 0);
-            for node in view.replicas() {
-                replicas += 1;
-                nodes |= node.bit();
-            }
-            Topology { primary: view.primary().is_some(), replicas, nodes }
-        };
+        let topology = Topology::of(&self.identity.database.cluster.view());
         let route = route::decide(piece.facts, session, topology, &self.identity.database.rules);
         if route.target == Target::Primary || transaction.is_some() {
             return route;

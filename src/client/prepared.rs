@@ -220,6 +220,22 @@ impl Statements {
         self.sent += 1;
     }
 
+    /// The next of the messages that were read was answered by pgweir itself, and `message` is all of it; none: it was passed
+    /// over, or refused.
+    pub(super) fn answered(&mut self, message: Option<&[u8]>) {
+        let Some(op) = self.ops.remove(self.sent) else { return };
+        match (op, message) {
+            (Op::Parse { name, mut statement, .. }, Some(message)) => {
+                statement.parse = Some(message.to_vec());
+                self.certain.insert(name, statement);
+            }
+            (Op::Close { name, .. }, Some(_)) => drop(self.certain.remove(&name)),
+            (Op::End { query: true, .. }, _) => drop(self.certain.remove(&b""[..])),
+            _ => {}
+        }
+        self.count_kept();
+    }
+
     /// A Parse of pgweir's own goes to a server.
     pub(super) fn send_own(&mut self, name: &[u8], id: u64) {
         self.insert(Op::Own { name: name.into(), id });

@@ -302,7 +302,9 @@ impl Session {
             self.identity.catalog.changed();
         }
         self.net.answered();
-        self.identity.database.metrics.query_time(label(Some(target)), held.running.end());
+        let (shape, time) = held.running.end();
+        self.shared.judge.shapes().answered(shape, time);
+        self.identity.database.metrics.query_time(label(Some(target)), time);
         self.statements.ended(number, &mut held.lease);
     }
 
@@ -464,6 +466,7 @@ impl Session {
 
     /// Throws away what follows an error of pgweir's own. True: something went.
     fn throw_away(&mut self) -> Result<bool, Leave> {
+        let status = self.status();
         let Some(window) = &mut self.window else { return Ok(false) };
         let mut moved = false;
         if self.discard.rest > 0 {
@@ -476,7 +479,7 @@ impl Session {
             }
         }
         if std::mem::take(&mut self.discard.then_ready) {
-            write::ready_for_query(&mut self.back.own, TransactionStatus::Idle);
+            write::ready_for_query(&mut self.back.own, status);
             moved = true;
         }
         while self.discard.until_sync && self.discard.rest == 0 {
@@ -490,7 +493,7 @@ impl Session {
             moved = true;
             if head.tag == b'S' {
                 self.discard.until_sync = false;
-                write::ready_for_query(&mut self.back.own, TransactionStatus::Idle);
+                write::ready_for_query(&mut self.back.own, status);
             }
         }
         Ok(moved)

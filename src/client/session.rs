@@ -9,6 +9,7 @@
 //! Invariants: at most one server connection owes replies at a time, so replies come in the order of the units; an idle
 //! client holds no window; a lease ends only when its server connection is free, and is closed where that is in doubt.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -18,6 +19,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 
 use super::cancel::Registration;
+use super::desk::Desk;
 use super::fail::Failure;
 use super::prepared::Statements;
 use super::retry::Net;
@@ -29,10 +31,9 @@ use crate::metrics::Origin;
 use crate::monitor::{Cluster, Live};
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
-use crate::route::{Reason, Route, Scope, SearchPath, Target, Wish};
+use crate::route::{Own, Reason, Route, Scope, SearchPath, ShapeId, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
-use crate::wire::TransactionStatus;
 use crate::wire::write::{self, Severity};
 
 /// Who a client is.
@@ -53,8 +54,8 @@ pub(super) struct Identity {
     pub(super) scope: Scope,
     /// The rules that it can be matched by.
     pub(super) rules: u64,
-    /// Where it wishes its reads to go.
-    pub(super) wish: Option<Wish>,
+    /// pgweir's own settings that it connected with.
+    pub(super) own: Own,
     pub(super) cancel: Registration,
     #[expect(dead_code, reason = "held for its drop: it gives the place up")]
     pub(super) seat: Seat,
@@ -145,11 +146,14 @@ pub(super) struct Running {
     units: u32,
     /// When the unit that is being answered began; after the last one, when it was answered.
     pub(super) since: Instant,
+    /// Where the unit that is being answered is counted, and those behind it.
+    first: ShapeId,
+    behind: VecDeque<ShapeId>,
 }
 
 impl Running {
     pub(super) fn new(cluster: Arc<Cluster>, node: Node, since: Instant) -> Self {
-        Self { cluster, node, units: 0, since }
+        Self { cluster, node, units: 0, since, first: ShapeId::OTHER, behind: VecDeque::new() }
     }
 
     /// Whether one runs, and no other.
@@ -157,25 +161,41 @@ impl Running {
         self.units == 1
     }
 
-    /// A unit was sent.
-    pub(super) fn begin(&mut self) {
+    /// A unit was sent, which is counted there.
+    pub(super) fn begin(&mut self, shape: ShapeId) {
         if self.units == 0 {
             self.since = clock::now();
+            self.first = shape;
+        } else {
+            self.behind.push_back(shape);
         }
         self.units += 1;
         self.cluster.begin(self.node);
     }
 
-    /// A unit was answered. Returns how long it took.
-    pub(super) fn end(&mut self) -> clock::Duration {
+    /// A unit was answered. Returns where it is counted, and how long it took.
+    pub(super) fn end(&mut self) -> (ShapeId, clock::Duration) {
         let now = clock::now();
         let time = now.duration_since(self.since);
         self.since = now;
+        let shape = self.first;
         if self.units > 0 {
             self.units -= 1;
             self.cluster.end(self.node);
         }
-        time
+        if let Some(next) = self.behind.pop_front() {
+            self.first = next;
+        }
+        (shape, time)
+    }
+
+    /// The unit that was sent last goes on elsewhere.
+    pub(super) fn give_up(&mut self) {
+        self.behind.pop_back();
+        if self.units > 0 {
+            self.units -= 1;
+            self.cluster.end(self.node);
+        }
     }
 }
 
@@ -257,12 +277,17 @@ pub(super) struct Session {
     /// A unit that began on a replica goes on on the primary, once the replica has answered.
     pub(super) moving: bool,
     pub(super) next: Option<Next>,
+    /// pgweir's own settings, as the client has set them.
+    pub(super) own: Own,
+    /// A unit about them that has not ended.
+    pub(super) desk: Option<Box<Desk>>,
 }
 
 impl Session {
     pub(super) fn new(stream: Stream, window: Window, shared: Arc<Shared>, identity: Identity) -> Self {
         identity.database.metrics.clients().increment(1.0);
         Self {
+            own: identity.own,
             stream,
             window: Some(window),
             pools: vec![None; identity.database.addresses.len()],
@@ -282,6 +307,7 @@ impl Session {
             defines: false,
             moving: false,
             next: None,
+            desk: None,
         }
     }
 
@@ -448,7 +474,8 @@ impl Session {
         } else if piece.rest > 0 {
             self.discard.then_ready = true;
         } else {
-            write::ready_for_query(&mut self.back.own, TransactionStatus::Idle);
+            let status = self.status();
+            write::ready_for_query(&mut self.back.own, status);
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Budget, Cancels, Options};
+use super::{Budget, Cancels, Console, Options};
 use crate::auth::Directory;
 use crate::ids::Node;
 use crate::metrics::{DatabaseMetrics, Metrics};
@@ -78,6 +78,15 @@ impl Greetings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
     }
 
+    /// The search path of connections of that user to that database, if one was opened with any parameters.
+    #[must_use]
+    pub fn search_path(&self, database: &str, user: &str) -> Option<Arc<str>> {
+        let greetings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of_both =
+            greetings.iter().filter(|((name, asker, _), _)| **name == *database && **asker == *user);
+        of_both.find_map(|(_, greeting)| greeting.search_path.clone())
+    }
+
     /// Remembers it.
     pub fn learn(
         &self,
@@ -126,6 +135,8 @@ pub struct Shared {
     pub buffers: Arc<Buffers>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What answers in the console.
+    pub console: Arc<dyn Console>,
     /// Limits.
     pub options: Options,
     /// Clients that are connected, logged in or not.

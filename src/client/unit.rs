@@ -83,7 +83,8 @@ impl Judging<'_> {
     /// for the primary to refuse.
     fn prepared(self, statements: &mut Statements, name: &[u8]) -> Facts {
         let Some(statement) = statements.meant(name) else { return primary_only(Reason::PreparedOnPrimary) };
-        if statement.scope == self.scope.key() {
+        let counted = statement.parse.is_none() || self.judge.is_current(statement.facts);
+        if statement.scope == self.scope.key() && counted {
             return statement.facts;
         }
         let (id, old) = (statement.id, statement.facts);

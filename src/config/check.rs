@@ -14,7 +14,7 @@ use crate::net::Address;
 use crate::pool::{self, PoolMode};
 use crate::route::JudgeOptions;
 use crate::server::Login;
-use crate::{client, monitor};
+use crate::{admin, client, monitor};
 
 /// What `"0s"` means for the limits of a pool: a time that does not come. Added to now it is still an `Instant`.
 pub(super) const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
@@ -24,6 +24,7 @@ pub(super) fn config(sheet: &Sheet, around: &Surroundings<'_>, log: &mut Log<'_>
     let mut check = Check { sheet, around, log };
     let listen = check.listen();
     let auth = check.auth(&listen);
+    let console = check.admin(&listen, auth.as_ref());
     let monitor = check.monitor(auth.as_ref());
     let judge = check.judge();
     let catalog = check.catalog(&judge);
@@ -36,6 +37,7 @@ pub(super) fn config(sheet: &Sheet, around: &Surroundings<'_>, log: &mut Log<'_>
         auth: auth?,
         metrics_listen: sheet.metrics("metrics.listen").unwrap_or(Some(([127, 0, 0, 1], 9432).into())),
         log: log_options(sheet),
+        admin: console,
         judge,
         catalog,
         databases: databases?,
@@ -98,6 +100,7 @@ impl Check<'_, '_> {
         set(&mut options.cache_entries, self.sheet.count("routing.cache_entries", None));
         set(&mut options.learned_entries, self.sheet.count("routing.learned_entries", None));
         set(&mut options.learned_ttl, self.sheet.duration("routing.learned_ttl", None));
+        set(&mut options.route_shapes, self.sheet.count("routing.route_shapes", None));
         set(&mut options.read_only_functions, names("routing.read_only_functions"));
         set(&mut options.write_functions, names("routing.write_functions"));
         for both in options.read_only_functions.iter().filter(|name| options.write_functions.contains(name)) {
@@ -119,6 +122,16 @@ impl Check<'_, '_> {
             read_only_functions: judge.read_only_functions.clone(),
             write_functions: judge.write_functions.clone(),
         }
+    }
+
+    /// Who may use the console. Nobody named, no password and nobody from elsewhere: everybody.
+    fn admin(&self, listen: &[Address], auth: Option<&auth::Options>) -> admin::Options {
+        let users = |path| self.sheet.texts(path, None).map(<[String]>::to_vec).unwrap_or_default();
+        let (admin_users, stats_users) = (users("admin_users"), users("stats_users"));
+        let nobody = admin_users.is_empty() && stats_users.is_empty();
+        let trust = auth.is_some_and(|auth| auth.auth_type == AuthType::Trust);
+        let everybody = nobody && trust && listen.iter().all(Address::is_local);
+        admin::Options { admin_users, stats_users, everybody }
     }
 
     fn auth(&mut self, listen: &[Address]) -> Option<auth::Options> {
@@ -237,6 +250,14 @@ impl Check<'_, '_> {
         pool: &pool::Options,
     ) -> Option<Database> {
         let (sheet, within) = (self.sheet, Some(name.name.as_str()));
+        if name.name == client::CONSOLE {
+            let wrong = Wrong::new("the name is reserved: it is pgweir's console");
+            self.log.add(
+                name.at,
+                &name.shown,
+                wrong.hint("take another, and say `dbname` for its name on the servers"),
+            );
+        }
         if sheet.entry("databases.NAME.servers", within).is_none() {
             let hint = "add servers = [\"host:port\", ...]";
             self.log.add(name.at, &name.shown, Wrong::new("has no `servers`").hint(hint));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::value;
+use crate::route::MAX_SHAPES;
 
 /// A setting.
 #[derive(Debug)]
@@ -63,6 +64,8 @@ pub enum Kind {
     Functions,
     /// A text, or an array of them.
     Texts,
+    /// An array of user names.
+    Users,
 }
 
 impl fmt::Display for Kind {
@@ -90,7 +93,7 @@ impl fmt::Display for Kind {
             Self::Listen => f.write_str("address, or array of addresses"),
             Self::Servers => f.write_str("array of addresses"),
             Self::Metrics => f.write_str("IP address and port, or `\"off\"`"),
-            Self::Functions => f.write_str("array of names"),
+            Self::Functions | Self::Users => f.write_str("array of names"),
             Self::Texts => f.write_str("text, or array of texts"),
         }
     }
@@ -176,6 +179,15 @@ pub static KEYS: &[Key] = &[
         "How clients prove who they are; with `trust` nobody is asked for a password.",
     )
     .example("\"scram-sha-256\""),
+    row(
+        "admin_users",
+        Kind::Users,
+        "nobody; but everybody where `stats_users` names nobody either, `auth_type` is `trust` and only this machine can reach \
+         `listen`",
+        "Users that may do everything in the console, the database `pgweir`.",
+    )
+    .example("[\"postgres\"]"),
+    row("stats_users", Kind::Users, "[]", "Users that may look at everything in the console."),
     row(
         "pool_mode",
         Kind::Choice(&["transaction", "session", "statement"]),
@@ -343,6 +355,12 @@ pub static KEYS: &[Key] = &[
         count(0, 10_000_000),
         "10000",
         "Most statements whose verdict is remembered.",
+    ),
+    row(
+        "routing.route_shapes",
+        count(0, MAX_SHAPES as u64),
+        "1000",
+        "Most shapes of statements that SHOW ROUTES counts apart; the rest is counted together.",
     ),
     row(
         "routing.read_only_functions",

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{auth, client, cluster, monitor, net, pool, route, server};
+use crate::{admin, auth, client, cluster, monitor, net, pool, route, server};
 
 pub use complaint::{Complaint, Complaints};
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub client: client::Options,
     /// Who may come in, and how.
     pub auth: auth::Options,
+    /// Who may use the console.
+    pub admin: admin::Options,
     /// Where Prometheus scrapes; nowhere if `None`.
     pub metrics_listen: Option<SocketAddr>,
     /// What is logged, and how.

@@ -333,6 +333,7 @@ fn read_value(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, Wrongs>
         Kind::Functions => {
             each(value, |text| value::function(text).map(|()| text.to_owned())).map(Value::Texts)
         }
+        Kind::Users => each(value, |text| Ok(text.to_owned())).map(Value::Texts),
     }
 }
 

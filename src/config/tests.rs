@@ -120,6 +120,15 @@ fn a_database_inherits_and_overrides() {
 }
 
 #[test]
+fn everybody_is_an_operator_only_on_this_machine_and_unnamed() {
+    let everybody = |top: &str| good(&format!("{top}\ndatabases.a.servers = ['h']")).admin.everybody;
+    assert!(everybody("") && everybody("stats_users = []"));
+    assert!(!everybody("admin_users = ['ann']") && !everybody("stats_users = ['ann']"));
+    assert!(!everybody("listen = '0.0.0.0:6432'\nauth_type = 'trust'"));
+    assert!(!everybody("users.ann.password = 'x'"));
+}
+
+#[test]
 fn numbers_as_toml_writes_them() {
     let config = good(
         "pool_size = 1_000\r\nworkers = 0x10\r\nmax_client_conn = +5\r\ndatabases.a.servers = ['h']\r\n",

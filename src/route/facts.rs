@@ -4,9 +4,10 @@ use crate::sql::{Effect, Mark, Statement, Verb};
 
 use super::hint::Wish;
 use super::reason::Reason;
+use super::shapes::ShapeId;
 
 /// What a statement does, as far as routing cares. The order is that of strength: see [`Facts::and`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Class {
     /// No statement at all.
     Empty,
@@ -24,6 +25,8 @@ pub enum Class {
     Session,
     /// Writes, locks, changes definitions, or cannot be seen through.
     Write,
+    /// Is about a setting of pgweir's own: no server gets it.
+    Own,
 }
 
 /// What the text of a statement, or of a unit of several statements, says.
@@ -51,6 +54,10 @@ pub struct Facts {
     pub all: u64,
     /// Where its comments wish it to go.
     pub hint: Option<Wish>,
+    /// It has RESET ALL or DISCARD ALL.
+    pub resets: bool,
+    /// Where it is counted.
+    pub shape: ShapeId,
 }
 
 impl Facts {
@@ -66,6 +73,8 @@ impl Facts {
         any: 0,
         all: u64::MAX,
         hint: None,
+        resets: false,
+        shape: ShapeId::OTHER,
     };
 
     /// The facts of a unit that holds both: the stronger class with its reason, and the effects of both. Only reads
@@ -76,6 +85,8 @@ impl Facts {
         let opens = weak.class == Class::BeginReadOnly || strong.class == Class::BeginReadOnly;
         let (class, reason) = if opens && weak.class != Class::Empty && strong.class < Class::Begin {
             (Class::Begin, Reason::Begin)
+        } else if strong.class == Class::Own && !matches!(weak.class, Class::Own | Class::Empty) {
+            (Class::Own, Reason::OwnMixed)
         } else {
             (strong.class, strong.reason)
         };
@@ -90,6 +101,8 @@ impl Facts {
             any: self.any | other.any,
             all: self.all & other.all,
             hint: Wish::stronger(self.hint, other.hint),
+            resets: self.resets || other.resets,
+            shape: strong.shape,
         }
     }
 }
@@ -107,7 +120,15 @@ impl Facts {
         any: 0,
         all: 0,
         hint: None,
+        resets: false,
+        shape: ShapeId::OTHER,
     };
+
+    /// Of a text about a setting of pgweir's own.
+    pub(super) fn own(mixed: bool) -> Facts {
+        let reason = if mixed { Reason::OwnMixed } else { Reason::OwnSetting };
+        Facts { class: Class::Own, reason, ..Facts::EMPTY }
+    }
 
     /// What one statement's outline means.
     pub(super) fn of(statement: Statement) -> Facts {

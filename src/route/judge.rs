@@ -10,14 +10,16 @@ use ahash::RandomState;
 use quick_cache::{UnitWeighter, sync::Cache, sync::DefaultLifecycle};
 
 use crate::clock::{Duration, Instant};
-use crate::sql::{Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, opinion, scan};
+use crate::sql::{Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, Verb, opinion, scan};
 
 use super::builtins::{Builtins, View};
 use super::catalog::Scope;
 use super::facts::{Class, Facts};
 use super::hint::Wish;
 use super::learned::{Learned, Lessons, Refusal};
+use super::own::{OwnText, own_text, resets_all};
 use super::reason::Reason;
+use super::shapes::{ShapeId, Shapes};
 
 /// Texts above this are not remembered as they are: hashing them costs more than it saves.
 const EXACT_LIMIT: usize = 8 << 10;
@@ -33,6 +35,8 @@ pub struct JudgeOptions {
     pub second_opinion: bool,
     /// How many texts, and how many shapes, are remembered.
     pub cache_entries: usize,
+    /// How many shapes are counted apart.
+    pub route_shapes: usize,
     /// Functions of yours that only read: `name` or `schema.name`, in lower case unless created otherwise.
     pub read_only_functions: Vec<String>,
     /// Functions that must run on the primary, whatever else is known of them.
@@ -48,6 +52,7 @@ impl Default for JudgeOptions {
         JudgeOptions {
             second_opinion: true,
             cache_entries: 10_000,
+            route_shapes: 1_000,
             read_only_functions: Vec::new(),
             write_functions: Vec::new(),
             learned_entries: 1_000,
@@ -110,6 +115,9 @@ pub struct Judge {
     /// Of shapes that the scan takes for reads: whether the parser lets them pass.
     shapes: Remembered<bool>,
     lessons: Lessons,
+    /// Of shapes with their facts: where they are counted.
+    ids: Remembered<ShapeId>,
+    counted: Shapes,
     disagreements: AtomicU64,
 }
 
@@ -124,6 +132,8 @@ impl Judge {
             texts: memory(options.cache_entries),
             shapes: memory(options.cache_entries),
             lessons: Lessons::new(options.learned_entries, options.learned_ttl),
+            ids: memory(options.cache_entries),
+            counted: Shapes::new(options.route_shapes),
             disagreements: AtomicU64::new(0),
         }
     }
@@ -135,7 +145,9 @@ impl Judge {
             return self.judge(text, scope).0;
         }
         let key = self.key(text, scope);
-        if let Some(facts) = self.texts.get(&key) {
+        if let Some(facts) = self.texts.get(&key)
+            && self.is_current(facts)
+        {
             return facts;
         }
         let (facts, literals) = self.judge(text, scope);
@@ -175,6 +187,19 @@ impl Judge {
         self.lessons.expire(now);
     }
 
+    /// Whether facts are still counted where they say: else the text has to be judged again.
+    #[inline]
+    #[must_use]
+    pub fn is_current(&self, facts: Facts) -> bool {
+        self.counted.is_current(facts.shape)
+    }
+
+    /// What is counted by shape.
+    #[must_use]
+    pub fn shapes(&self) -> &Shapes {
+        &self.counted
+    }
+
     /// How often the full parser has overruled the scan. Each is a hole in the scan worth a report.
     #[must_use]
     pub fn disagreements(&self) -> u64 {
@@ -192,10 +217,18 @@ impl Judge {
             return (Facts::TOO_LONG, true);
         }
         let mut facts = Facts::EMPTY;
+        let mut settings = false;
         let names = View { builtins: &self.builtins, scope, lessons: Some(&self.lessons) };
         let outline = scan(text, &names, &self.seeds, |statement| {
+            settings |= matches!(statement.verb, Verb::Set | Verb::SetLocal | Verb::Show);
             facts = facts.and(Facts::of(statement));
         });
+        if settings {
+            match own_text(text) {
+                OwnText::None => facts.resets = resets_all(text),
+                own => return (Facts::own(own == OwnText::Mixed), outline.literals),
+            }
+        }
         facts.any = scope.rules().text(text);
         facts.all = facts.any;
         facts.hint = Wish::in_comments(text);
@@ -213,7 +246,23 @@ impl Judge {
             facts.reason = Reason::SecondOpinion;
             facts.silent = true;
         }
+        facts.shape = self.counted(text, outline.shape, facts);
         (facts, outline.literals)
+    }
+
+    /// Where such a text is counted: from memory if it can be.
+    fn counted(&self, text: &[u8], shape: Shape, facts: Facts) -> ShapeId {
+        let kind = (facts.class as u64) << 8 | facts.reason as u64;
+        let key =
+            Key { high: shape.high ^ kind.wrapping_mul(0x9e37_79b9_7f4a_7c15), low: shape.low, length: 1 };
+        if let Some(id) = self.ids.get(&key)
+            && self.counted.is_current(id)
+        {
+            return id;
+        }
+        let id = self.counted.register(shape, text, &facts);
+        self.ids.insert(key, id);
+        id
     }
 
     /// The second opinion, from memory if it can be. What looks like a literal in EXPLAIN may be an option, so its

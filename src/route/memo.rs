@@ -32,7 +32,11 @@ impl Default for Memo {
 impl Memo {
     /// The facts of a text: those of the last one if the two differ only in numbers, else the judge's.
     pub fn facts(&mut self, text: &[u8], judge: &Judge, scope: &Scope) -> Facts {
-        if !self.text.is_empty() && self.scope == scope.key() && self.is_like(text) {
+        if !self.text.is_empty()
+            && self.scope == scope.key()
+            && self.is_like(text)
+            && judge.is_current(self.facts)
+        {
             return self.facts;
         }
         let facts = judge.facts(text, scope);
@@ -123,6 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::judge::JudgeOptions;
+    use super::super::reason::Reason;
     use super::*;
 
     #[test]
@@ -183,7 +188,11 @@ mod tests {
             let mut memo = Memo::default();
             memo.facts(text.as_bytes(), &judge, &Scope::without_catalog());
             let other = other.join(" ");
-            prop_assert_eq!(memo.facts(other.as_bytes(), &judge, &Scope::without_catalog()), judge.facts(other.as_bytes(), &Scope::without_catalog()));
+            let scope = Scope::without_catalog();
+            let (told, judged) = (memo.facts(other.as_bytes(), &judge, &scope), judge.facts(other.as_bytes(), &scope));
+            // A number in what is not closed is part of the shape; nothing else in which the two may differ is.
+            let same = told.shape == judged.shape || judged.reason == Reason::Unterminated;
+            prop_assert!(same && told == Facts { shape: told.shape, ..judged }, "{:?} {:?}", told, judged);
         }
     }
 }

@@ -7,8 +7,10 @@ mod hint;
 mod judge;
 mod learned;
 mod memo;
+mod own;
 mod reason;
 pub mod rules;
+mod shapes;
 
 pub use catalog::{Catalog, Known, Scope, SearchPath};
 pub use facts::{Class, Facts};
@@ -16,8 +18,12 @@ pub use hint::Wish;
 pub use judge::{Judge, JudgeOptions};
 pub use learned::{Learned, Refusal};
 pub use memo::Memo;
+pub use own::{Own, OwnCommand, OwnError, OwnText, Setting, own_text, resets_all};
 pub use reason::Reason;
 pub use rules::{Mode, Rules};
+pub use shapes::{MAX_SHAPES, ShapeId, ShapeRow, Shapes};
+
+use crate::cluster::View;
 
 #[cfg(test)]
 mod tests;
@@ -85,6 +91,19 @@ pub struct Topology {
     pub nodes: u64,
 }
 
+impl Topology {
+    /// Of a cluster as it is now.
+    #[must_use]
+    pub fn of(view: &View) -> Topology {
+        let (mut replicas, mut nodes) = (0, 0);
+        for node in view.replicas() {
+            replicas += 1;
+            nodes |= node.bit();
+        }
+        Topology { primary: view.primary().is_some(), replicas, nodes }
+    }
+}
+
 /// Where a unit goes, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Route {
@@ -136,9 +155,13 @@ pub fn decide(facts: Facts, session: Session, topology: Topology, rules: &Rules)
     }
     match facts.class {
         Class::Read | Class::BeginReadOnly => read(facts, session, topology, rules.mode, rule),
-        Class::Empty | Class::InTransaction | Class::End | Class::Begin | Class::Session | Class::Write => {
-            primary(facts.reason)
-        }
+        Class::Empty
+        | Class::InTransaction
+        | Class::End
+        | Class::Begin
+        | Class::Session
+        | Class::Write
+        | Class::Own => primary(facts.reason),
     }
 }
 

@@ -91,6 +91,9 @@ reasons! {
     UnknownStatement "unknown_statement" "Does not start like any statement known to be a read.",
     ParseBudget "parse_budget" "The text is over the budget for judging: too long.",
     SecondOpinion "second_opinion" "The token scan saw a read, the full parser saw something else: the scan has a hole, please report it.",
+    // Settings of pgweir's own.
+    OwnSetting "own_setting" "A setting of pgweir's own, pgweir.NAME: pgweir answers it itself.",
+    OwnMixed "own_mixed" "Refused: a setting of pgweir's own beside other statements.",
     // Raised by callers, from what the protocol shows.
     UnitTooLong "unit_too_long" "The messages before Sync are too many or too long to be held back until they are judged.",
     Flush "flush" "Asks for answers before Sync (Flush): what follows cannot be known yet.",

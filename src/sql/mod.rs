@@ -3,6 +3,7 @@
 mod fingerprint;
 mod folded;
 mod lex;
+mod normal;
 mod opening;
 mod outline;
 mod parse;
@@ -12,6 +13,7 @@ mod words;
 
 pub use fingerprint::fingerprint;
 pub use lex::{Kind, Lexer, Token};
+pub use normal::{NORMAL_LIMIT, normalise};
 pub use outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
 pub use parse::{Opinion, PARSE_LIMIT, opinion, tables};
 pub use scan::{SCAN_LIMIT, Seeds, scan};

@@ -48,6 +48,13 @@ pub fn bind(body: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((portal, statement))
 }
 
+/// Portal of an Execute, and the most rows that it wants; 0: all.
+#[must_use]
+pub fn execute(body: &[u8]) -> Option<(&[u8], u32)> {
+    let (portal, rest) = cstr(body)?;
+    Some((portal, u32::from_be_bytes(rest.try_into().ok()?)))
+}
+
 /// What a Describe or a Close is about.
 #[must_use]
 pub fn named(body: &[u8]) -> Option<Named<'_>> {
@@ -72,6 +79,8 @@ mod tests {
         assert_eq!(parse(b"s1\0SELECT $1\0\0\0"), Some((&b"s1"[..], &b"SELECT $1"[..])));
         assert_eq!(parse_name(b"s1\0SELE"), Some(&b"s1"[..]));
         assert_eq!(bind(b"\0s1\0\0\0"), Some((&b""[..], &b"s1"[..])));
+        assert_eq!(execute(b"p\0\0\0\x01\0"), Some((&b"p"[..], 256)));
+        assert_eq!(execute(b"p\0\0\0"), None);
         assert_eq!(named(b"Ss1\0"), Some(Named::Statement(b"s1")));
         assert_eq!(named(b"P\0"), Some(Named::Portal(b"")));
         assert_eq!(named(b"X\0"), None);

@@ -4,6 +4,7 @@
 //! Nothing here copies or allocates for a message that is only passed on: a [`Header`] is found in a window, a view
 //! borrows from it, and the bytes go out as they came in.
 
+pub mod answer;
 pub mod backend;
 mod error;
 pub mod frame;

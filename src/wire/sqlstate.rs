@@ -21,8 +21,18 @@ impl SqlState {
     pub const INVALID_PASSWORD: Self = Self("28P01");
     /// `invalid_catalog_name`: a database that pgweir does not serve.
     pub const INVALID_CATALOG_NAME: Self = Self("3D000");
-    /// `insufficient_privilege`: a rule refuses a statement.
+    /// `invalid_parameter_value`: a setting of pgweir's own cannot have that value.
+    pub const INVALID_PARAMETER_VALUE: Self = Self("22023");
+    /// `invalid_sql_statement_name`: a prepared statement that was not prepared.
+    pub const INVALID_STATEMENT_NAME: Self = Self("26000");
+    /// `invalid_cursor_name`: a portal that was not bound.
+    pub const INVALID_CURSOR_NAME: Self = Self("34000");
+    /// `insufficient_privilege`.
     pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
+    /// `syntax_error`: a command that the console does not know.
+    pub const SYNTAX_ERROR: Self = Self("42601");
+    /// `undefined_object`: a setting of pgweir's own that there is not.
+    pub const UNDEFINED_OBJECT: Self = Self("42704");
     /// `too_many_connections`: of clients, or a pool's wait that took too long.
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     /// `cannot_connect_now`: no server for it at this moment.
@@ -40,8 +50,13 @@ impl SqlState {
         Self::FEATURE_NOT_SUPPORTED,
         Self::INVALID_AUTHORIZATION,
         Self::INVALID_PASSWORD,
-        Self::INSUFFICIENT_PRIVILEGE,
         Self::INVALID_CATALOG_NAME,
+        Self::INVALID_PARAMETER_VALUE,
+        Self::INVALID_STATEMENT_NAME,
+        Self::INVALID_CURSOR_NAME,
+        Self::INSUFFICIENT_PRIVILEGE,
+        Self::SYNTAX_ERROR,
+        Self::UNDEFINED_OBJECT,
         Self::TOO_MANY_CONNECTIONS,
         Self::CANNOT_CONNECT_NOW,
         Self::IDLE_SESSION_TIMEOUT,

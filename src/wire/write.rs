@@ -7,7 +7,7 @@ use super::{SqlState, TransactionStatus};
 use crate::ids::CancelKey;
 
 /// Writes a message: tag, length, and the body that `body` writes.
-fn message(out: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
+pub(super) fn message(out: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
     out.put_u8(tag);
     untagged(out, body);
 }
@@ -24,7 +24,7 @@ fn untagged(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
 }
 
 /// Writes a text and its closing zero. A zero inside ends it: nothing can be smuggled behind it.
-fn text(out: &mut BytesMut, text: &str) {
+pub(super) fn text(out: &mut BytesMut, text: &str) {
     out.extend_from_slice(text.split('\0').next().unwrap_or_default().as_bytes());
     out.put_u8(0);
 }
@@ -69,6 +69,18 @@ pub fn error_response(
                 out.put_u8(field);
                 text(out, value);
             }
+        }
+        out.put_u8(0);
+    });
+}
+
+/// A NoticeResponse that everything is well. `detail` is left out when empty.
+pub fn notice(out: &mut BytesMut, what: &str, detail: &str) {
+    message(out, b'N', |out| {
+        let fields = [(b'S', "NOTICE"), (b'V', "NOTICE"), (b'C', "00000"), (b'M', what), (b'D', detail)];
+        for (field, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
+            out.put_u8(field);
+            text(out, value);
         }
         out.put_u8(0);
     });

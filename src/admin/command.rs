@@ -1,0 +1,234 @@
+//! The commands of the console: text in, [`Command`] out.
+
+use std::borrow::Cow;
+
+use crate::sql::{Kind, Lexer};
+
+/// A command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Command {
+    Help,
+    Version,
+    /// The most frequent shapes, so many.
+    Routes(usize),
+    Route(Question),
+    Databases,
+    Servers,
+    Pools,
+    Catalogs,
+    Learned,
+    Reasons,
+}
+
+/// What SHOW ROUTE FOR asks.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Question {
+    pub(super) sql: String,
+    /// None: the only one that is configured.
+    pub(super) database: Option<String>,
+    /// None: `postgres`.
+    pub(super) user: Option<String>,
+}
+
+/// What is no command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Unknown {
+    pub(super) message: String,
+    pub(super) nearest: Option<&'static str>,
+}
+
+/// Rows of SHOW ROUTES unless a LIMIT is given.
+const ROUTES: usize = 50;
+
+/// Longest command that is looked at.
+const LONGEST: usize = 64 * 1024;
+
+/// Every command as SHOW HELP has it, and what it does.
+pub(super) const COMMANDS: &[(&str, &str)] = &[
+    ("SHOW HELP", "These commands."),
+    ("SHOW VERSION", "The version of pgweir."),
+    (
+        "SHOW ROUTES",
+        "The most frequent shapes of statements: where they go, why, how often, how long; LIMIT n: so many (50).",
+    ),
+    (
+        "SHOW ROUTE FOR",
+        "Where a statement in quotes would go now, and why; DATABASE name and USER name may follow.",
+    ),
+    ("SHOW DATABASES", "The databases of the configuration."),
+    ("SHOW SERVERS", "The servers: role, health, standing, timeline, units that run."),
+    ("SHOW POOLS", "The server connections of each pool: in use, free, being opened, and clients that wait."),
+    ("SHOW CATALOGS", "The databases whose definitions are known."),
+    ("SHOW LEARNED", "What replicas have refused, and goes to the primary since."),
+    ("SHOW REASONS", "Every reason for a route, in plain words."),
+];
+
+/// A word, a name in double quotes, or a text in single quotes.
+struct Part<'a> {
+    kind: Kind,
+    raw: &'a str,
+}
+
+impl Part<'_> {
+    fn is(&self, word: &str) -> bool {
+        self.kind == Kind::Word && self.raw.eq_ignore_ascii_case(word)
+    }
+
+    /// What it names: a string or quoted name without its quotes, a word in lower case.
+    fn value(&self) -> Option<Cow<'_, str>> {
+        let inside = |quote: &str| {
+            let inside = self.raw.strip_prefix(quote)?.strip_suffix(quote)?;
+            Some(Cow::Owned(inside.replace(&quote.repeat(2), quote)))
+        };
+        match self.kind {
+            Kind::Word => Some(Cow::Owned(self.raw.to_ascii_lowercase())),
+            Kind::Number => Some(Cow::Borrowed(self.raw)),
+            Kind::Quoted => inside("\""),
+            Kind::String if self.raw.starts_with('$') => {
+                let tag = self.raw.get(..self.raw.get(1..)?.find('$')? + 2)?;
+                Some(Cow::Borrowed(self.raw.strip_prefix(tag)?.strip_suffix(tag)?))
+            }
+            Kind::String => inside("'"),
+            _ => None,
+        }
+    }
+}
+
+impl Command {
+    /// Reads a command.
+    ///
+    /// # Errors
+    /// What is none, with the command that looks most like it.
+    pub(super) fn parse(text: &str) -> Result<Command, Unknown> {
+        if text.len() > LONGEST {
+            return Err(Unknown { message: "the command is too long".to_owned(), nearest: None });
+        }
+        let tokens = Lexer::new(text.as_bytes());
+        let tokens =
+            tokens.filter(|token| !matches!(token.kind, Kind::Space | Kind::Comment | Kind::Semicolon));
+        let parts: Vec<Part<'_>> = tokens
+            .map(|token| Part { kind: token.kind, raw: text.get(token.start..token.end).unwrap_or_default() })
+            .collect();
+        let command = match parts.as_slice() {
+            [show, rest @ ..] if show.is("show") => shown(rest),
+            _ => None,
+        };
+        command.ok_or_else(|| unknown(text))
+    }
+}
+
+fn shown(parts: &[Part<'_>]) -> Option<Command> {
+    let (what, rest) = parts.split_first()?;
+    if what.is("route") {
+        return route(rest).map(Command::Route);
+    }
+    if what.is("routes") {
+        return match rest {
+            [] => Some(Command::Routes(ROUTES)),
+            [limit, count] if limit.is("limit") => count.raw.parse().ok().map(Command::Routes),
+            _ => None,
+        };
+    }
+    let plain = [
+        ("help", Command::Help),
+        ("version", Command::Version),
+        ("databases", Command::Databases),
+        ("servers", Command::Servers),
+        ("pools", Command::Pools),
+        ("catalogs", Command::Catalogs),
+        ("learned", Command::Learned),
+        ("reasons", Command::Reasons),
+    ];
+    plain.into_iter().find(|(name, _)| rest.is_empty() && what.is(name)).map(|(_, command)| command)
+}
+
+fn route(parts: &[Part<'_>]) -> Option<Question> {
+    let [keyword, sql, rest @ ..] = parts else { return None };
+    if !keyword.is("for") || sql.kind != Kind::String {
+        return None;
+    }
+    let mut question = Question { sql: sql.value()?.into_owned(), ..Question::default() };
+    let mut rest = rest;
+    while let [keyword, value, more @ ..] = rest {
+        let place = if keyword.is("database") {
+            &mut question.database
+        } else if keyword.is("user") {
+            &mut question.user
+        } else {
+            return None;
+        };
+        if place.replace(value.value()?.into_owned()).is_some() {
+            return None;
+        }
+        rest = more;
+    }
+    rest.is_empty().then_some(question)
+}
+
+/// What is said of a text that is no command.
+fn unknown(text: &str) -> Unknown {
+    /// Less alike is no slip.
+    const ALIKE: f64 = 0.5;
+    let words: Vec<&str> = text.split_whitespace().take(3).collect();
+    let typed: String = words.join(" ").trim_end_matches(';').to_ascii_uppercase().chars().take(40).collect();
+    let likeness = |command: &str| strsim::normalized_damerau_levenshtein(&typed, command);
+    let nearest = COMMANDS
+        .iter()
+        .map(|(command, _)| (if typed.starts_with(command) { 1.0 } else { likeness(command) }, *command))
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .filter(|(likeness, _)| *likeness >= ALIKE);
+    let message = match nearest {
+        Some((_, command)) if typed.starts_with(command) => format!("{command} is not used like this"),
+        _ => format!("this is pgweir's console, which has no command \"{typed}\""),
+    };
+    Unknown { message, nearest: nearest.map(|(_, command)| command) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn commands_are_read() {
+        let good = |text: &str| Command::parse(text).unwrap_or_else(|unknown| panic!("{text}: {unknown:?}"));
+        assert_eq!(good("show routes;"), Command::Routes(ROUTES));
+        assert_eq!(good("SHOW  ROUTES /* so */ LIMIT 7"), Command::Routes(7));
+        let question = |sql: &str, database: Option<&str>, user: Option<&str>| {
+            let own = |name: Option<&str>| name.map(str::to_owned);
+            Command::Route(Question { sql: sql.to_owned(), database: own(database), user: own(user) })
+        };
+        assert_eq!(good("SHOW ROUTE FOR 'SELECT ''x'''"), question("SELECT 'x'", None, None));
+        assert_eq!(good("SHOW ROUTE FOR $$SELECT 'x'$$"), question("SELECT 'x'", None, None));
+        assert_eq!(
+            good("show route for 'SELECT 1' user Ann database \"My app\""),
+            question("SELECT 1", Some("My app"), Some("ann"))
+        );
+        for (name, _) in COMMANDS.iter().filter(|(name, _)| *name != "SHOW ROUTE FOR") {
+            good(name);
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_hears_of_the_nearest() {
+        let bad = |text: &str| Command::parse(text).unwrap_err();
+        assert_eq!(bad("SHOW ROUTS").nearest, Some("SHOW ROUTES"));
+        assert_eq!(bad("SHOW ROUTES LIMIT x").message, "SHOW ROUTES is not used like this");
+        assert_eq!(bad("SHOW ROUTE FOR SELECT 1").message, "SHOW ROUTE FOR is not used like this");
+        assert_eq!(bad("SELECT 1").nearest, None);
+        for text in
+            ["SHOW", "SHOW ROUTE FOR 'x' DATABASE", "SHOW ROUTE FOR 'x' USER a USER b", "SHOW POOLS 1"]
+        {
+            bad(text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text(text: String) {
+            let _ = Command::parse(&text);
+            let _ = Command::parse(&format!("SHOW ROUTE FOR {text}"));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The messages with which pgweir answers a statement itself: its console, its own settings.
+
+use bytes::{BufMut, BytesMut};
+
+use super::write::{message, text};
+
+/// The number of the type `text` in `pg_type`: its binary form is its text form.
+const TEXT: u32 = 25;
+
+/// A ParseComplete.
+pub fn parse_complete(out: &mut BytesMut) {
+    message(out, b'1', |_| {});
+}
+
+/// A BindComplete.
+pub fn bind_complete(out: &mut BytesMut) {
+    message(out, b'2', |_| {});
+}
+
+/// A CloseComplete.
+pub fn close_complete(out: &mut BytesMut) {
+    message(out, b'3', |_| {});
+}
+
+/// A NoData.
+pub fn no_data(out: &mut BytesMut) {
+    message(out, b'n', |_| {});
+}
+
+/// An EmptyQueryResponse.
+pub fn empty_query(out: &mut BytesMut) {
+    message(out, b'I', |_| {});
+}
+
+/// A PortalSuspended.
+pub fn portal_suspended(out: &mut BytesMut) {
+    message(out, b's', |_| {});
+}
+
+/// A ParameterDescription of a statement without parameters.
+pub fn no_parameters(out: &mut BytesMut) {
+    message(out, b't', |out| out.put_u16(0));
+}
+
+/// A RowDescription; all columns are text.
+pub fn row_description(out: &mut BytesMut, columns: &[&str]) {
+    message(out, b'T', |out| {
+        out.put_u16(u16::try_from(columns.len()).unwrap_or(u16::MAX));
+        for column in columns {
+            text(out, column);
+            // No table and no column of one; a type of varying size without a modifier; in text form.
+            out.put_u32(0);
+            out.put_u16(0);
+            out.put_u32(TEXT);
+            out.put_i16(-1);
+            out.put_i32(-1);
+            out.put_u16(0);
+        }
+    });
+}
+
+/// A DataRow of texts; none is null.
+pub fn data_row(out: &mut BytesMut, values: &[Option<String>]) {
+    message(out, b'D', |out| {
+        out.put_u16(u16::try_from(values.len()).unwrap_or(u16::MAX));
+        for value in values {
+            match value.as_ref().map(|value| (value, i32::try_from(value.len()))) {
+                Some((value, Ok(length))) => {
+                    out.put_i32(length);
+                    out.extend_from_slice(value.as_bytes());
+                }
+                Some((_, Err(_))) | None => out.put_i32(-1),
+            }
+        }
+    });
+}
+
+/// A CommandComplete.
+pub fn command_complete(out: &mut BytesMut, tag: &str) {
+    message(out, b'C', |out| text(out, tag));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::backend;
+    use crate::wire::frame::{HEADER, Side, header};
+
+    #[test]
+    fn a_row_is_as_long_as_it_says() {
+        let mut out = BytesMut::new();
+        row_description(&mut out, &["a", "b"]);
+        let head = header(&out, Side::Backend).unwrap().unwrap();
+        assert_eq!((head.tag, head.size, out.len()), (b'T', 5 + 2 + 2 * 20, 47));
+        out.clear();
+        data_row(&mut out, &[Some("xy".to_owned()), None]);
+        let head = header(&out, Side::Backend).unwrap().unwrap();
+        assert_eq!((head.tag, head.size), (b'D', out.len()));
+        assert_eq!(backend::first_column(&out[HEADER..]), Some(&b"xy"[..]));
+    }
+}

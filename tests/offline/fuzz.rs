@@ -360,21 +360,18 @@ fn long_and_deep_texts_take_linear_time_and_no_memory() {
         ("(", "1", ")", Class::Read),
         ("lower(", "'a'", ")", Class::Read),
         ("(SELECT ", "1", ")", Class::Read),
-        ("/*", "", "*/ 1", Class::Write),
+        ("/*", "", "*/", Class::Read),
         ("CASE WHEN true THEN ", "1", " END", Class::Read),
         ("ARRAY[", "1", "]", Class::Read),
         ("- ", "1", "", Class::Read),
         ("(", "1", "", Class::Write),
-        ("'", "'", "", Class::Read),
+        ("''", "", "", Class::Read),
     ] {
-        let few = nested(open, middle, close, 10_000);
         let many = nested(open, middle, close, 100_000);
-        let expected_of = |text: &[u8]| judge.facts(text, &Scope::without_catalog()).class;
-        let class = if open == "/*" || open == "'" { expected_of(&many) } else { expected };
-        let (short, long) = (time(&judge, &few, expected_of(&few)), time(&judge, &many, class));
-        assert!(
-            long < short * 60 + Duration::from_millis(20),
-            "{open}: 10,000 in {short:?}, 100,000 in {long:?}"
-        );
+        let class = judge.facts(&many, &Scope::without_catalog()).class;
+        assert!(class == expected, "{open}: expected {expected:?}, got {class:?}");
+        // In quadratic time it would be minutes.
+        let long = time(&judge, &many, class);
+        assert!(long < Duration::from_secs(1), "{open}: 100,000 in {long:?}");
     }
 }

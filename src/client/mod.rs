@@ -12,6 +12,8 @@ mod options;
 mod plan;
 mod prepared;
 mod relay;
+mod rerun;
+mod retry;
 mod session;
 mod shared;
 mod supply;
@@ -20,7 +22,8 @@ mod unit;
 use std::sync::Arc;
 
 pub use cancel::Cancels;
-pub use options::Options;
+pub use options::{Options, Retry};
+pub use retry::Budget;
 pub use shared::{Database, Databases, Greetings, Shared};
 
 use crate::net::Stream;

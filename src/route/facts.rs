@@ -2,6 +2,7 @@
 
 use crate::sql::{Effect, Mark, Statement, Verb};
 
+use super::hint::Wish;
 use super::reason::Reason;
 
 /// What a statement does, as far as routing cares. The order is that of strength: see [`Facts::and`].
@@ -44,6 +45,12 @@ pub struct Facts {
     pub transaction: bool,
     /// It may change what names mean: definitions, or a DO block, which may hold any.
     pub defines: bool,
+    /// The rules that one of its statements is matched by.
+    pub any: u64,
+    /// The rules that all of its statements are matched by.
+    pub all: u64,
+    /// Where its comments wish it to go.
+    pub hint: Option<Wish>,
 }
 
 impl Facts {
@@ -56,6 +63,9 @@ impl Facts {
         copy: false,
         transaction: false,
         defines: false,
+        any: 0,
+        all: u64::MAX,
+        hint: None,
     };
 
     /// The facts of a unit that holds both: the stronger class with its reason, and the effects of both. Only reads
@@ -77,6 +87,9 @@ impl Facts {
             copy: self.copy || other.copy,
             transaction: self.transaction || other.transaction,
             defines: self.defines || other.defines,
+            any: self.any | other.any,
+            all: self.all & other.all,
+            hint: Wish::stronger(self.hint, other.hint),
         }
     }
 }
@@ -91,6 +104,9 @@ impl Facts {
         copy: false,
         transaction: true,
         defines: true,
+        any: 0,
+        all: 0,
+        hint: None,
     };
 
     /// What one statement's outline means.
@@ -113,6 +129,7 @@ impl Facts {
                     | Verb::FinishPrepared
             ),
             defines: runs && defines(statement),
+            ..Facts::EMPTY
         }
     }
 }
@@ -169,9 +186,10 @@ fn query(statement: Statement) -> Option<(Class, Reason)> {
         (Mark::Temporary, Class::Write, Reason::Temporary),
         (Mark::Server, Class::Write, Reason::ServerState),
     ];
-    const EFFECTS: [(Effect, Class, Reason); 18] = [
+    const EFFECTS: [(Effect, Class, Reason); 19] = [
         (Effect::Volatile, Class::Write, Reason::VolatileFunction),
         (Effect::Listed, Class::Write, Reason::ListedFunction),
+        (Effect::Learned, Class::Write, Reason::Learned),
         (Effect::Loading, Class::Write, Reason::CatalogLoading),
         (Effect::Unknown, Class::Write, Reason::UnknownFunction),
         (Effect::User, Class::Write, Reason::UserFunction),

@@ -3,6 +3,7 @@
 use super::catalog::Scope;
 use super::facts::{Class, Facts};
 use super::judge::Judge;
+use super::reason::Reason;
 
 /// Longest text that is remembered: the memory is each client's own.
 const LIMIT: usize = 256;
@@ -93,6 +94,8 @@ fn may_vary(text: &[u8], facts: Facts) -> bool {
     text.len() <= LIMIT
         && matches!(facts.class, Class::Read | Class::Write)
         && !facts.pins
+        // What was learned is forgotten again.
+        && facts.reason != Reason::Learned
         && !text.trim_ascii_start().first().is_some_and(|first| matches!(first, b'e' | b'E' | b'/' | b'-'))
         && !text.iter().any(|byte| matches!(byte, b'"' | b'$' | b'\\'))
 }

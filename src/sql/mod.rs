@@ -1,5 +1,6 @@
 //! What the text of a statement says. Pure: bytes in, values out; nothing here knows where a statement will run.
 
+mod fingerprint;
 mod folded;
 mod lex;
 mod opening;
@@ -9,6 +10,7 @@ mod scan;
 mod tables;
 mod words;
 
+pub use fingerprint::fingerprint;
 pub use lex::{Kind, Lexer, Token};
 pub use outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
 pub use parse::{Opinion, PARSE_LIMIT, opinion, tables};

@@ -21,6 +21,8 @@ impl SqlState {
     pub const INVALID_PASSWORD: Self = Self("28P01");
     /// `invalid_catalog_name`: a database that pgweir does not serve.
     pub const INVALID_CATALOG_NAME: Self = Self("3D000");
+    /// `insufficient_privilege`: a rule refuses a statement.
+    pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
     /// `too_many_connections`: of clients, or a pool's wait that took too long.
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     /// `cannot_connect_now`: no server for it at this moment.
@@ -38,6 +40,7 @@ impl SqlState {
         Self::FEATURE_NOT_SUPPORTED,
         Self::INVALID_AUTHORIZATION,
         Self::INVALID_PASSWORD,
+        Self::INSUFFICIENT_PRIVILEGE,
         Self::INVALID_CATALOG_NAME,
         Self::TOO_MANY_CONNECTIONS,
         Self::CANNOT_CONNECT_NOW,

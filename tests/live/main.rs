@@ -28,6 +28,8 @@ mod programs;
 mod protocol;
 mod proxy;
 mod raw;
+mod retries;
 mod routes;
+mod rules;
 mod speaker;
 mod wire;

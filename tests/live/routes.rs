@@ -107,6 +107,9 @@ async fn run_all(cluster: &Cluster, pgweir: &Pgweir, extended: bool) -> Vec<Ran>
     all
 }
 
+/// What a replica may say because it is behind: the primary is asked then.
+const BEHIND: [&str; 6] = ["42P01", "42883", "42703", "3F000", "42704", "42501"];
+
 /// Where the statement was logged: by the names of the servers' roles.
 fn seen(logs: &[String], marker: &str) -> Vec<&'static str> {
     let found = logs.iter().enumerate().filter(|(_, log)| log.contains(marker));
@@ -125,7 +128,13 @@ async fn assert_where_said(cluster: &Cluster, all: &[Ran]) {
     let mut wrong = String::new();
     for ran in all {
         let seen = seen(&logs, &ran.marker);
-        if seen != [ran.target.as_str()] || ran.refused_by_replica() || ran.reply.codes().contains(&"55P03") {
+        let asked_twice = seen == ["primary", "replica"]
+            && ran.target == "replica"
+            && ran.reply.codes().iter().any(|code| BEHIND.contains(code));
+        if (!asked_twice && seen != [ran.target.as_str()])
+            || ran.refused_by_replica()
+            || ran.reply.codes().contains(&"55P03")
+        {
             writeln!(wrong, "said {}, seen {seen:?}: {}\n    {:?}", ran.target, ran.marked, ran.reply.errors)
                 .unwrap();
         }

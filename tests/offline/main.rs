@@ -10,6 +10,7 @@
 mod dependencies;
 mod fake;
 mod hostile;
+mod retries;
 mod tidy;
 
 use std::path::{Path, PathBuf};

@@ -57,10 +57,11 @@ fn all() -> Vec<Failure> {
         Failure::ServerProtocol(ProtocolError::Unexpected(b'1')),
         Failure::StatementMode,
         Failure::ReplicaTransaction,
+        Failure::Rejected { rule: "no reports".to_owned(), message: "ask the report server".to_owned() },
         Failure::Replication,
         Failure::NoUser,
         Failure::UnknownDatabase("shop".to_owned()),
-        Failure::Rejected("ann".to_owned()),
+        Failure::Password("ann".to_owned()),
         Failure::TooManyClients(10_000),
         Failure::LoginTimeout,
         Failure::IdleTimeout,
@@ -81,11 +82,12 @@ fn visit(failure: &Failure) {
         | Failure::SessionLost
         | Failure::ServerProtocol(_)
         | Failure::StatementMode
+        | Failure::Rejected { .. }
         | Failure::ReplicaTransaction
         | Failure::Replication
         | Failure::NoUser
         | Failure::UnknownDatabase(_)
-        | Failure::Rejected(_)
+        | Failure::Password(_)
         | Failure::TooManyClients(_)
         | Failure::LoginTimeout
         | Failure::IdleTimeout => {}

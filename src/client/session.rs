@@ -73,7 +73,9 @@ impl Identity {
     #[cold]
     fn look_up(&mut self) {
         self.known = self.catalog.version();
-        let path = self.search_path.as_deref().and_then(|path| SearchPath::parse(path, &self.user));
+        // `$user` is whom the server knows.
+        let user = self.database.login.as_ref().map_or(&*self.user, |login| &login.user);
+        let path = self.search_path.as_deref().and_then(|path| SearchPath::parse(path, user));
         self.scope = Scope::new(self.catalog.known(), path, self.database.rules.clone());
     }
 }

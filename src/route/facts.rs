@@ -276,7 +276,8 @@ fn pins(statement: Statement) -> bool {
 /// left to the catalog's own checks.
 fn defines(statement: Statement) -> bool {
     match statement.verb {
-        Verb::Define | Verb::Do | Verb::Unknown => true,
+        // COMMIT PREPARED: what was prepared may be definitions.
+        Verb::Define | Verb::Do | Verb::FinishPrepared | Verb::Unknown => true,
         // SELECT INTO.
         Verb::Query => statement.marks.has(Mark::Into) && !statement.marks.has(Mark::IntoTemporary),
         _ => false,

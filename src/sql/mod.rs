@@ -17,3 +17,4 @@ pub use normal::{NORMAL_LIMIT, normalise};
 pub use outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
 pub use parse::{Opinion, PARSE_LIMIT, opinion, tables};
 pub use scan::{SCAN_LIMIT, Seeds, scan};
+pub use words::is_server_view;

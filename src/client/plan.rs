@@ -305,8 +305,8 @@ impl Session {
         }
         if self.active != Some(route.target) {
             self.settle();
-            if !self.try_acquire(route) {
-                self.next = Some(Next::Acquire(route));
+            if let Err(node) = self.try_acquire(route) {
+                self.next = Some(Next::Acquire(route, node));
                 return Ok(Place::Wait);
             }
         }
@@ -372,26 +372,26 @@ impl Session {
         slot.as_ref()
     }
 
-    /// A connection for that target, if there is one without waiting.
-    fn try_acquire(&mut self, route: Route) -> bool {
+    /// A connection for that target, if there is one without waiting; else the server that was picked.
+    fn try_acquire(&mut self, route: Route) -> Result<(), Option<Node>> {
         let target = route.target;
         if self.held.get(target.index()).is_some_and(Option::is_some) {
             self.activate(target);
-            return true;
+            return Ok(());
         }
         let cluster = &self.identity.database.cluster;
         let node = match target {
             Target::Primary => cluster.view().primary(),
             Target::Replica => cluster.pick_replica(route.servers, self.net.again().map(|rerun| rerun.avoid)),
         };
-        let Some(node) = node else { return false };
+        let Some(node) = node else { return Err(None) };
         if self.pool(node).is_none() {
-            return false;
+            return Err(None);
         }
-        let Some(Some(pool)) = self.pools.get(node.index()) else { return false };
-        let Some(lease) = pool.try_lease(&self.identity.wants.parameters) else { return false };
+        let Some(Some(pool)) = self.pools.get(node.index()) else { return Err(None) };
+        let Some(lease) = pool.try_lease(&self.identity.wants.parameters) else { return Err(Some(node)) };
         self.hold(target, node, lease);
-        true
+        Ok(())
     }
 
     /// Takes a fresh lease into use.
@@ -426,7 +426,7 @@ impl Session {
     }
 
     /// Waits for a connection for the piece that was cut. A client that leaves meanwhile loses its place in the queue.
-    pub(super) async fn acquire(&mut self, route: Route) -> Result<(), Leave> {
+    pub(super) async fn acquire(&mut self, route: Route, picked: Option<Node>) -> Result<(), Leave> {
         let start = clock::now();
         let outcome = {
             let search = Search {
@@ -435,7 +435,7 @@ impl Session {
                 wants: self.identity.wants.clone(),
                 avoid: self.net.again().map(|rerun| rerun.avoid),
             };
-            let mut search = pin!(search.run(route));
+            let mut search = pin!(search.run(route, picked));
             poll_fn(|cx| match search.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
                 Poll::Pending if self.is_gone(cx) => Poll::Ready(Err(Leave::Gone)),
@@ -505,10 +505,12 @@ struct Search {
 impl Search {
     /// A connection for that target. A replica that cannot be reached costs a try elsewhere, in the end on the primary:
     /// nothing has been sent yet.
-    async fn run(self, route: Route) -> Result<(Target, Node, Lease), Failure> {
+    /// `picked` is whose turn it is; to pick anew would pass it over.
+    async fn run(self, route: Route, mut picked: Option<Node>) -> Result<(Target, Node, Lease), Failure> {
         if route.target == Target::Replica {
             for _ in 0..self.pools.len() {
-                let Some(node) = self.database.cluster.pick_replica(route.servers, self.avoid) else { break };
+                let pick = || self.database.cluster.pick_replica(route.servers, self.avoid);
+                let Some(node) = picked.take().or_else(pick) else { break };
                 if self.pool(node).is_some_and(|pool| pool.backs_off()) {
                     break;
                 }

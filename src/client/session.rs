@@ -97,8 +97,8 @@ impl From<io::Error> for Leave {
 
 /// What the loop cannot do without waiting for something else than the sockets.
 pub(super) enum Next {
-    /// A server connection for the piece that was cut.
-    Acquire(Route),
+    /// A server connection for the piece that was cut, on that server if it can be.
+    Acquire(Route, Option<Node>),
     /// A server connection that has to be reset before it goes back.
     Reset(Box<Held>),
     /// The end.
@@ -332,8 +332,8 @@ impl Session {
             match next {
                 Next::Leave(leave) => return leave,
                 Next::Reset(held) => Box::pin(super::clean::clean(*held, 0, &self.shared.buffers)).await,
-                Next::Acquire(route) => {
-                    if let Err(leave) = Box::pin(self.acquire(route)).await {
+                Next::Acquire(route, node) => {
+                    if let Err(leave) = Box::pin(self.acquire(route, node)).await {
                         return leave;
                     }
                 }

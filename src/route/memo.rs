@@ -41,7 +41,7 @@ impl Memo {
         }
         let facts = judge.facts(text, scope);
         self.text.clear();
-        if may_vary(text, facts) && self.find_numbers(text) {
+        if may_vary(text, facts) && !scope.rules().minds_literals() && self.find_numbers(text) {
             self.text.extend_from_slice(text);
             self.facts = facts;
             self.scope = scope.key();

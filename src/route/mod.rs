@@ -127,7 +127,7 @@ impl Route {
     }
 }
 
-/// Decides where a unit goes. The steps stand in order of weight: a rule that refuses it, an open transaction, state left
+/// Decides where a unit goes. The steps stand in order of weight: a rule that refuses it (the end of a transaction never is), an open transaction, state left
 /// on a connection, a text that cannot be trusted, and only then what the unit says. A read goes to the primary for want of
 /// replicas, or because somebody wishes so: a comment first, then the session, then the rules, then the mode. Everything
 /// that is not a read goes there whether or not it is up, so that it waits for the next one; no wish and no rule is asked
@@ -136,7 +136,8 @@ impl Route {
 pub fn decide(facts: Facts, session: Session, topology: Topology, rules: &Rules) -> Route {
     let primary = |reason| Route::to(Target::Primary, reason);
     let rule = rules.first(session.rules, facts.any, facts.all);
-    if let Some((place, rules::Rule { then: rules::Action::Reject(_), .. })) = rule {
+    let rejectable = !matches!(facts.class, Class::End | Class::Own | Class::Empty);
+    if rejectable && let Some((place, rules::Rule { then: rules::Action::Reject(_), .. })) = rule {
         return Route { rule: Some(place), ..primary(Reason::Rejected) };
     }
     match session.transaction {

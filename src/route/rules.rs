@@ -88,6 +88,14 @@ pub struct Match {
     pub query: Option<Regex>,
 }
 
+impl Match {
+    /// Whether it asks for nothing of the text.
+    fn is_textless(&self) -> bool {
+        let lists = [&self.tables, &self.only_tables, &self.functions, &self.kinds];
+        lists.iter().all(|list| list.is_empty()) && self.shapes.is_empty() && self.query.is_none()
+    }
+}
+
 /// What a rule does.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Action {
@@ -139,6 +147,10 @@ pub struct Rules {
     pub mode: Mode,
     list: Vec<Rule>,
     widening: u64,
+    /// Those that ask for nothing of the text.
+    textless: u64,
+    /// Some rule asks for more of a text than its shape.
+    minds_literals: bool,
     key: u64,
 }
 
@@ -148,10 +160,18 @@ impl Rules {
     pub fn new(mode: Mode, mut list: Vec<Rule>) -> Rules {
         list.truncate(MAX_RULES);
         let widening = bits(list.iter().map(|rule| rule.then.widens()));
+        let textless = bits(list.iter().map(|rule| rule.when.is_textless()));
+        let minds_literals = list.iter().any(|rule| rule.when.query.is_some());
         let mut hasher = DefaultHasher::new();
         format!("{list:?}").hash(&mut hasher);
         let key = if list.is_empty() { 0 } else { hasher.finish() };
-        Rules { mode, list, widening, key }
+        Rules { mode, list, widening, textless, minds_literals, key }
+    }
+
+    /// Whether two texts that differ in their literals alone may be matched by different rules.
+    #[must_use]
+    pub fn minds_literals(&self) -> bool {
+        self.minds_literals
     }
 
     /// Equal for rules that say the same of every text.
@@ -204,6 +224,8 @@ impl Rules {
     /// The first rule that matches a session and a unit; see [`super::Facts::any`] and [`super::Facts::all`].
     #[must_use]
     pub fn first(&self, session: u64, any: u64, all: u64) -> Option<(u8, &Rule)> {
+        // What could not be looked at is matched by rules that do not look.
+        let (any, all) = (any | self.textless, all | self.textless);
         let matching = session & ((any & !self.widening) | (any & all & self.widening));
         let place = u8::try_from(matching.trailing_zeros()).ok()?;
         Some((place, self.get(place)?))
@@ -426,7 +448,9 @@ mod tests {
         let first = |session, any, all| rules.first(session, any, all).map(|(place, _)| place);
         assert_eq!(first(ann, 3, 3), Some(0));
         assert_eq!(first(bob, 3, 3), Some(1));
-        assert_eq!(first(ann, 3, 2), Some(1));
-        assert_eq!(first(ann, 0, u64::MAX), None);
+        assert_eq!(first(ann, 0, 0), Some(0), "neither asks for anything of the text");
+        let copies = Match { kinds: list(&["copy"]), ..Match::default() };
+        let rules = Rules::new(Mode::Auto, vec![rule("c", copies, Action::Replica)]);
+        assert_eq!((rules.first(1, 1, 0).is_some(), rules.first(1, 1, 1).is_some()), (false, true));
     }
 }

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use pgweir::route::{Judge, JudgeOptions, Scope};
-use pgweir::sql::{Effect, Name, Names};
+use pgweir::route::{Judge, JudgeOptions, Memo, Scope};
+use pgweir::sql::{Effect, Name, Names, Seeds, scan};
 
 /// 59 bytes, no literal.
 const EXACT: &str = "SELECT id, title, votes FROM photos WHERE id = $1 LIMIT $2;";
@@ -40,6 +40,16 @@ fn route(c: &mut Criterion) {
     let short = "SELECT id, title, votes FROM photos WHERE id = 12345";
     c.bench_function("scan and shape, 52 B", |b| b.iter(|| judge.facts(black_box(short.as_bytes()), &scope)));
 
+    // What the same client said a moment ago, with another number.
+    let (mut memo, other) = (Memo::default(), "SELECT id, title, votes FROM photos WHERE id = 67890");
+    let mut turn = false;
+    c.bench_function("a client's own memory, 52 B", |b| {
+        b.iter(|| {
+            turn = !turn;
+            memo.facts(black_box(if turn { short } else { other }).as_bytes(), &judge, &scope)
+        });
+    });
+
     let write = "UPDATE photos SET votes = votes + 1 WHERE id = 12345";
     c.bench_function("scan of a write, 52 B", |b| {
         b.iter(|| judge.facts(black_box(write.as_bytes()), &scope))
@@ -62,6 +72,16 @@ fn route(c: &mut Criterion) {
     c.bench_function("exact hit, 1 KB", |b| {
         let _ = judge.facts(text.as_bytes(), &scope);
         b.iter(|| judge.facts(black_box(text.as_bytes()), &scope));
+    });
+
+    let seeds = Seeds { high: ahash::RandomState::new(), low: ahash::RandomState::new() };
+    for (name, text) in [("scan alone, 52 B", short), ("scan alone, 1 KB", text.as_str())] {
+        c.bench_function(name, |b| b.iter(|| scan(black_box(text.as_bytes()), &All, &seeds, |_| {})));
+    }
+
+    let list = format!("SELECT * FROM photos WHERE id IN (1{})", ", 123456789".repeat((10 << 20) / 11));
+    c.bench_function("scan of an IN list of 10 MB", |b| {
+        b.iter(|| judge.facts(black_box(list.as_bytes()), &scope))
     });
 
     let insert = format!("INSERT INTO t VALUES {}", vec!["(1234, 'some text', 5.5, NULL)"; 2_000].join(", "));

@@ -12,6 +12,12 @@ impl Node {
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
+
+    /// Its bit in a set of nodes; none for those from the 65th on.
+    #[must_use]
+    pub fn bit(self) -> u64 {
+        if self.0 < 64 { 1 << self.0 } else { 0 }
+    }
 }
 
 /// A client connection, numbered from 1 in the order of arrival.

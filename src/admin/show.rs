@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::command::{COMMANDS, Command, Question};
 use crate::client::{Database, Refusal, Shared, Table};
+use crate::route::rules::Who;
 use crate::route::{self, Known, Reason, Scope, SearchPath, Session, Topology};
 use crate::wire::SqlState;
 
@@ -40,16 +41,25 @@ pub(super) fn table(command: &Command, shared: &Shared, run: bool) -> Result<Tab
         Command::Servers => made(SERVERS, run, || servers(shared)),
         Command::Pools => made(POOLS, run, || pools(shared)),
         Command::Catalogs => made(CATALOGS, run, || catalogs(shared)),
-        // Nothing learns yet.
-        Command::Learned => made(&["what", "why", "times", "age_s"], run, Vec::new),
+        Command::Learned => made(LEARNED, run, || learned(shared)),
         Command::Reasons => made(&["reason", "meaning"], run, || {
             Reason::ALL.iter().map(|reason| vec![some(reason.code()), some(reason.sentence())]).collect()
         }),
     })
 }
 
-const ROUTES: &[&str] =
-    &["count", "primary", "replica", "mean_ms", "target", "reason", "last_reason", "lag_ms", "statement"];
+const ROUTES: &[&str] = &[
+    "count",
+    "primary",
+    "replica",
+    "mean_ms",
+    "target",
+    "reason",
+    "last_reason",
+    "lag_ms",
+    "shape",
+    "statement",
+];
 
 fn routes(shared: &Shared, most: usize) -> Vec<Row> {
     let row = |row: route::ShapeRow| {
@@ -63,17 +73,29 @@ fn routes(shared: &Shared, most: usize) -> Vec<Row> {
             row.reason.map(|reason| reason.code().to_owned()),
             some(row.last.code()),
             None,
+            row.text.as_ref().map(|_| format!("{:016x}", row.fingerprint)),
             some(row.text.as_deref().unwrap_or("(all others)")),
         ]
     };
     shared.judge.shapes().rows(most).into_iter().map(row).collect()
 }
 
+const LEARNED: &[&str] = &["statement", "sqlstate", "times", "age_s"];
+
+fn learned(shared: &Shared) -> Vec<Row> {
+    let row = |one: route::Learned| {
+        let age = one.since.elapsed().as_secs();
+        let text = crate::sql::normalise(one.text.as_bytes());
+        vec![some(text), some(one.code), some(one.count), some(age)]
+    };
+    shared.judge.learned().into_iter().map(row).collect()
+}
+
 fn millis(time: Duration) -> String {
     format!("{:.3}", time.as_secs_f64() * 1000.0)
 }
 
-const ROUTE: &[&str] = &["target", "reason", "meaning", "database", "statement"];
+const ROUTE: &[&str] = &["target", "reason", "rule", "would", "meaning", "database", "statement"];
 
 /// Judged and decided as the proxy does it, for a session that has done nothing yet.
 fn route(shared: &Shared, question: &Question) -> Result<Row, Refusal> {
@@ -82,15 +104,20 @@ fn route(shared: &Shared, question: &Question) -> Result<Row, Refusal> {
     let live = database.catalogs.get(database.server_database.as_deref().unwrap_or(&name));
     let path = database.greetings.search_path(&name, user);
     let path = SearchPath::parse(path.as_deref().unwrap_or(SEARCH_PATH), user);
-    let scope = Scope::new(live.known(), path);
-    let view = database.cluster.view();
-    let replicas = u16::try_from(view.replicas().count()).unwrap_or(u16::MAX);
-    let topology = Topology { primary: view.primary().is_some(), replicas };
-    let session = Session { transaction: None, pinned: false, text_safe: true };
-    let route = route::decide(shared.judge.facts(question.sql.as_bytes(), &scope), session, topology);
-    let (target, reason) = (route.target.code(), route.reason);
+    let rules = &database.rules;
+    let scope = Scope::new(live.known(), path, rules.clone());
+    let who = Who { user, database: &name, ..Who::default() };
+    let session = Session { rules: rules.session(&who), ..Session::FREE };
+    let topology = Topology::of(&database.cluster.view());
+    let facts = shared.judge.facts(question.sql.as_bytes(), &scope);
+    let route = route::decide(facts, session, topology, rules);
+    let reason = route.reason;
+    let target = if reason == Reason::Rejected { "none" } else { route.target.code() };
+    let rule = route.rule.and_then(|place| rules.get(place)).map(|rule| rule.name.clone());
+    let would = route.would.map(|would| would.code().to_owned());
     let statement = crate::sql::normalise(question.sql.as_bytes());
-    Ok(vec![some(target), some(reason.code()), some(reason.sentence()), some(name), some(statement)])
+    let (meaning, reason) = (some(reason.sentence()), some(reason.code()));
+    Ok(vec![some(target), reason, rule, would, meaning, some(name), some(statement)])
 }
 
 /// The database that a question is about, and its name.

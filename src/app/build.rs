@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use crate::admin;
 use crate::auth::Directory;
-use crate::client::{Cancels, Database, Databases, Shared};
+use crate::client::{Budget, Cancels, Database, Databases, Shared};
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
 use crate::monitor::{self, Catalogs, Cluster};
@@ -41,7 +41,8 @@ pub(super) fn build(config: &Config, workers: usize) -> (Arc<Shared>, Vec<Probed
                 cluster
             }
         };
-        let database = database(entry, cluster, &metrics, config);
+        let retries = Budget::new(&config.client.retry);
+        let database = database(entry, cluster, &metrics, config, retries);
         named.insert(database.name.clone(), Arc::new(database));
     }
     let any = named.remove("*");
@@ -60,7 +61,13 @@ pub(super) fn build(config: &Config, workers: usize) -> (Arc<Shared>, Vec<Probed
     (Arc::new(shared), clusters)
 }
 
-fn database(entry: &config::Database, cluster: Arc<Cluster>, metrics: &Metrics, config: &Config) -> Database {
+fn database(
+    entry: &config::Database,
+    cluster: Arc<Cluster>,
+    metrics: &Metrics,
+    config: &Config,
+    retries: Budget,
+) -> Database {
     let catalogs = Catalogs::new(
         config.catalog.clone(),
         entry.monitor.clone(),
@@ -69,12 +76,14 @@ fn database(entry: &config::Database, cluster: Arc<Cluster>, metrics: &Metrics, 
     );
     Database {
         catalogs,
+        rules: entry.rules.clone(),
         name: entry.name.as_str().into(),
         server_database: entry.server_database.as_deref().map(Arc::from),
         addresses: entry.servers.iter().map(|address: &Address| Arc::new(address.clone())).collect(),
         pool: entry.pool.clone(),
         login: entry.login.clone(),
         metrics: metrics.database(&entry.name),
+        retries,
         greetings: crate::client::Greetings::default(),
         cluster,
     }

@@ -14,7 +14,7 @@ use super::build::{Probed, build};
 use super::{Bound, StartError};
 use crate::admin::http::{self, DatabaseHealth};
 use crate::client::{self, Shared};
-use crate::clock::Duration;
+use crate::clock::{Duration, now};
 use crate::config::Config;
 use crate::net::{Listener, Stream};
 use crate::pool::Keeper;
@@ -142,12 +142,13 @@ async fn upkeep(shared: Arc<Shared>) {
     loop {
         second.tick().await;
         shared.metrics.upkeep();
+        shared.judge.expire(now());
         shared.judge.shapes().sweep();
-        let now = shared.judge.disagreements();
-        for _ in disagreements..now {
+        let seen = shared.judge.disagreements();
+        for _ in disagreements..seen {
             shared.metrics.judge_disagreed();
         }
-        disagreements = now;
+        disagreements = seen;
     }
 }
 

@@ -1,6 +1,7 @@
 //! `pgweir route`: where a statement would go, and why. The same judge and the same function as the proxy's.
 
 use std::io::{self, BufRead as _, Write};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +10,11 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::fail;
-use crate::route::{self, Catalog, Judge, JudgeOptions, Known, Scope, SearchPath, Session, Topology};
+use crate::route::rules::Who;
+use crate::route::{
+    self, Catalog, Judge, JudgeOptions, Known, Reason, Rules, Scope, SearchPath, Session, Topology,
+};
+use crate::sql::fingerprint;
 use crate::{config, monitor};
 
 /// What is asked.
@@ -24,6 +29,18 @@ pub(super) struct Question {
     /// A database whose catalog tells what its own functions and views do: a URL, or key=value pairs as libpq takes them
     #[arg(long, value_name = "URL")]
     connect: Option<String>,
+    /// Whose rules and mode count: the first database of the configuration if none is named
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    /// The client's user, for rules
+    #[arg(long, value_name = "NAME", default_value = "")]
+    user: String,
+    /// The client's application_name, for rules
+    #[arg(long, value_name = "NAME", default_value = "")]
+    application_name: String,
+    /// The client's address, for rules
+    #[arg(long, value_name = "ADDRESS")]
+    client_address: Option<IpAddr>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -44,27 +61,24 @@ struct Answer<'a> {
     reason: &'static str,
     /// Whether a catalog was asked what names mean.
     catalog: bool,
+    /// The rule that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    /// Why it would go to a replica, if the database were not only observed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would: Option<&'static str>,
+    /// Its shape, as rules name it.
+    shape: String,
     sentence: &'static str,
     sql: &'a str,
 }
 
 /// Answers.
 pub(super) fn run(question: &Question) -> ExitCode {
-    let options = match &question.config {
-        None => JudgeOptions::default(),
-        Some(file) => match config::load(file) {
-            Ok(config) => config.judge,
-            Err(complaints) => return fail(&complaints.to_string()),
-        },
+    let court = match court(question) {
+        Ok(court) => court,
+        Err(error) => return fail(&error.to_string()),
     };
-    let scope = match &question.connect {
-        None => Scope::without_catalog(),
-        Some(connection) => match scope(connection, &options) {
-            Ok(scope) => scope,
-            Err(error) => return fail(&format!("pgweir: the catalog could not be read: {error}")),
-        },
-    };
-    let court = Court { judge: Judge::new(options), scope };
     let outcome = match &question.sql {
         Some(sql) => court.one(sql, question.json),
         None => court.batch(),
@@ -76,32 +90,62 @@ pub(super) fn run(question: &Question) -> ExitCode {
     }
 }
 
-/// The catalog that a login sees, read once.
-fn scope(connection: &str, options: &JudgeOptions) -> anyhow::Result<Scope> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let seen = runtime.block_on(monitor::read_once(connection))?;
-    let catalog = Catalog::build(&seen.rows, &options.read_only_functions, &options.write_functions);
-    Ok(Scope::new(Known::Loaded(Arc::new(catalog)), SearchPath::parse(&seen.search_path, &seen.user)))
-}
-
-/// Who judges, and what names mean there.
+/// Who judges, what names mean there, and who asks.
 struct Court {
     judge: Judge,
     scope: Scope,
+    session: Session,
+}
+
+fn court(question: &Question) -> anyhow::Result<Court> {
+    let config = question.config.as_ref().map(|file| config::load(file)).transpose()?;
+    let options = config.as_ref().map(|config| config.judge.clone()).unwrap_or_default();
+    let databases = config.iter().flat_map(|config| &config.databases);
+    let serves = |name: &str| question.database.as_ref().is_none_or(|wanted| name == wanted || name == "*");
+    let database = databases.clone().find(|database| serves(&database.name));
+    if let (Some(name), Some(_), None) = (&question.database, &config, database) {
+        anyhow::bail!("pgweir: the configuration has no database {name:?}");
+    }
+    let rules = database.map(|database| database.rules.clone()).unwrap_or_default();
+    let name = question.database.as_deref().or(database.map(|database| database.name.as_str()));
+    let who = Who {
+        user: &question.user,
+        database: name.unwrap_or_default(),
+        application_name: &question.application_name,
+        address: question.client_address,
+    };
+    let session = Session { rules: rules.session(&who), ..Session::FREE };
+    let scope = match &question.connect {
+        None => Scope::new(Known::Unused, None, rules),
+        Some(connection) => scope(connection, &options, rules)
+            .map_err(|error| anyhow::anyhow!("pgweir: the catalog could not be read: {error}"))?,
+    };
+    Ok(Court { judge: Judge::new(options), scope, session })
+}
+
+/// The catalog that a login sees, read once.
+fn scope(connection: &str, options: &JudgeOptions, rules: Arc<Rules>) -> anyhow::Result<Scope> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let seen = runtime.block_on(monitor::read_once(connection))?;
+    let catalog = Catalog::build(&seen.rows, &options.read_only_functions, &options.write_functions);
+    Ok(Scope::new(Known::Loaded(Arc::new(catalog)), SearchPath::parse(&seen.search_path, &seen.user), rules))
 }
 
 impl Court {
     /// Outside a transaction, on a fresh session, with a primary and replicas up.
-    fn answer<'a>(&self, sql: &'a str) -> Answer<'a> {
-        let session = Session { transaction: None, pinned: false, text_safe: true };
-        let topology = Topology { primary: true, replicas: 1 };
-        let route = route::decide(self.judge.facts(sql.as_bytes(), &self.scope), session, topology);
+    fn answer<'a>(&'a self, sql: &'a str) -> Answer<'a> {
+        let topology = Topology { primary: true, replicas: 1, nodes: u64::MAX };
+        let rules = self.scope.rules();
+        let facts = self.judge.facts(sql.as_bytes(), &self.scope);
+        let route = route::decide(facts, self.session, topology, rules);
         let reason = route.reason;
-        let catalog = matches!(self.scope.known(), Known::Loaded(_));
         Answer {
-            target: route.target.code(),
+            target: if reason == Reason::Rejected { "none" } else { route.target.code() },
             reason: reason.code(),
-            catalog,
+            catalog: matches!(self.scope.known(), Known::Loaded(_)),
+            rule: route.rule.and_then(|place| rules.get(place)).map(|rule| rule.name.as_str()),
+            would: route.would.map(Reason::code),
+            shape: format!("{:016x}", fingerprint(sql.as_bytes())),
             sentence: reason.sentence(),
             sql,
         }
@@ -115,6 +159,12 @@ impl Court {
             return Ok(ExitCode::SUCCESS);
         }
         writeln!(out, "{}  {}\n{}", answer.target, answer.reason, answer.sentence)?;
+        if let Some(rule) = answer.rule {
+            writeln!(out, "By the rule {rule:?}.")?;
+        }
+        if let Some(would) = answer.would {
+            writeln!(out, "It would go to a replica ({would}) if the database were not only observed.")?;
+        }
         if !answer.catalog {
             writeln!(
                 out,

@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::desk::Refusal;
 use crate::pool::LeaseError;
+use crate::route::rules::{Action, Rule};
 use crate::server::ConnectError;
 use crate::wire::frame::HEADER;
 use crate::wire::write::{self, Severity};
@@ -33,6 +34,8 @@ pub(super) enum Failure {
     StatementMode,
     /// Only the primary can do it, and the read-only transaction runs on a replica.
     ReplicaTransaction,
+    /// A rule refuses it: its name, and what it says.
+    Rejected { rule: String, message: String },
     /// A setting of pgweir's own beside other statements.
     OwnMixed,
     /// pgweir's own refusal of a statement or a login.
@@ -46,7 +49,7 @@ pub(super) enum Failure {
     /// The database is not configured.
     UnknownDatabase(String),
     /// Wrong password, unknown user.
-    Rejected(String),
+    Password(String),
     /// Too many clients.
     TooManyClients(usize),
     /// The login took too long.
@@ -82,6 +85,30 @@ impl Failure {
         }
         let told = self.told();
         write::error_response(out, severity, told.code, &told.message, &told.detail, told.hint);
+    }
+
+    /// What a rule says that refuses.
+    pub(super) fn rejected(rule: Option<&Rule>) -> Self {
+        match rule {
+            Some(Rule { name, then: Action::Reject(message), .. }) => {
+                Self::Rejected { rule: name.clone(), message: message.clone() }
+            }
+            _ => Self::Rejected { rule: String::new(), message: "refused".to_owned() },
+        }
+    }
+
+    /// A statement that makes a server raise it.
+    pub(super) fn raised(&self) -> String {
+        let told = self.told();
+        let quoted = |text: &str| write::quote_literal(text);
+        let body = format!(
+            "BEGIN RAISE EXCEPTION USING ERRCODE = {}, MESSAGE = {}, DETAIL = {}, HINT = {}; END",
+            quoted(told.code.as_str()),
+            quoted(&told.message),
+            quoted(&told.detail),
+            quoted(told.hint)
+        );
+        format!("DO {}", quoted(&body))
     }
 
     /// The five characters, for counting.
@@ -127,6 +154,10 @@ impl Failure {
             Self::ReplicaTransaction => {
                 told(SqlState::FEATURE_NOT_SUPPORTED, REPLICA_TRANSACTION, REPLICA_TRANSACTION_HINT)
             }
+            Self::Rejected { rule, message } => Told {
+                detail: format!("The rule \"{rule}\" of pgweir's configuration refuses it."),
+                ..told(SqlState::INSUFFICIENT_PRIVILEGE, message, "")
+            },
             Self::OwnMixed => told(
                 SqlState::FEATURE_NOT_SUPPORTED,
                 "a setting of pgweir's own cannot stand beside other statements",
@@ -193,7 +224,7 @@ impl Failure {
                 format!("database \"{name}\" is not configured in pgweir"),
                 "Add [databases.NAME] to its configuration, or [databases.\"*\"] for all.",
             ),
-            Self::Rejected(user) => told(
+            Self::Password(user) => told(
                 SqlState::INVALID_PASSWORD,
                 format!("password authentication failed for user \"{user}\""),
                 "",

@@ -22,6 +22,7 @@ use crate::monitor::Live;
 use crate::net::{Stream, Window};
 use crate::pool::Lease;
 use crate::route::Scope;
+use crate::route::rules::Who;
 use crate::server::{Parameters, Wants};
 use crate::wire::frame::{HEADER, Side};
 use crate::wire::startup::{self, First, Startup};
@@ -104,7 +105,7 @@ pub(super) async fn handshake(stream: Stream, shared: Arc<Shared>) -> Option<Box
 fn why(failure: &Failure) -> &'static str {
     match failure {
         Failure::Protocol(_) => "protocol",
-        Failure::Rejected(_) => "password",
+        Failure::Password(_) => "password",
         Failure::LoginTimeout => "login_timeout",
         Failure::UnknownDatabase(_) => "database",
         Failure::Replication => "replication",
@@ -162,11 +163,18 @@ impl Guest {
             known: 0,
             search_path: None,
             catalog: Live::unused(),
+            rules: 0,
             seat,
         };
         let greeting = self.greeting(shared, &identity).await?;
         identity.text_safe = greeting.text_safe;
         identity.search_path = greeting.search_path;
+        identity.rules = identity.database.rules.session(&Who {
+            user: &identity.user,
+            database: &identity.name,
+            application_name: &identity.wants.application_name,
+            address: self.stream.peer_address(),
+        });
         let Identity { database, name, .. } = &identity;
         identity.catalog = database.catalogs.get(database.server_database.as_ref().unwrap_or(name));
         identity.wants.parameters = greeting.parameters;
@@ -239,7 +247,7 @@ impl Guest {
                 Progress::Accepted => return Ok(()),
                 Progress::Rejected(rejection) => {
                     tracing::info!(%user, %rejection, "a login was rejected");
-                    return Err(Failure::Rejected(user.to_string()).into());
+                    return Err(Failure::Password(user.to_string()).into());
                 }
                 Progress::Continue => {
                     self.stream.write_all(out).await?;

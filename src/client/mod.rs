@@ -15,6 +15,8 @@ mod own;
 mod plan;
 mod prepared;
 mod relay;
+mod rerun;
+mod retry;
 mod session;
 mod shared;
 mod supply;
@@ -25,7 +27,8 @@ use std::sync::Arc;
 pub use cancel::Cancels;
 pub use console::{CONSOLE, Console, Role};
 pub use desk::{Refusal, Table};
-pub use options::Options;
+pub use options::{Options, Retry};
+pub use retry::Budget;
 pub use shared::{Database, Databases, Greetings, Shared};
 
 use crate::net::Stream;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::net::WINDOW;
+
 /// Limits for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -11,10 +13,34 @@ pub struct Options {
     pub login_timeout: Duration,
     /// A client that sends nothing for this long outside a transaction is closed; zero: never.
     pub idle_timeout: Duration,
+    /// When reads are run again.
+    pub retry: Retry,
+}
+
+/// How often reads are run again that a replica cancelled or lost, and what is kept for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Of a hundred reads, how many may.
+    pub percent: u8,
+    /// How many a second may in any case.
+    pub floor: u32,
+    /// Most bytes of a client's unanswered reads that are kept; a longer one goes to the primary.
+    pub buffer: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_connections: 10_000, login_timeout: Duration::from_secs(60), idle_timeout: Duration::ZERO }
+        Self {
+            max_connections: 10_000,
+            login_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::ZERO,
+            retry: Retry::default(),
+        }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { percent: 2, floor: 10, buffer: WINDOW }
     }
 }

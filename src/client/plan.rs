@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::fail::Failure;
+use super::retry::Net;
 use super::session::{Held, Leave, Next, Running, Session};
 use super::shared::Database;
 use super::unit::{Kind, Piece, Residue};
@@ -49,9 +50,13 @@ pub(super) fn note_outage(database: &Database, node: Node, error: &LeaseError) -
 impl Session {
     /// Finds the piece's server. What needs no waiting is done at once; else `next` says what to wait for.
     pub(super) fn place(&mut self, piece: Piece) -> Result<Place, Leave> {
-        let (active, explain) = (self.active, self.own.explain);
+        let (active, failed, explain) = (self.active, self.net.failed.is_some(), self.own.explain);
         let Some(held) = self.held() else { return self.place_anew(piece) };
         let owed = &held.lease.owed;
+        if failed && !owed.is_open() {
+            // What was sent before comes again, before this.
+            return Ok(Place::Wait);
+        }
         if piece.kind == Kind::Terminate {
             // Units that were sent whole are carried out; one without its end, or a COPY without its data, never ends.
             let done = owed.readies() == 0 || owed.is_copy_in();
@@ -70,8 +75,12 @@ impl Session {
         if !owed.is_empty() {
             let on_primary = active == Some(Target::Primary);
             // A unit behind others that are not answered yet: on the primary nothing can be wrong; on a replica, a read.
-            if on_primary || matches!(piece.facts.class, Class::Read | Class::Empty) && piece.ends {
-                return self.start_unit(piece, Reason::Pipelined);
+            let reads = matches!(piece.facts.class, Class::Read | Class::Empty) && piece.ends;
+            let follows = on_primary || reads && self.net.has_room(&piece, self.shared.options.retry.buffer);
+            if follows && self.agrees(&piece) {
+                let would = self.held().is_some_and(|held| held.observed).then_some(Reason::Pipelined);
+                let target = active.unwrap_or(Target::Primary);
+                return self.start_unit(piece, Route { would, ..Route::to(target, Reason::Pipelined) });
             }
             return Ok(Place::Wait);
         }
@@ -79,6 +88,19 @@ impl Session {
             return Ok(Place::Wait);
         }
         self.place_anew(piece)
+    }
+
+    /// Whether rules and hints let a piece follow the units before it on their server.
+    fn agrees(&mut self, piece: &Piece) -> bool {
+        if self.identity.database.rules.is_empty() && piece.facts.hint.is_none() {
+            return true;
+        }
+        let route = self.decide(piece);
+        let on_replica = self.active == Some(Target::Replica);
+        let node = self.held().map_or(0, |held| held.node.bit());
+        route.reason != Reason::Rejected
+            && (!on_replica
+                || route.target == Target::Replica && route.servers.is_none_or(|servers| servers & node != 0))
     }
 
     /// More of a unit that has its server.
@@ -128,14 +150,24 @@ impl Session {
     }
 
     /// A unit for the connection that works.
-    fn start_unit(&mut self, piece: Piece, reason: Reason) -> Result<Place, Leave> {
+    fn start_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
         let refused = self.is_refused_on_replica(&piece);
-        let reason = if refused { Reason::ReplicaTransactionRefused } else { reason };
-        self.identity.database.metrics.unit(label(self.active), reason.index(), reason.code());
-        if let Some(target) = self.active {
-            self.shared.judge.shapes().goes(piece.facts.shape, Route { target, reason });
+        let reason = if refused { Reason::ReplicaTransactionRefused } else { route.reason };
+        let again = self.net.placed();
+        match again {
+            // It was counted when it ran first.
+            Some(rerun) => self.count_rerun(rerun),
+            None => {
+                self.identity.database.metrics.unit(label(self.active), reason.index(), reason.code());
+                if let Some(target) = self.active {
+                    let route = Route { target, reason, ..route };
+                    self.shared.judge.shapes().goes(piece.facts.shape, route);
+                }
+                self.count_more(route);
+            }
         }
         if let Some(held) = self.held() {
+            held.observed = route.would.is_some();
             held.running.begin(piece.facts.shape);
         }
         if self.own.explain {
@@ -145,21 +177,17 @@ impl Session {
             return Err(Leave::Told(Failure::ReplicaTransaction));
         }
         if refused {
-            self.refuse_on_replica(piece);
+            self.raise(piece, &Failure::ReplicaTransaction);
             return Ok(Place::Done);
         }
         self.note(&piece);
+        self.keep_unit(&piece, again.map_or(0, |rerun| rerun.tries));
         Ok(Place::Forward)
     }
 
-    /// Lets the replica itself raise the error, so that its transaction fails as it would for any other.
-    fn refuse_on_replica(&mut self, piece: Piece) {
-        use super::fail::{REPLICA_TRANSACTION, REPLICA_TRANSACTION_HINT};
-        let text = format!(
-            "DO $pgweir$BEGIN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = '{REPLICA_TRANSACTION}', HINT = \
-             '{REPLICA_TRANSACTION_HINT}'; END$pgweir$"
-        );
-        write::query(&mut self.forth.own, &text);
+    /// Lets the server itself raise the error, so that its transaction fails as it would for any other.
+    fn raise(&mut self, piece: Piece, failure: &Failure) {
+        write::query(&mut self.forth.own, &failure.raised());
         if let Some(window) = &mut self.window {
             window.consume(piece.size);
         }
@@ -168,6 +196,54 @@ impl Session {
             self.statements.send_query(number);
         }
         self.piece = None;
+    }
+
+    /// What a rule refuses: the error is pgweir's own or, where a transaction is open, the server's.
+    fn reject(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
+        let reason = route.reason;
+        self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
+        self.count_more(route);
+        let failure = Failure::rejected(route.rule.and_then(|place| self.identity.database.rules.get(place)));
+        if self.active.is_none() {
+            self.piece = None;
+            self.refuse(piece, &failure);
+            return Ok(Place::Done);
+        }
+        if !piece.ends || piece.rest > 0 {
+            return Err(Leave::Told(failure));
+        }
+        if let Some(held) = self.held() {
+            held.running.begin(piece.facts.shape);
+        }
+        self.raise(piece, &failure);
+        Ok(Place::Done)
+    }
+
+    /// What a route says beside target and reason.
+    fn count_more(&self, route: Route) {
+        let metrics = &self.identity.database.metrics;
+        if let Some(would) = route.would {
+            metrics.would_move(would.index(), would.code());
+        }
+        if let Some(rule) = route.rule.and_then(|place| self.identity.database.rules.get(place)) {
+            metrics.rule_hit(route.rule.unwrap_or(0), &rule.name);
+        }
+    }
+
+    /// A kept connection to a replica that is none of those that the route names is given up. True: wait for that.
+    fn lets_go(&mut self, route: Route) -> bool {
+        let Some(servers) = route.servers else { return false };
+        let Some(slot) = self.held.get_mut(Target::Replica.index()) else { return false };
+        let Some(held) = slot.take_if(|held| servers & held.node.bit() == 0) else { return false };
+        if self.active == Some(Target::Replica) {
+            self.active = None;
+            if self.identity.cancel.rest() {
+                held.lease.close("cancel");
+                return true;
+            }
+        }
+        self.next = Some(Next::Reset(Box::new(held)));
+        true
     }
 
     /// What the piece leaves behind on its server connection.
@@ -209,7 +285,10 @@ impl Session {
         if piece.facts.reason == Reason::Ddl {
             self.make_way(&piece);
         }
-        let route = self.decide(&piece);
+        let route = match self.route_again(&piece) {
+            Some(again) => Route { servers: self.decide(&piece).servers, ..again },
+            None => self.decide(&piece),
+        };
         if self.identity.database.pool.mode == PoolMode::Statement
             && matches!(piece.facts.class, Class::Begin | Class::BeginReadOnly)
         {
@@ -218,14 +297,20 @@ impl Session {
             self.refuse(piece, &Failure::StatementMode);
             return Ok(Place::Done);
         }
+        if route.reason == Reason::Rejected {
+            return self.reject(piece, route);
+        }
+        if self.lets_go(route) {
+            return Ok(Place::Wait);
+        }
         if self.active != Some(route.target) {
             self.settle();
-            if !self.try_acquire(route.target) {
+            if !self.try_acquire(route) {
                 self.next = Some(Next::Acquire(route));
                 return Ok(Place::Wait);
             }
         }
-        self.start_unit(piece, route.reason)
+        self.start_unit(piece, route)
     }
 
     /// DROP, ALTER or CREATE DATABASE: connections that only the pools keep open must not stand in its way. A text that
@@ -247,22 +332,34 @@ impl Session {
         let in_transaction =
             self.held().is_some_and(|held| held.lease.owed.status() != TransactionStatus::Idle);
         let transaction = self.active.filter(|_| in_transaction);
-        let session = route::Session { transaction, pinned: self.pinned, text_safe: self.identity.text_safe };
-        let topology = {
-            let view = self.identity.database.cluster.view();
-            let replicas = u16::try_from(view.replicas().count()).unwrap_or(u16::MAX);
-            Topology { primary: view.primary().is_some(), replicas }
+        let observed = self.held().is_some_and(|held| held.observed);
+        let session = route::Session {
+            transaction,
+            observed,
+            pinned: self.pinned,
+            text_safe: self.identity.text_safe,
+            wish: self.own.route,
+            rules: self.identity.rules,
         };
-        let route = route::decide(piece.facts, session, topology);
-        if route.target == Target::Primary || piece.ends || transaction.is_some() {
+        let topology = Topology::of(&self.identity.database.cluster.view());
+        let route = route::decide(piece.facts, session, topology, &self.identity.database.rules);
+        if route.target == Target::Primary || transaction.is_some() {
             return route;
+        }
+        if piece.ends {
+            let fits = piece.size <= self.shared.options.retry.buffer || !Net::fits(piece);
+            return if fits {
+                route
+            } else {
+                Route { target: Target::Primary, reason: Reason::UnitTooLong, ..route }
+            };
         }
         // A read that is only begun: what follows may be anything, unless all it asks for so far is a description.
         if piece.flush && !piece.executes {
             return route;
         }
         let reason = if piece.flush { Reason::Flush } else { Reason::UnitTooLong };
-        Route { target: Target::Primary, reason }
+        Route { target: Target::Primary, reason, ..route }
     }
 
     /// The pool of a node, remembered.
@@ -276,7 +373,8 @@ impl Session {
     }
 
     /// A connection for that target, if there is one without waiting.
-    fn try_acquire(&mut self, target: Target) -> bool {
+    fn try_acquire(&mut self, route: Route) -> bool {
+        let target = route.target;
         if self.held.get(target.index()).is_some_and(Option::is_some) {
             self.activate(target);
             return true;
@@ -284,7 +382,7 @@ impl Session {
         let cluster = &self.identity.database.cluster;
         let node = match target {
             Target::Primary => cluster.view().primary(),
-            Target::Replica => cluster.pick_replica(),
+            Target::Replica => cluster.pick_replica(route.servers, self.net.again().map(|rerun| rerun.avoid)),
         };
         let Some(node) = node else { return false };
         if self.pool(node).is_none() {
@@ -318,6 +416,7 @@ impl Session {
             residue: Residue::None,
             counted: false,
             transaction: false,
+            observed: false,
             error_shown: false,
         };
         if let Some(slot) = self.held.get_mut(target.index()) {
@@ -334,8 +433,9 @@ impl Session {
                 database: self.identity.database.clone(),
                 pools: self.all_pools(),
                 wants: self.identity.wants.clone(),
+                avoid: self.net.again().map(|rerun| rerun.avoid),
             };
-            let mut search = pin!(search.run(route.target));
+            let mut search = pin!(search.run(route));
             poll_fn(|cx| match search.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
                 Poll::Pending if self.is_gone(cx) => Poll::Ready(Err(Leave::Gone)),
@@ -349,14 +449,16 @@ impl Session {
             Ok((target, node, lease)) => {
                 self.hold(target, node, lease);
                 let reason = if target == route.target { route.reason } else { Reason::NoReplica };
-                if matches!(self.start_unit(piece, reason)?, Place::Forward) {
+                if matches!(self.start_unit(piece, Route { target, reason, ..route })?, Place::Forward) {
                     self.piece = Some(piece);
                     self.forward();
                 }
             }
             Err(failure) => {
                 let reason = route.reason;
-                self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
+                if self.net.placed().is_none() {
+                    self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
+                }
                 self.refuse(piece, &failure);
             }
         }
@@ -396,15 +498,17 @@ struct Search {
     database: Arc<Database>,
     pools: Vec<(Node, Arc<Pool>)>,
     wants: crate::server::Wants,
+    /// A replica that is not asked.
+    avoid: Option<Node>,
 }
 
 impl Search {
     /// A connection for that target. A replica that cannot be reached costs a try elsewhere, in the end on the primary:
     /// nothing has been sent yet.
-    async fn run(self, target: Target) -> Result<(Target, Node, Lease), Failure> {
-        if target == Target::Replica {
+    async fn run(self, route: Route) -> Result<(Target, Node, Lease), Failure> {
+        if route.target == Target::Replica {
             for _ in 0..self.pools.len() {
-                let Some(node) = self.database.cluster.pick_replica() else { break };
+                let Some(node) = self.database.cluster.pick_replica(route.servers, self.avoid) else { break };
                 if self.pool(node).is_some_and(|pool| pool.backs_off()) {
                     break;
                 }

@@ -62,6 +62,8 @@ pub(super) struct Statements {
     last: u64,
     /// The buffer of an unnamed Parse message that is no longer needed.
     spare: Vec<u8>,
+    /// What is answered now is going to be sent again, elsewhere: it says what that server has, and nothing else.
+    void: bool,
 }
 
 /// What is read: called while a piece is cut.
@@ -262,6 +264,9 @@ impl Statements {
         match self.next() {
             Some(Op::Parse { name, statement, .. }) => {
                 set(server, &name, statement.id);
+                if self.void {
+                    return;
+                }
                 let named = !name.is_empty();
                 if let Some(old) = self.certain.insert(name, statement) {
                     self.drop_statement(named, old);
@@ -270,7 +275,10 @@ impl Statements {
             Some(Op::Own { name, id }) => set(server, &name, id),
             Some(Op::Close { name, own }) => {
                 unset(server, &name);
-                if !own && let Some(old) = self.certain.remove(&name) {
+                if !own
+                    && !self.void
+                    && let Some(old) = self.certain.remove(&name)
+                {
                     self.drop_statement(!name.is_empty(), old);
                 }
             }
@@ -286,7 +294,9 @@ impl Statements {
         match self.ops.front() {
             Some(Op::Parse { name, .. }) if name.is_empty() => {
                 server.unnamed = 0;
-                self.certain.remove(&b""[..]);
+                if !self.void {
+                    self.certain.remove(&b""[..]);
+                }
             }
             Some(Op::Own { name, .. }) if name.is_empty() => server.unnamed = 0,
             Some(_) | None => {}
@@ -328,7 +338,9 @@ impl Statements {
                 Op::End { number: this, query } if this == number => {
                     if query {
                         server.unnamed = 0;
-                        self.certain.remove(&b""[..]);
+                        if !self.void {
+                            self.certain.remove(&b""[..]);
+                        }
                     }
                     break;
                 }
@@ -346,6 +358,31 @@ impl Statements {
         self.ops.drain(..self.sent);
         self.sent = 0;
         self.count_kept();
+    }
+
+    /// The answers from here on do not count: see [`Statements::start_over`].
+    pub(super) fn make_void(&mut self) {
+        self.void = true;
+    }
+
+    /// All that was sent and not confirmed, and all that was only read, is going to be read and sent again.
+    pub(super) fn start_over(&mut self) {
+        self.void = false;
+        self.ops.clear();
+        self.sent = 0;
+        self.count_kept();
+    }
+
+    /// A statement that servers have confirmed.
+    pub(super) fn known(&self, name: &[u8]) -> Option<&Statement> {
+        self.certain.get(name)
+    }
+
+    /// The facts of a confirmed statement turn out to be others.
+    pub(super) fn relearn(&mut self, name: &[u8], facts: Facts) {
+        if let Some(statement) = self.certain.get_mut(name) {
+            statement.facts = facts;
+        }
     }
 
     /// Whether later units may need that connection, because it alone has the unnamed statement.

@@ -11,13 +11,14 @@ use super::fail::Failure;
 use super::handshake::is_text_safe;
 use super::plan::{Place, label};
 use super::prepared::Statements;
+use super::rerun::is_result;
 use super::session::{Leave, Session};
 use super::supply::{Lacks, lacks, supply};
 use super::unit::{Gather, Judging, Kind, Piece};
 use crate::metrics::{Direction, Origin};
 use crate::net::{WINDOW, Window};
 use crate::server::Server;
-use crate::server::owed::{Event, Show};
+use crate::server::owed::{Event, Show, Verdict};
 use crate::wire::frame::{HEADER, Side};
 use crate::wire::write::{self, Severity};
 use crate::wire::{Header, ProtocolError, TransactionStatus, backend, frame};
@@ -60,8 +61,9 @@ impl Session {
                 }
             }
             if self.is_settled() {
+                let again = self.run_failed_again();
                 self.settle();
-                return Ok(moved);
+                return Ok(moved || again);
             }
             match self.hear(cx) {
                 Poll::Ready(Ok(())) => moved = true,
@@ -138,8 +140,11 @@ impl Session {
         if self.back.rest > 0 {
             return Ok(self.scan_rest());
         }
-        let mut at = 0;
+        // What was held stands at the front; `shown` bytes before `at` may go.
+        let (mut at, mut shown) = (self.back.hold, 0);
         loop {
+            let failed = self.net.failed.is_some();
+            let keeps = !self.net.is_empty();
             let Some(held) = self.held() else { return Ok(false) };
             let Server { window: Some(window), owed, .. } = &mut *held.lease else { return Ok(false) };
             let message = window.bytes().get(at..).unwrap_or_default();
@@ -148,38 +153,53 @@ impl Session {
             if there < head.size && head.size <= WINDOW {
                 break;
             }
-            if owed.next_show() == Show::Swallow && at > 0 {
+            let may_vanish = failed || keeps && head.tag == b'E' || owed.next_show() == Show::Swallow;
+            if may_vanish && shown > 0 {
                 break;
             }
             let body = message.get(HEADER..there).unwrap_or_default();
             if head.tag == b'E' && matches!(backend::fields(body).severity, b"FATAL" | b"PANIC") {
-                if at > 0 {
+                if shown > 0 {
                     break;
                 }
                 let words = message.get(..there).map(Bytes::copy_from_slice);
-                window.consume(there);
+                window.cut_out(at, there);
                 self.last_words = words;
                 return Ok(true);
             }
-            let verdict = owed.reply(head.tag, body)?;
-            self.event(verdict.event, verdict.show, at, head);
+            let left = if keeps && head.tag == b'E' { owed.left_in_unit() } else { 0 };
+            let Verdict { mut show, event } = owed.reply(head.tag, body)?;
+            if left > 0 && self.catch(at, head, left) {
+                at = 0;
+            }
+            if self.net.failed.is_some() && !matches!(head.tag, b'S' | b'A') {
+                show = Show::Swallow;
+            }
+            if show == Show::Forward && self.net.holds() && (is_result(head.tag) || there < head.size) {
+                self.release();
+            }
+            let holds = self.net.holds();
+            self.event(event, show, at, head);
             if there < head.size {
                 self.back.rest = head.size - there;
-                self.back.rest_show = verdict.show;
+                self.back.rest_show = show;
             }
-            if verdict.show == Show::Swallow {
+            if show == Show::Swallow {
                 if let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) {
-                    window.consume(there);
+                    window.cut_out(at, there);
                 }
+                self.back.hold = at;
                 return Ok(true);
             }
             at += there;
+            if !holds {
+                shown = at;
+            }
             if there < head.size {
                 break;
             }
         }
-        self.back.run = at;
-        Ok(at > 0)
+        Ok(self.show_and_hold(shown, at))
     }
 
     /// More of a message that is longer than the window.
@@ -199,6 +219,7 @@ impl Session {
     fn event(&mut self, event: Event, show: Show, at: usize, head: Header) {
         match event {
             Event::None => {}
+            Event::Parsed | Event::Closed if self.net.holds() => self.net.unconfirmed += 1,
             Event::Parsed | Event::Closed => {
                 if let Some((statements, server)) = self.statements_on_server() {
                     statements.confirmed(server);
@@ -209,7 +230,9 @@ impl Session {
                     statements.forgotten(server);
                 }
             }
+            Event::Error { parse } if show == Show::Swallow => self.parse_refused(parse),
             Event::Error { parse } => self.saw_error(parse, at, head),
+            Event::Ready { number, .. } if self.net.failed.is_some() => self.saw_void_ready(number),
             Event::Ready { .. } if show == Show::Swallow => self.moved(),
             Event::Ready { status, number } => self.saw_ready(status, number),
             Event::Parameter if show == Show::Swallow => {}
@@ -225,7 +248,7 @@ impl Session {
         }
     }
 
-    fn reply_body(&mut self, at: usize, head: Header) -> &[u8] {
+    pub(super) fn reply_body(&mut self, at: usize, head: Header) -> &[u8] {
         let window = self.held().and_then(|held| held.lease.window.as_ref());
         let message = window.and_then(|window| window.bytes().get(at..)).unwrap_or_default();
         message.get(HEADER..head.size.min(message.len())).unwrap_or_default()
@@ -247,15 +270,19 @@ impl Session {
         self.statements.forget_read();
     }
 
-    fn statements_on_server(&mut self) -> Option<(&mut Statements, &mut Server)> {
+    pub(super) fn statements_on_server(&mut self) -> Option<(&mut Statements, &mut Server)> {
         let held = self.held.get_mut(self.active?.index())?.as_mut()?;
         Some((&mut self.statements, &mut held.lease))
     }
 
-    fn saw_error(&mut self, parse: bool, at: usize, head: Header) {
+    fn parse_refused(&mut self, parse: bool) {
         if parse && let Some((statements, server)) = self.statements_on_server() {
             statements.refused(server);
         }
+    }
+
+    fn saw_error(&mut self, parse: bool, at: usize, head: Header) {
+        self.parse_refused(parse);
         let code: [u8; 5] =
             backend::fields(self.reply_body(at, head)).code.first_chunk().copied().unwrap_or(*b"XX000");
         self.identity.database.metrics.error(&code, Origin::Server);
@@ -274,6 +301,7 @@ impl Session {
             self.defines = false;
             self.identity.catalog.changed();
         }
+        self.net.answered();
         let (shape, time) = held.running.end();
         self.shared.judge.shapes().answered(shape, time);
         self.identity.database.metrics.query_time(label(Some(target)), time);
@@ -293,7 +321,6 @@ impl Session {
     /// The active connection is gone. What was not answered gets an error; what depended on it ends the session.
     fn server_lost(&mut self, failure: Failure) -> Result<(), Leave> {
         let Some(target) = self.active.take() else { return Ok(()) };
-        let said = self.last_words.take().map(Failure::ServerSaid);
         self.identity.cancel.rest();
         let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
         self.identity.database.cluster.lost(held.node, "a connection in use was lost");
@@ -301,6 +328,15 @@ impl Session {
         if std::mem::take(&mut self.defines) {
             self.identity.catalog.changed();
         }
+        if !self.net.is_empty() {
+            // The rest of a unit that was sent in part stands behind what was about to go.
+            let rest = self.piece.filter(|_| owed.is_open()).map_or(0, |piece| piece.size);
+            if self.rescue(held.node, self.forth.run + rest) {
+                held.lease.close("lost");
+                return Ok(());
+            }
+        }
+        let said = self.last_words.take().map(Failure::ServerSaid);
         let in_transaction = held.transaction || owed.status() != TransactionStatus::Idle;
         let cut = self.back.rest > 0 && self.back.rest_show == Show::Forward;
         if held.has_state() || in_transaction || owed.is_copy_in() || cut {

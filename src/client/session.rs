@@ -22,6 +22,7 @@ use super::cancel::Registration;
 use super::desk::Desk;
 use super::fail::Failure;
 use super::prepared::Statements;
+use super::retry::Net;
 use super::shared::{Database, Seat, Shared};
 use super::unit::{Gather, Piece, Residue};
 use crate::clock::{self, Instant};
@@ -51,6 +52,8 @@ pub(super) struct Identity {
     pub(super) search_path: Option<Arc<str>>,
     /// What names mean to it.
     pub(super) scope: Scope,
+    /// The rules that it can be matched by.
+    pub(super) rules: u64,
     /// pgweir's own settings that it connected with.
     pub(super) own: Own,
     pub(super) cancel: Registration,
@@ -70,8 +73,10 @@ impl Identity {
     #[cold]
     fn look_up(&mut self) {
         self.known = self.catalog.version();
-        let path = self.search_path.as_deref().and_then(|path| SearchPath::parse(path, &self.user));
-        self.scope = Scope::new(self.catalog.known(), path);
+        // `$user` is whom the server knows.
+        let user = self.database.login.as_ref().map_or(&*self.user, |login| &login.user);
+        let path = self.search_path.as_deref().and_then(|path| SearchPath::parse(path, user));
+        self.scope = Scope::new(self.catalog.known(), path, self.database.rules.clone());
     }
 }
 
@@ -101,6 +106,8 @@ pub(super) enum Next {
 }
 
 /// A server connection that the client leases.
+// Independent axes, each read alone.
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct Held {
     pub(super) lease: Lease,
     pub(super) node: Node,
@@ -111,6 +118,8 @@ pub(super) struct Held {
     pub(super) counted: bool,
     /// A transaction may be open on it, as far as what was sent tells.
     pub(super) transaction: bool,
+    /// The open transaction would run on a replica if its database were not only observed.
+    pub(super) observed: bool,
     /// An error of the unit that is being answered has been shown.
     pub(super) error_shown: bool,
 }
@@ -147,6 +156,11 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn new(cluster: Arc<Cluster>, node: Node, since: Instant) -> Self {
         Self { cluster, node, units: 0, since, first: ShapeId::OTHER, behind: VecDeque::new() }
+    }
+
+    /// Whether one runs, and no other.
+    pub(super) fn is_one(&self) -> bool {
+        self.units == 1
     }
 
     /// A unit was sent, which is counted there.
@@ -216,6 +230,8 @@ impl Forth {
 pub(super) struct Back {
     /// Bytes at the front of the server's window that may go now.
     pub(super) run: usize,
+    /// Bytes behind these that were judged and may go only once it is certain that their unit does not run again.
+    pub(super) hold: usize,
     /// Bytes of the last message that are still to come from the server.
     pub(super) rest: usize,
     /// Who sees them.
@@ -252,6 +268,7 @@ pub(super) struct Session {
     pub(super) active: Option<Target>,
     pub(super) forth: Forth,
     pub(super) back: Back,
+    pub(super) net: Net,
     pub(super) discard: Discard,
     /// The FATAL error of a server that is about to close the active connection.
     pub(super) last_words: Option<Bytes>,
@@ -284,7 +301,8 @@ impl Session {
             held: [None, None],
             active: None,
             forth: Forth::default(),
-            back: Back { run: 0, rest: 0, rest_show: Show::Forward, own: BytesMut::new() },
+            back: Back { run: 0, hold: 0, rest: 0, rest_show: Show::Forward, own: BytesMut::new() },
+            net: Net::default(),
             discard: Discard::default(),
             last_words: None,
             pinned: false,
@@ -489,7 +507,7 @@ impl Session {
             let active = self.active.is_some_and(|target| target.index() == at);
             if active && let Some(window) = &mut held.lease.window {
                 // Judged already, and not shown.
-                window.consume(self.back.run);
+                window.consume(self.back.run + self.back.hold);
             }
             if active && (cut || in_doubt) {
                 super::clean::abandon(held).await;

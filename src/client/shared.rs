@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Cancels, Console, Options};
+use super::{Budget, Cancels, Console, Options};
 use crate::auth::Directory;
 use crate::ids::Node;
 use crate::metrics::{DatabaseMetrics, Metrics};
 use crate::monitor::{Catalogs, Cluster};
 use crate::net::{Address, Buffers};
 use crate::pool::{self, Pool, PoolKey, PoolSet};
-use crate::route::Judge;
+use crate::route::{Judge, Rules};
 use crate::server::{Login, Parameters};
 
 /// Most greetings remembered for one database; beyond it all are forgotten and learned again.
@@ -27,6 +27,8 @@ pub struct Database {
     pub server_database: Option<Arc<str>>,
     /// The servers.
     pub cluster: Arc<Cluster>,
+    /// What the operator says of its statements.
+    pub rules: Arc<Rules>,
     /// What the names in its databases mean.
     pub catalogs: Arc<Catalogs>,
     /// The servers' addresses, by node.
@@ -37,6 +39,8 @@ pub struct Database {
     pub login: Option<Login>,
     /// What is counted.
     pub metrics: Arc<DatabaseMetrics>,
+    /// How many more reads may run again.
+    pub retries: Budget,
     /// What a client hears of the server's settings after its login, by who asks with which parameters.
     pub greetings: Greetings,
 }

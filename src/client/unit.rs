@@ -153,6 +153,11 @@ impl Gather {
         }
     }
 
+    /// What a text does may have been learned anew.
+    pub(super) fn forget_memo(&mut self) {
+        self.memo = Memo::default();
+    }
+
     fn cut(&mut self) -> Piece {
         self.counted = 0;
         std::mem::replace(&mut self.piece, NOTHING)
@@ -374,7 +379,10 @@ mod tests {
     #[test]
     fn a_prepared_statement_is_judged_again_when_names_mean_something_else() {
         let judge = Judge::new(JudgeOptions::default());
-        let (now, later) = (Scope::without_catalog(), Scope::new(crate::route::Known::Loading, None));
+        let (now, later) = (
+            Scope::without_catalog(),
+            Scope::new(crate::route::Known::Loading, None, std::sync::Arc::default()),
+        );
         let mut statements = Statements::default();
         let mut cut = |bytes: &[u8], scope: &Scope| {
             let judge = Judging { judge: &judge, scope };

@@ -55,6 +55,10 @@ fn client_options(sheet: &Sheet) -> client::Options {
     set(&mut options.max_connections, sheet.count("max_client_conn", None));
     set(&mut options.login_timeout, sheet.duration("client_login_timeout", None));
     set(&mut options.idle_timeout, sheet.duration("client_idle_timeout", None));
+    let number = |path| sheet.count(path, None);
+    set(&mut options.retry.percent, number("retry.budget").and_then(|count| count.try_into().ok()));
+    set(&mut options.retry.floor, number("retry.floor").and_then(|count| count.try_into().ok()));
+    set(&mut options.retry.buffer, number("retry.buffer"));
     options
 }
 
@@ -77,10 +81,10 @@ enum Asked {
     Is(Secret, usize),
 }
 
-struct Check<'c, 'a> {
-    sheet: &'c Sheet,
+pub(super) struct Check<'c, 'a> {
+    pub(super) sheet: &'c Sheet,
     around: &'c Surroundings<'c>,
-    log: &'c mut Log<'a>,
+    pub(super) log: &'c mut Log<'a>,
 }
 
 impl Check<'_, '_> {
@@ -91,9 +95,11 @@ impl Check<'_, '_> {
 
     fn judge(&mut self) -> JudgeOptions {
         let mut options = JudgeOptions::default();
-        let names = |path| self.sheet.functions(path).map(<[String]>::to_vec);
+        let names = |path| self.sheet.texts(path, None).map(<[String]>::to_vec);
         set(&mut options.second_opinion, self.sheet.flag("routing.second_opinion"));
         set(&mut options.cache_entries, self.sheet.count("routing.cache_entries", None));
+        set(&mut options.learned_entries, self.sheet.count("routing.learned_entries", None));
+        set(&mut options.learned_ttl, self.sheet.duration("routing.learned_ttl", None));
         set(&mut options.route_shapes, self.sheet.count("routing.route_shapes", None));
         set(&mut options.read_only_functions, names("routing.read_only_functions"));
         set(&mut options.write_functions, names("routing.write_functions"));
@@ -120,7 +126,7 @@ impl Check<'_, '_> {
 
     /// Who may use the console. Nobody named, no password and nobody from elsewhere: everybody.
     fn admin(&self, listen: &[Address], auth: Option<&auth::Options>) -> admin::Options {
-        let users = |path| self.sheet.functions(path).map(<[String]>::to_vec).unwrap_or_default();
+        let users = |path| self.sheet.texts(path, None).map(<[String]>::to_vec).unwrap_or_default();
         let (admin_users, stats_users) = (users("admin_users"), users("stats_users"));
         let nobody = admin_users.is_empty() && stats_users.is_empty();
         let trust = auth.is_some_and(|auth| auth.auth_type == AuthType::Trust);
@@ -266,6 +272,7 @@ impl Check<'_, '_> {
         Some(Database {
             name: name.name.clone(),
             server_database: sheet.text("databases.NAME.dbname", within).map(str::to_owned),
+            rules: Arc::new(self.rules(name, sheet.addresses("databases.NAME.servers", within)?)?),
             servers: sheet.addresses("databases.NAME.servers", within)?.to_vec(),
             balance,
             pool,

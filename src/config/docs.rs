@@ -8,7 +8,7 @@ use super::keys::{KEYS, Key};
 use super::tests::{compare, parse_here};
 
 /// The tables of the file in its order, each with the header that stands in the example, and whether it is live there.
-const TABLES: [(&str, &str, &str); 9] = [
+const TABLES: [(&str, &str, &str); 13] = [
     ("", "", "Everything"),
     ("log", "[log]", "The log"),
     ("metrics", "[metrics]", "Metrics"),
@@ -16,8 +16,16 @@ const TABLES: [(&str, &str, &str); 9] = [
     ("monitor", "[monitor]", "Probes"),
     ("catalog", "[catalog]", "Catalogs"),
     ("routing", "[routing]", "Judgement of statements"),
+    ("retry", "[retry]", "Reads that run again"),
     ("databases.NAME", "[databases.\"*\"]", "Databases"),
     ("databases.NAME.reads", "[databases.\"*\".reads]", "Reads of a database"),
+    (
+        "databases.NAME.rules",
+        "#[[databases.\"*\".rules]]",
+        "Rules of a database, the first that matches counts",
+    ),
+    ("databases.NAME.rules.match", "#[databases.\"*\".rules.match]", "What a rule asks for"),
+    ("databases.NAME.rules.route", "#[databases.\"*\".rules.route]", "What a rule does"),
 ];
 
 fn rows_of(table: &str) -> impl Iterator<Item = &'static Key> {
@@ -57,8 +65,11 @@ fn example_row(key: &Key) -> String {
         "password_file" | "password_env" => {
             writeln!(text, "# In place of password: {name} = {}", key.example).unwrap();
         }
+        "reject" => writeln!(text, "# In place of to and servers: {name} = {}", key.example).unwrap(),
         // Nothing works without it.
-        "servers" => writeln!(text, "{name} = {}", key.example).unwrap(),
+        "servers" if key.path == "databases.NAME.servers" => {
+            writeln!(text, "{name} = {}", key.example).unwrap()
+        }
         _ => writeln!(text, "#{name} = {}", key.example).unwrap(),
     }
     text
@@ -152,7 +163,7 @@ fn the_example_parses_with_every_key_live() {
     let text = uncommented();
     let config = parse_here(&text, "pgweir.toml").unwrap_or_else(|complaints| panic!("{complaints}"));
     assert_eq!(config.databases.len(), 1);
-    for key in KEYS.iter().filter(|key| !matches!(last(key), "password_file" | "password_env")) {
+    for key in KEYS.iter().filter(|key| !matches!(last(key), "password_file" | "password_env" | "reject")) {
         assert!(text.lines().any(|line| line.starts_with(&format!("{} = ", last(key)))), "{}", key.path);
     }
 }

@@ -62,6 +62,8 @@ pub enum Kind {
     Metrics,
     /// An array of function names.
     Functions,
+    /// A text, or an array of them.
+    Texts,
     /// An array of user names.
     Users,
 }
@@ -92,6 +94,7 @@ impl fmt::Display for Kind {
             Self::Servers => f.write_str("array of addresses"),
             Self::Metrics => f.write_str("IP address and port, or `\"off\"`"),
             Self::Functions | Self::Users => f.write_str("array of names"),
+            Self::Texts => f.write_str("text, or array of texts"),
         }
     }
 }
@@ -372,6 +375,38 @@ pub static KEYS: &[Key] = &[
         "Functions whose callers go to the primary, whatever the catalog says.",
     ),
     row(
+        "routing.learned_entries",
+        count(0, 100_000),
+        "1000",
+        "Most statements, as shapes, that are remembered because a replica refused them, and as many \
+         functions; 0 remembers none.",
+    ),
+    row(
+        "routing.learned_ttl",
+        millis(SECOND, MONTH),
+        "\"1h\"",
+        "How long such a statement goes to the primary before a replica is tried again.",
+    ),
+    row(
+        "retry.budget",
+        count(0, 100),
+        "2",
+        "Of a hundred reads, how many may run again because a replica cancelled or lost them.",
+    ),
+    row(
+        "retry.floor",
+        count(0, 1_000_000),
+        "10",
+        "How many a second may do so in any case; up to a hundred times as many at once.",
+    ),
+    row(
+        "retry.buffer",
+        count(1024, 65_536),
+        "65536",
+        "Most bytes of unanswered reads that are kept for each client to run them again; a longer read \
+         goes to the primary.",
+    ),
+    row(
         "databases.NAME.servers",
         Kind::Servers,
         "required",
@@ -408,6 +443,107 @@ pub static KEYS: &[Key] = &[
         "\"least_loaded\"",
         "Which of several replicas gets a read: the one with the fewest running, each in turn, or any.",
     ),
+    row(
+        "databases.NAME.reads.mode",
+        Kind::Choice(&["observe", "opt_in", "auto"]),
+        "\"auto\"",
+        "Where reads go: all to the primary while what would have moved is counted, only those to replicas that a rule or a \
+         hint sends there, or all that are proven.",
+    ),
+    row(
+        "databases.NAME.rules.name",
+        Kind::Text,
+        "its place in the file",
+        "What the rule is called in metrics, logs and errors.",
+    )
+    .example("\"reports go to the report server\""),
+    row(
+        "databases.NAME.rules.match.user",
+        Kind::Texts,
+        "none",
+        "The client logged in as one of these users; of all that `match` has, everything must hold.",
+    )
+    .example("\"reports\""),
+    row("databases.NAME.rules.match.database", Kind::Texts, "none", "The client asked for one of these databases.")
+        .example("\"app\""),
+    row(
+        "databases.NAME.rules.match.application_name",
+        Kind::Texts,
+        "none",
+        "The client gave one of these as its application_name when it logged in.",
+    )
+    .example("[\"metabase\", \"grafana\"]"),
+    row(
+        "databases.NAME.rules.match.client_address",
+        Kind::Texts,
+        "none",
+        "The client comes from one of these addresses or networks.",
+    )
+    .example("\"10.0.7.0/24\""),
+    row(
+        "databases.NAME.rules.match.tables",
+        Kind::Texts,
+        "none",
+        "The statement names one of these tables or views: `name`, `schema.name` or `schema.*`.",
+    )
+    .example("[\"orders\", \"audit.*\"]"),
+    row(
+        "databases.NAME.rules.match.only_tables",
+        Kind::Texts,
+        "none",
+        "The statement names at least one table, and none but these.",
+    )
+    .example("[\"photos\", \"users\"]"),
+    row(
+        "databases.NAME.rules.match.functions",
+        Kind::Texts,
+        "none",
+        "The statement calls one of these functions: `name` or `schema.name`.",
+    )
+    .example("\"monthly_report\""),
+    row(
+        "databases.NAME.rules.match.kind",
+        Kind::Texts,
+        "none",
+        "The statement begins with one of these words.",
+    )
+    .example("[\"select\", \"copy\"]"),
+    row(
+        "databases.NAME.rules.match.shape",
+        Kind::Texts,
+        "none",
+        "The statement has one of these shapes, as `pgweir route` and the console print them.",
+    )
+    .example("\"6beb5f1ac7f479e8\""),
+    row(
+        "databases.NAME.rules.match.query",
+        Kind::Text,
+        "none",
+        "The statement's text has a match of this regular expression (syntax of the Rust crate regex).",
+    )
+    .example("\"(?i)from +big_report\""),
+    row(
+        "databases.NAME.rules.route.to",
+        Kind::Choice(&["primary", "replica"]),
+        "none",
+        "To the primary; or to any replica, which counts where `mode` is `opt_in`; what is not proven to read stays on the \
+         primary all the same.",
+    )
+    .example("\"replica\""),
+    row(
+        "databases.NAME.rules.route.servers",
+        Kind::Servers,
+        "none",
+        "To one of these replicas, of those in the database's `servers`; to the primary when none of them is up.",
+    )
+    .example("[\"127.0.0.1:5433\"]"),
+    row(
+        "databases.NAME.rules.route.reject",
+        Kind::Text,
+        "none",
+        "To nowhere: the client gets an error 42501 with this text.",
+    )
+    .example("\"reports may not read this table\""),
 ];
 
 /// The row for a path that has `NAME` in place of names.

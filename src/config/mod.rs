@@ -7,6 +7,7 @@ mod check;
 mod complaint;
 pub mod keys;
 mod raw;
+mod rules;
 mod value;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::{admin, auth, client, cluster, monitor, net, pool, route, server};
 
@@ -62,7 +64,7 @@ impl Config {
 }
 
 /// A name that clients connect to, and the servers behind it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Database {
     /// The name; `*` serves every name that has no entry of its own.
     pub name: String,
@@ -78,6 +80,8 @@ pub struct Database {
     pub login: Option<server::Login>,
     /// How its servers are probed.
     pub monitor: monitor::Options,
+    /// What is said of its statements.
+    pub rules: Arc<route::Rules>,
 }
 
 /// What is logged, and how.

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::complaint::{Log, Wrong};
 use super::keys::{self, Kind};
+use super::rules::Typed;
 use super::value;
 use crate::net::Address;
 
@@ -35,7 +36,8 @@ pub(super) enum Value {
     Choice(&'static str),
     Addresses(Vec<Address>),
     Metrics(Option<SocketAddr>),
-    Functions(Vec<String>),
+    /// Names of functions, or other texts.
+    Texts(Vec<String>),
 }
 
 /// A name that the operator chose: a user or a database.
@@ -55,6 +57,8 @@ pub(super) struct Sheet {
     pub(super) users: Vec<Name>,
     /// In the order of the file.
     pub(super) databases: Vec<Name>,
+    /// In the order of the file.
+    pub(super) rules: Vec<Typed>,
 }
 
 impl Sheet {
@@ -116,9 +120,9 @@ impl Sheet {
         }
     }
 
-    pub(super) fn functions(&self, path: &'static str) -> Option<&[String]> {
-        match self.value(path, None)? {
-            Value::Functions(names) => Some(names),
+    pub(super) fn texts(&self, path: &'static str, name: Option<&str>) -> Option<&[String]> {
+        match self.value(path, name)? {
+            Value::Texts(texts) => Some(texts),
             _ => None,
         }
     }
@@ -148,6 +152,9 @@ pub(super) fn read(text: &str, log: &mut Log<'_>) -> Option<Sheet> {
     Some(sheet)
 }
 
+/// Where a database's rules are.
+const RULES: &str = "databases.NAME.rules";
+
 /// Where a table is.
 #[derive(Default)]
 struct Place {
@@ -171,7 +178,9 @@ impl Reader<'_, '_> {
             let shown = joined(&place.shown, &quoted(typed));
             let named = matches!(place.path.as_str(), "users" | "databases");
             let path = joined(&place.path, if named { "NAME" } else { typed });
-            if keys::is_table(&path) {
+            if path == RULES {
+                self.rules(value, place, &shown);
+            } else if keys::is_table(&path) {
                 let DeValue::Table(inner) = value.get_ref() else {
                     let wrong = Wrong::new(format!("is {}, not a table", a_type(value.get_ref())));
                     let name = if matches!(path.as_str(), "users" | "databases") { ".NAME" } else { "" };
@@ -196,6 +205,27 @@ impl Reader<'_, '_> {
             } else {
                 self.log.add(key.span().start, &shown, unknown(typed, place));
             }
+        }
+    }
+
+    /// An array of tables, each read as one. Their keys stand in the sheet under a name that no database has.
+    fn rules(&mut self, value: &Spanned<DeValue<'_>>, place: &Place, shown: &str) {
+        let database = place.name.clone().unwrap_or_default();
+        let DeValue::Array(array) = value.get_ref() else {
+            let wrong = Wrong::new(format!("is {}, not an array of tables", a_type(value.get_ref())));
+            return self.log.add(value.span().start, shown, wrong.hint(format!("write [[{shown}]]")));
+        };
+        for (nth, item) in array.iter().enumerate() {
+            let (at, shown) = (item.span().start, format!("{shown}[{nth}]"));
+            let DeValue::Table(table) = item.get_ref() else {
+                let wrong = Wrong::new(format!("is {}, not a table", a_type(item.get_ref())));
+                self.log.add(at, &shown, wrong);
+                continue;
+            };
+            let within = format!("{database}\0{nth}");
+            let (database, within_rule) = (database.clone(), within.clone());
+            self.sheet.rules.push(Typed { database, within: within_rule, at, shown: shown.clone() });
+            self.table(table, &Place { path: RULES.to_owned(), shown, name: Some(within) });
         }
     }
 
@@ -296,10 +326,14 @@ fn read_value(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, Wrongs>
         Kind::Listen if !typed.is_array() => Err(one(is_not(typed, "an address or an array of addresses"))),
         Kind::Listen => addresses(value, value::listen, MOST_LISTENERS).map(Value::Addresses),
         Kind::Servers => addresses(value, value::server, MOST_SERVERS).map(Value::Addresses),
-        Kind::Functions => {
-            each(value, |text| value::function(text).map(|()| text.to_owned())).map(Value::Functions)
+        Kind::Texts if typed.is_str() => {
+            text(typed).map(|text| Value::Texts(vec![text.to_owned()])).map_err(one)
         }
-        Kind::Users => each(value, |text| Ok(text.to_owned())).map(Value::Functions),
+        Kind::Texts => each(value, |text| Ok(text.to_owned())).map(Value::Texts),
+        Kind::Functions => {
+            each(value, |text| value::function(text).map(|()| text.to_owned())).map(Value::Texts)
+        }
+        Kind::Users => each(value, |text| Ok(text.to_owned())).map(Value::Texts),
     }
 }
 

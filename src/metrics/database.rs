@@ -29,6 +29,32 @@ impl TargetLabel {
     }
 }
 
+/// Why a read is run again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RerunCause {
+    /// The replica refused it: it is no read.
+    Refused,
+    /// The replica did not know an object in it: it may be behind a change of definitions.
+    Behind,
+    /// The replica cancelled it for the sake of its replay.
+    Cancelled,
+    /// The connection broke.
+    Lost,
+}
+
+impl RerunCause {
+    /// Its name.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Behind => "behind",
+            Self::Cancelled => "cancelled",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// Which way bytes went, seen from pgweir.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
@@ -75,6 +101,8 @@ pub struct DatabaseMetrics {
     errors: [Box<[Lazy]>; 2],
     clients: Gauge,
     pins: Box<[Lazy]>,
+    would_move: Box<[Lazy]>,
+    rules: Box<[Lazy]>,
 }
 
 impl DatabaseMetrics {
@@ -90,6 +118,8 @@ impl DatabaseMetrics {
             errors: [slots(CLASSES.len()), slots(CLASSES.len())],
             clients: registry.gauge(&table::CLIENTS, &[name]),
             pins: slots(REASONS),
+            would_move: slots(REASONS),
+            rules: slots(64),
             registry,
         }
     }
@@ -99,6 +129,24 @@ impl DatabaseMetrics {
         let (place, target) = target.slot();
         let labels = [&self.name, target, reason_code];
         self.count(self.units[place].get(reason_index), &table::UNITS, &labels);
+    }
+
+    /// A unit runs again on `target`; on none, it would have if more reruns were allowed.
+    pub fn rerun(&self, cause: RerunCause, target: TargetLabel) {
+        let labels = [&self.name, cause.code(), target.slot().1];
+        self.registry.counter(&table::RERUNS, &labels).increment(1);
+    }
+
+    /// A replica refused what was taken for a read.
+    pub fn learned(&self) {
+        self.registry.counter(&table::LEARNED, &[&self.name]).increment(1);
+    }
+
+    /// How many units went to `target` so far. For what happens seldom: it adds up as many numbers as there are reasons.
+    #[must_use]
+    pub fn units(&self, target: TargetLabel) -> u64 {
+        let (place, _) = target.slot();
+        self.units[place].iter().filter_map(OnceLock::get).map(Tally::total).sum()
     }
 
     /// The answer to a unit is complete.
@@ -143,6 +191,16 @@ impl DatabaseMetrics {
     /// A server connection was pinned by a statement with that reason.
     pub fn pin(&self, reason_index: usize, reason_code: &'static str) {
         self.count(self.pins.get(reason_index), &table::PINS, &[&self.name, reason_code]);
+    }
+
+    /// A unit ran on the primary only because the database is being observed; the reason is what it would have had.
+    pub fn would_move(&self, reason_index: usize, reason_code: &'static str) {
+        self.count(self.would_move.get(reason_index), &table::WOULD_MOVE, &[&self.name, reason_code]);
+    }
+
+    /// The rule at that place, with that name, decided.
+    pub fn rule_hit(&self, place: u8, name: &str) {
+        self.count(self.rules.get(usize::from(place)), &table::RULE_HITS, &[&self.name, name]);
     }
 
     fn count(&self, slot: Option<&Lazy>, row: &table::Row, labels: &[&str]) {

@@ -19,7 +19,7 @@ use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use catalog::CatalogMetrics;
-pub use database::{DatabaseMetrics, Direction, Origin, TargetLabel};
+pub use database::{DatabaseMetrics, Direction, Origin, RerunCause, TargetLabel};
 pub use pool::{Occupancy, PoolMetrics};
 pub use server::{RoleLabel, ServerMetrics};
 use spread::Spread;
@@ -162,6 +162,10 @@ impl Tally {
     #[inline]
     fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn total(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 
     #[inline]

@@ -67,6 +67,10 @@ table! {
         "Clients logged in.";
     UNITS Counter Count "pgweir_units_total" ["database", "target", "reason"]
         "Units (messages up to a Sync, or one simple Query) by where they went and why.";
+    WOULD_MOVE Counter Count "pgweir_would_move_total" ["database", "reason"]
+        "Units that ran on the primary only because their database is being observed, by the reason that they would have had on a replica.";
+    RULE_HITS Counter Count "pgweir_rule_hits_total" ["database", "rule"]
+        "Units that a rule of the configuration decided about.";
     QUERY_TIME Histogram Seconds "pgweir_query_seconds" ["database", "target"]
         "From the last byte of a unit until its answer is complete, waiting for a connection included.";
     WAIT_TIME Histogram Seconds "pgweir_wait_seconds" ["database"]
@@ -75,6 +79,10 @@ table! {
         "Bytes received from (in) and sent to (out) clients and servers.";
     ERRORS Counter Count "pgweir_errors_total" ["database", "origin", "class"]
         "Errors sent to clients, by who raised them and by the class (first two characters) of the SQLSTATE.";
+    RERUNS Counter Count "pgweir_reruns_total" ["database", "cause", "target"]
+        "Reads that a replica refused or lost and that ran again elsewhere, unseen by the client; target none: the retry budget was spent.";
+    LEARNED Counter Count "pgweir_learned_total" ["database"]
+        "Statements that a replica refused although they were taken for reads: statements like them go to the primary for a while.";
     PINS Counter Count "pgweir_pins_total" ["database", "reason"]
         "Server connections that were tied to one client beyond its transaction, by the state that needed it.";
     POOL_SERVERS Gauge Count "pgweir_pool_servers" ["database", "user", "server", "state"]

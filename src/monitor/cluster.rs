@@ -81,14 +81,17 @@ impl Cluster {
         (0..u16::try_from(self.servers.len()).unwrap_or(u16::MAX)).map(Node)
     }
 
-    /// The replica that the next read should go to.
+    /// The replica that the next read should go to: any, or one of these, a bit for each.
     #[must_use]
-    pub fn pick_replica(&self) -> Option<Node> {
+    pub fn pick_replica(&self, among: Option<u64>, avoid: Option<Node>) -> Option<Node> {
         let turn = match self.balance {
             Balance::LeastLoaded | Balance::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed),
             Balance::Random => rand::random(),
         };
-        self.balance.pick(self.view().replicas(), |node| self.load(node), turn)
+        let view = self.view();
+        let among = |node: &Node| among.is_none_or(|nodes| nodes & node.bit() != 0);
+        let replicas = view.replicas().filter(among).filter(|node| Some(*node) != avoid);
+        self.balance.pick(replicas, |node| self.load(node), turn)
     }
 
     /// Units running on a server through this pgweir.

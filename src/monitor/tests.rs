@@ -28,11 +28,14 @@ fn reads_go_where_the_least_is_running() {
     let metrics = Metrics::new();
     let cluster = cluster(&metrics);
     cluster.begin(Node(1));
-    assert_eq!((cluster.pick_replica(), cluster.pick_replica()), (Some(Node(2)), Some(Node(2))));
+    assert_eq!(
+        (cluster.pick_replica(None, None), cluster.pick_replica(None, None)),
+        (Some(Node(2)), Some(Node(2)))
+    );
     cluster.begin(Node(2));
-    assert_ne!(cluster.pick_replica(), cluster.pick_replica(), "not in turn");
+    assert_ne!(cluster.pick_replica(None, None), cluster.pick_replica(None, None), "not in turn");
     cluster.end(Node(1));
-    assert_eq!(cluster.pick_replica(), Some(Node(1)));
+    assert_eq!(cluster.pick_replica(None, None), Some(Node(1)));
     assert_eq!((cluster.load(Node(1)), cluster.load(Node(2)), cluster.load(Node(9))), (0, 1, 0));
     let text = metrics.render();
     assert!(text.contains("pgweir_server_running{server=\"c:3\"} 1\n"), "{text}");
@@ -47,7 +50,7 @@ fn what_clients_run_into_counts_at_once() {
     cluster.lost(Node(1), "reset");
     cluster.connect_failed(Node(2), "refused");
     cluster.lost(Node(0), "reset");
-    assert_eq!((cluster.view().primary(), cluster.pick_replica()), (Some(Node(0)), None));
+    assert_eq!((cluster.view().primary(), cluster.pick_replica(None, None)), (Some(Node(0)), None));
     assert!(metrics.render().contains("pgweir_server_up{server=\"b:2\"} 0\n"));
 }
 

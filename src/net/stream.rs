@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -67,6 +68,15 @@ impl Stream {
         stream.set_nodelay(true)?;
         socket2::SockRef::from(&stream).set_keepalive(true)?;
         Ok(Self::Tcp(stream))
+    }
+
+    /// Where the peer is; none: not over TCP, or gone.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            Self::Unix(_) => None,
+        }
     }
 
     /// Takes the socket out of the present runtime.

@@ -43,10 +43,10 @@ impl Window {
         self.start == self.end
     }
 
-    /// Whether it holds as many bytes as it can.
+    /// Whether it holds as many bytes as it may.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.len() == self.data.len()
+        self.len() >= WINDOW
     }
 
     /// Drops `n` bytes from the front.
@@ -54,6 +54,35 @@ impl Window {
         self.start = (self.start + n).min(self.end);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Drops `n` bytes that stand at `at`.
+    pub fn cut_out(&mut self, at: usize, n: usize) {
+        if at == 0 {
+            return self.consume(n);
+        }
+        let from = (self.start + at).min(self.end);
+        let to = (from + n).min(self.end);
+        self.data.copy_within(to..self.end, from);
+        self.end -= to - from;
+    }
+
+    /// Puts bytes back before all others. It may hold more than [`WINDOW`] then, until they are consumed.
+    pub fn prepend(&mut self, bytes: &[u8]) {
+        let (had, more) = (self.len(), bytes.len());
+        if had + more > self.data.len() {
+            let mut data = vec![0; had + more].into_boxed_slice();
+            if let Some(place) = data.get_mut(more..) {
+                place.copy_from_slice(self.bytes());
+            }
+            self.data = data;
+        } else {
+            self.data.copy_within(self.start..self.end, more);
+        }
+        (self.start, self.end) = (0, had + more);
+        if let Some(place) = self.data.get_mut(..more) {
+            place.copy_from_slice(bytes);
         }
     }
 
@@ -95,9 +124,38 @@ impl Buffers {
 
     /// Takes a window back. Its bytes are not wiped: nobody reads beyond what was read into it.
     pub fn give(&self, window: Window) {
+        // One that had to grow is not worth keeping.
+        if window.data.len() != WINDOW {
+            return;
+        }
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < self.keep {
             free.push(window.data);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_cut_out_and_put_back() {
+        let buffers = Buffers::new(1);
+        let mut window = buffers.take();
+        window.prepend(b"one two three");
+        window.cut_out(4, 4);
+        assert_eq!(window.bytes(), b"one three");
+        window.consume(4);
+        window.prepend(b"zero ");
+        assert_eq!(window.bytes(), b"zero three");
+        window.cut_out(0, 5);
+        assert_eq!(window.bytes(), b"three");
+        assert!(!window.is_full());
+        window.prepend(&[b'x'; WINDOW]);
+        assert_eq!((window.len(), window.bytes().last()), (WINDOW + 5, Some(&b'e')));
+        assert!(window.is_full());
+        buffers.give(window);
+        assert_eq!(buffers.take().data.len(), WINDOW);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use ahash::RandomState;
 
 use super::catalog::{Known, Scope};
+use super::learned::Lessons;
 use crate::sql::{Effect, Name, Names};
 
 /// Written by `gen_builtins.sh` from `pg_proc` of each supported major.
@@ -52,10 +53,18 @@ impl Builtins {
     }
 }
 
-/// What all that is known says of a name: PostgreSQL's own functions, the database's catalog, and the operator's lists.
+/// What all that is known says of a name: PostgreSQL's own functions, the database's catalog, the operator's lists, and
+/// what replicas have refused.
 pub(super) struct View<'a> {
     pub(super) builtins: &'a Builtins,
     pub(super) scope: &'a Scope,
+    pub(super) lessons: Option<&'a Lessons>,
+}
+
+impl View<'_> {
+    fn is_learned(&self, name: Name<'_>) -> bool {
+        self.lessons.is_some_and(|lessons| lessons.has_function(name))
+    }
 }
 
 impl Names for View<'_> {
@@ -79,6 +88,7 @@ impl Names for View<'_> {
             (Some(builtin), _) => builtin,
         };
         match (listed, effect) {
+            (_, Effect::Safe) | (Some(Listed::ReadOnly), _) if self.is_learned(name) => Effect::Learned,
             (
                 Some(Listed::ReadOnly),
                 Effect::Unknown

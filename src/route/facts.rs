@@ -2,6 +2,7 @@
 
 use crate::sql::{Effect, Mark, Statement, Verb};
 
+use super::hint::Wish;
 use super::reason::Reason;
 use super::shapes::ShapeId;
 
@@ -47,6 +48,12 @@ pub struct Facts {
     pub transaction: bool,
     /// It may change what names mean: definitions, or a DO block, which may hold any.
     pub defines: bool,
+    /// The rules that one of its statements is matched by.
+    pub any: u64,
+    /// The rules that all of its statements are matched by.
+    pub all: u64,
+    /// Where its comments wish it to go.
+    pub hint: Option<Wish>,
     /// It has RESET ALL or DISCARD ALL.
     pub resets: bool,
     /// Where it is counted.
@@ -63,6 +70,9 @@ impl Facts {
         copy: false,
         transaction: false,
         defines: false,
+        any: 0,
+        all: u64::MAX,
+        hint: None,
         resets: false,
         shape: ShapeId::OTHER,
     };
@@ -88,6 +98,9 @@ impl Facts {
             copy: self.copy || other.copy,
             transaction: self.transaction || other.transaction,
             defines: self.defines || other.defines,
+            any: self.any | other.any,
+            all: self.all & other.all,
+            hint: Wish::stronger(self.hint, other.hint),
             resets: self.resets || other.resets,
             shape: strong.shape,
         }
@@ -104,6 +117,9 @@ impl Facts {
         copy: false,
         transaction: true,
         defines: true,
+        any: 0,
+        all: 0,
+        hint: None,
         resets: false,
         shape: ShapeId::OTHER,
     };
@@ -134,8 +150,7 @@ impl Facts {
                     | Verb::FinishPrepared
             ),
             defines: runs && defines(statement),
-            resets: false,
-            shape: ShapeId::OTHER,
+            ..Facts::EMPTY
         }
     }
 }
@@ -192,9 +207,10 @@ fn query(statement: Statement) -> Option<(Class, Reason)> {
         (Mark::Temporary, Class::Write, Reason::Temporary),
         (Mark::Server, Class::Write, Reason::ServerState),
     ];
-    const EFFECTS: [(Effect, Class, Reason); 18] = [
+    const EFFECTS: [(Effect, Class, Reason); 19] = [
         (Effect::Volatile, Class::Write, Reason::VolatileFunction),
         (Effect::Listed, Class::Write, Reason::ListedFunction),
+        (Effect::Learned, Class::Write, Reason::Learned),
         (Effect::Loading, Class::Write, Reason::CatalogLoading),
         (Effect::Unknown, Class::Write, Reason::UnknownFunction),
         (Effect::User, Class::Write, Reason::UserFunction),
@@ -260,7 +276,8 @@ fn pins(statement: Statement) -> bool {
 /// left to the catalog's own checks.
 fn defines(statement: Statement) -> bool {
     match statement.verb {
-        Verb::Define | Verb::Do | Verb::Unknown => true,
+        // COMMIT PREPARED: what was prepared may be definitions.
+        Verb::Define | Verb::Do | Verb::FinishPrepared | Verb::Unknown => true,
         // SELECT INTO.
         Verb::Query => statement.marks.has(Mark::Into) && !statement.marks.has(Mark::IntoTemporary),
         _ => false,

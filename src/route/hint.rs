@@ -1,5 +1,7 @@
 //! What a client says itself of where its reads should go: by a comment, by `SET pgweir.route`, or when it connects.
 
+use crate::sql::{Kind, Lexer};
+
 /// Where reads should go. It can only narrow: what is not proven to read stays on the primary.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Wish {
@@ -17,6 +19,78 @@ impl Wish {
             "primary" => Some(Wish::Primary),
             "replica" => Some(Wish::Replica),
             _ => None,
+        }
+    }
+
+    /// From a comment at the very beginning or end of a text: `/* pgweir: primary */` or `-- pgweir: primary`. The first counts.
+    #[must_use]
+    pub fn in_comments(text: &[u8]) -> Option<Wish> {
+        // Almost no text has the word.
+        memchr::memmem::find(text, b"pgweir")?;
+        let (mut first, mut last) = (None, None);
+        let mut begun = false;
+        for token in Lexer::new(text) {
+            match token.kind {
+                Kind::Space | Kind::Semicolon => {}
+                Kind::Comment => {
+                    let wish = Self::in_comment(text.get(token.start..token.end).unwrap_or_default());
+                    last = wish.or(last);
+                    if !begun {
+                        first = first.or(wish);
+                    }
+                }
+                _ => {
+                    begun = true;
+                    last = None;
+                }
+            }
+        }
+        first.or(last)
+    }
+
+    fn in_comment(comment: &[u8]) -> Option<Wish> {
+        let inside = match comment.strip_prefix(b"--") {
+            Some(rest) => rest,
+            None => comment.strip_prefix(b"/*")?.strip_suffix(b"*/")?,
+        };
+        let text = std::str::from_utf8(inside).ok()?.trim();
+        Wish::parse(text.strip_prefix("pgweir:")?.trim())
+    }
+
+    /// Of two wishes for one unit: the primary, if either says so.
+    pub(super) fn stronger(one: Option<Wish>, other: Option<Wish>) -> Option<Wish> {
+        match (one, other) {
+            (Some(Wish::Primary), _) | (_, Some(Wish::Primary)) => Some(Wish::Primary),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_stand_at_the_beginning_or_the_end() {
+        let hint = |text: &str| Wish::in_comments(text.as_bytes());
+        for text in [
+            "/* pgweir: primary */ SELECT 1",
+            "SELECT 1 /*pgweir:PRIMARY*/ ; ",
+            "-- pgweir: primary\nSELECT 1",
+            "SELECT 1; -- pgweir: primary",
+            "/* trace */ /* pgweir: primary */ SELECT 1 /* pgweir: replica */",
+        ] {
+            assert_eq!(hint(text), Some(Wish::Primary), "{text}");
+        }
+        assert_eq!(hint("SELECT 1 /* pgweir: replica */ /* trace */"), Some(Wish::Replica));
+        for text in [
+            "SELECT /* pgweir: primary */ 1",
+            "SELECT '/* pgweir: primary */'",
+            "SELECT 1 /* pgweir: elsewhere */",
+            "SELECT 1 /* pgweir primary */",
+            "SELECT 1",
+        ] {
+            assert_eq!(hint(text), None, "{text}");
         }
     }
 }

@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ahash::RandomState;
 use quick_cache::{UnitWeighter, sync::Cache, sync::DefaultLifecycle};
 
+use crate::clock::{Duration, Instant};
 use crate::sql::{Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, Verb, opinion, scan};
 
 use super::builtins::{Builtins, View};
 use super::catalog::Scope;
 use super::facts::{Class, Facts};
+use super::hint::Wish;
+use super::learned::{Learned, Lessons, Refusal};
 use super::own::{OwnText, own_text, resets_all};
 use super::reason::Reason;
 use super::shapes::{ShapeId, Shapes};
@@ -38,6 +41,10 @@ pub struct JudgeOptions {
     pub read_only_functions: Vec<String>,
     /// Functions that must run on the primary, whatever else is known of them.
     pub write_functions: Vec<String>,
+    /// How many shapes that a replica refused are remembered, and as many functions; 0: none.
+    pub learned_entries: usize,
+    /// How long each of them is.
+    pub learned_ttl: Duration,
 }
 
 impl Default for JudgeOptions {
@@ -48,6 +55,8 @@ impl Default for JudgeOptions {
             route_shapes: 1_000,
             read_only_functions: Vec::new(),
             write_functions: Vec::new(),
+            learned_entries: 1_000,
+            learned_ttl: Duration::from_secs(3600),
         }
     }
 }
@@ -105,6 +114,7 @@ pub struct Judge {
     texts: Remembered<Facts>,
     /// Of shapes that the scan takes for reads: whether the parser lets them pass.
     shapes: Remembered<bool>,
+    lessons: Lessons,
     /// Of shapes with their facts: where they are counted.
     ids: Remembered<ShapeId>,
     counted: Shapes,
@@ -121,6 +131,7 @@ impl Judge {
             seeds: Seeds { high: RandomState::new(), low: RandomState::new() },
             texts: memory(options.cache_entries),
             shapes: memory(options.cache_entries),
+            lessons: Lessons::new(options.learned_entries, options.learned_ttl),
             ids: memory(options.cache_entries),
             counted: Shapes::new(options.route_shapes),
             disagreements: AtomicU64::new(0),
@@ -133,21 +144,47 @@ impl Judge {
         if text.len() > EXACT_LIMIT {
             return self.judge(text, scope).0;
         }
-        let key = Key {
-            high: self.seeds.high.hash_one(text) ^ scope.key(),
-            low: self.seeds.low.hash_one(text),
-            length: text.len(),
-        };
+        let key = self.key(text, scope);
         if let Some(facts) = self.texts.get(&key)
             && self.is_current(facts)
         {
             return facts;
         }
         let (facts, literals) = self.judge(text, scope);
-        if !literals || text.len() > EXACT_WITH_LITERALS {
+        // What was learned is forgotten again: it is looked up each time.
+        if facts.reason != Reason::Learned && (!literals || text.len() > EXACT_WITH_LITERALS) {
             self.texts.insert(key, facts);
         }
         facts
+    }
+
+    fn key(&self, text: &[u8], scope: &Scope) -> Key {
+        Key {
+            high: self.seeds.high.hash_one(text) ^ scope.key(),
+            low: self.seeds.low.hash_one(text),
+            length: text.len(),
+        }
+    }
+
+    /// A replica refused that text, which was taken for a read: its shape, and the function that the refusal names, go to the
+    /// primary from now on, for [`JudgeOptions::learned_ttl`]. True: the shape was not known yet.
+    pub fn learn(&self, text: &[u8], scope: &Scope, refusal: &Refusal<'_>, now: Instant) -> bool {
+        let names = View { builtins: &self.builtins, scope, lessons: None };
+        let shape = scan(text, &names, &self.seeds, |_| {}).shape;
+        let first = self.lessons.add(shape, text, refusal, now);
+        self.texts.remove(&self.key(text, scope));
+        first
+    }
+
+    /// The shapes that replicas have refused, those refused most often first.
+    #[must_use]
+    pub fn learned(&self) -> Vec<Learned> {
+        self.lessons.all()
+    }
+
+    /// Forgets what was learned too long before `now`. To be called now and then.
+    pub fn expire(&self, now: Instant) {
+        self.lessons.expire(now);
     }
 
     /// Whether facts are still counted where they say: else the text has to be judged again.
@@ -181,7 +218,7 @@ impl Judge {
         }
         let mut facts = Facts::EMPTY;
         let mut settings = false;
-        let names = View { builtins: &self.builtins, scope };
+        let names = View { builtins: &self.builtins, scope, lessons: Some(&self.lessons) };
         let outline = scan(text, &names, &self.seeds, |statement| {
             settings |= matches!(statement.verb, Verb::Set | Verb::SetLocal | Verb::Show);
             facts = facts.and(Facts::of(statement));
@@ -192,8 +229,16 @@ impl Judge {
                 own => return (Facts::own(own == OwnText::Mixed), outline.literals),
             }
         }
+        facts.any = scope.rules().text(text);
+        facts.all = facts.any;
+        facts.hint = Wish::in_comments(text);
         if outline.statements > 1 && facts.class == Class::Write {
             facts.reason = Reason::MultiStatementWrite;
+        }
+        if matches!(facts.class, Class::Read | Class::BeginReadOnly) && self.lessons.has_shape(outline.shape)
+        {
+            facts.class = Class::Write;
+            facts.reason = Reason::Learned;
         }
         let asks = self.second_opinion && facts.class == Class::Read && text.len() <= PARSE_LIMIT;
         if asks && !self.passes(text, &names, outline.shape, outline.explain) {

@@ -5,19 +5,25 @@ pub mod catalog;
 mod facts;
 mod hint;
 mod judge;
+mod learned;
 mod memo;
 mod own;
 mod reason;
+pub mod rules;
 mod shapes;
 
 pub use catalog::{Catalog, Known, Scope, SearchPath};
 pub use facts::{Class, Facts};
 pub use hint::Wish;
 pub use judge::{Judge, JudgeOptions};
+pub use learned::{Learned, Refusal};
 pub use memo::Memo;
 pub use own::{Own, OwnCommand, OwnError, OwnText, Setting, own_text, resets_all};
 pub use reason::Reason;
+pub use rules::{Mode, Rules};
 pub use shapes::{MAX_SHAPES, ShapeId, ShapeRow, Shapes};
+
+use crate::cluster::View;
 
 #[cfg(test)]
 mod tests;
@@ -49,15 +55,29 @@ impl Target {
     }
 }
 
-/// What earlier units of the same client oblige this one to.
+/// What earlier units of the same client oblige this one to, and who it is.
+// Independent axes, each read alone.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Session {
     /// Where an open transaction lives.
     pub transaction: Option<Target>,
+    /// The open transaction lives on the primary only because its database is being observed.
+    pub observed: bool,
     /// Session state lives on a connection to the primary.
     pub pinned: bool,
     /// `standard_conforming_strings` is on, and the encoding never has a backslash as the second byte of a character.
     pub text_safe: bool,
+    /// Where it wishes its reads to go.
+    pub wish: Option<Wish>,
+    /// The rules that it can be matched by: [`Rules::session`].
+    pub rules: u64,
+}
+
+impl Session {
+    /// One that obliges to nothing.
+    pub const FREE: Session =
+        Session { transaction: None, observed: false, pinned: false, text_safe: true, wish: None, rules: 0 };
 }
 
 /// Which servers could take the unit now.
@@ -67,6 +87,21 @@ pub struct Topology {
     pub primary: bool,
     /// How many replicas are eligible.
     pub replicas: u16,
+    /// The eligible replicas, a bit for each node; those from the 65th on have none.
+    pub nodes: u64,
+}
+
+impl Topology {
+    /// Of a cluster as it is now.
+    #[must_use]
+    pub fn of(view: &View) -> Topology {
+        let (mut replicas, mut nodes) = (0, 0);
+        for node in view.replicas() {
+            replicas += 1;
+            nodes |= node.bit();
+        }
+        Topology { primary: view.primary().is_some(), replicas, nodes }
+    }
 }
 
 /// Where a unit goes, and why.
@@ -76,18 +111,40 @@ pub struct Route {
     pub target: Target,
     /// Why.
     pub reason: Reason,
+    /// The replicas that it may go to, a bit for each node; none: any.
+    pub servers: Option<u64>,
+    /// The rule that decided, by its place.
+    pub rule: Option<u8>,
+    /// Why it would have gone to a replica, where the database is only being observed.
+    pub would: Option<Reason>,
 }
 
-/// Decides where a unit goes. The steps stand in order of weight: an open transaction, state left on a connection, a
-/// text that cannot be trusted, and only then what the unit says. A read goes to the primary only for want of replicas;
-/// everything that is not a read goes there whether or not it is up, so that it waits for the next one.
+impl Route {
+    /// To any server of that role, with nothing more to say.
+    #[must_use]
+    pub fn to(target: Target, reason: Reason) -> Route {
+        Route { target, reason, servers: None, rule: None, would: None }
+    }
+}
+
+/// Decides where a unit goes. The steps stand in order of weight: a rule that refuses it, an open transaction, state left
+/// on a connection, a text that cannot be trusted, and only then what the unit says. A read goes to the primary for want of
+/// replicas, or because somebody wishes so: a comment first, then the session, then the rules, then the mode. Everything
+/// that is not a read goes there whether or not it is up, so that it waits for the next one; no wish and no rule is asked
+/// about it.
 #[must_use]
-pub fn decide(facts: Facts, session: Session, topology: Topology) -> Route {
-    let primary = |reason| Route { target: Target::Primary, reason };
-    let replica = |reason| Route { target: Target::Replica, reason };
+pub fn decide(facts: Facts, session: Session, topology: Topology, rules: &Rules) -> Route {
+    let primary = |reason| Route::to(Target::Primary, reason);
+    let rule = rules.first(session.rules, facts.any, facts.all);
+    if let Some((place, rules::Rule { then: rules::Action::Reject(_), .. })) = rule {
+        return Route { rule: Some(place), ..primary(Reason::Rejected) };
+    }
     match session.transaction {
-        Some(Target::Primary) => return primary(Reason::InTransaction),
-        Some(Target::Replica) => return replica(Reason::InReadOnlyTransaction),
+        Some(Target::Primary) => {
+            let would = session.observed.then_some(Reason::InReadOnlyTransaction);
+            return Route { would, ..primary(Reason::InTransaction) };
+        }
+        Some(Target::Replica) => return Route::to(Target::Replica, Reason::InReadOnlyTransaction),
         None => {}
     }
     if session.pinned {
@@ -97,8 +154,7 @@ pub fn decide(facts: Facts, session: Session, topology: Topology) -> Route {
         return primary(Reason::UnsafeText);
     }
     match facts.class {
-        Class::Read | Class::BeginReadOnly if topology.replicas > 0 => replica(facts.reason),
-        Class::Read | Class::BeginReadOnly => primary(Reason::NoReplica),
+        Class::Read | Class::BeginReadOnly => read(facts, session, topology, rules.mode, rule),
         Class::Empty
         | Class::InTransaction
         | Class::End
@@ -107,4 +163,46 @@ pub fn decide(facts: Facts, session: Session, topology: Topology) -> Route {
         | Class::Write
         | Class::Own => primary(facts.reason),
     }
+}
+
+/// Where a unit goes that only reads.
+fn read(
+    facts: Facts,
+    session: Session,
+    topology: Topology,
+    mode: Mode,
+    rule: Option<(u8, &rules::Rule)>,
+) -> Route {
+    use rules::Action;
+    let wish = facts.hint.or(session.wish);
+    // A wish outweighs the rules about going to replicas; which of them is still a matter of the rules.
+    let (place, action) = rule.map_or((None, None), |(place, rule)| (Some(place), Some(&rule.then)));
+    match (wish, action) {
+        (Some(Wish::Primary), _) => return Route::to(Target::Primary, Reason::Hint),
+        (None, Some(Action::Primary)) => {
+            return Route { rule: place, ..Route::to(Target::Primary, Reason::Rule) };
+        }
+        _ => {}
+    }
+    let servers = match action {
+        Some(Action::Servers(servers)) => Some(*servers),
+        _ => None,
+    };
+    let opted_in = wish.is_some() || matches!(action, Some(Action::Replica | Action::Servers(_)));
+    if mode == Mode::OptIn && !opted_in {
+        return Route::to(Target::Primary, Reason::NotOptedIn);
+    }
+    let eligible = servers.map_or(topology.replicas > 0, |servers| servers & topology.nodes != 0);
+    let place = place.filter(|_| servers.is_some() || mode == Mode::OptIn && wish.is_none());
+    if !eligible {
+        return Route { rule: place, ..Route::to(Target::Primary, Reason::NoReplica) };
+    }
+    if mode == Mode::Observe {
+        return Route {
+            rule: place,
+            would: Some(facts.reason),
+            ..Route::to(Target::Primary, Reason::Observe)
+        };
+    }
+    Route { servers, rule: place, ..Route::to(Target::Replica, facts.reason) }
 }

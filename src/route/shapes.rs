@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::facts::{Class, Facts};
 use super::reason::Reason;
 use super::{Route, Target};
-use crate::sql::{Shape, normalise};
+use crate::sql::{Shape, fingerprint, normalise};
 
 /// Most rows: an id has 16 bits for the row and 16 for its generation.
 pub const MAX_SHAPES: usize = 60_000;
@@ -74,6 +74,7 @@ type Key = (Shape, Class, Reason);
 #[derive(Debug)]
 struct Taken {
     key: Key,
+    fingerprint: u64,
     text: Box<str>,
     /// Units lately: half of them count no more with each sweep.
     recent: u64,
@@ -102,6 +103,8 @@ pub struct Shapes {
 pub struct ShapeRow {
     /// The statement without its literals; none: all that have no row of their own.
     pub text: Option<Box<str>>,
+    /// Its shape as rules name it: [`crate::sql::fingerprint`].
+    pub fingerprint: u64,
     /// What it does; none for the others.
     pub class: Option<Class>,
     /// Where it would go by itself, and why, or where it could; none for the others.
@@ -173,7 +176,13 @@ impl Shapes {
             {
                 // Added by somebody who looked at the generation just before the row was freed.
                 counters.pour_into(others);
-                *taken = Some(Taken { key, text: normalise(text).into(), recent: 0, seen: 0 });
+                *taken = Some(Taken {
+                    key,
+                    text: normalise(text).into(),
+                    fingerprint: fingerprint(text),
+                    recent: 0,
+                    seen: 0,
+                });
             }
             Some(row)
         });
@@ -255,6 +264,7 @@ impl Shapes {
         let [primary, replica] = &counters.units;
         Some(ShapeRow {
             text: taken.map(|taken| taken.text.clone()),
+            fingerprint: taken.map_or(0, |taken| taken.fingerprint),
             class: taken.map(|taken| taken.key.1),
             reason: taken.map(|taken| taken.key.2),
             last: Reason::ALL
@@ -283,7 +293,9 @@ impl ShapeRow {
 mod tests {
     use super::*;
 
-    const TO_REPLICA: Route = Route { target: Target::Replica, reason: Reason::Read };
+    fn to_replica() -> Route {
+        Route::to(Target::Replica, Reason::Read)
+    }
 
     fn shape(nth: u64) -> Shape {
         Shape { high: nth, low: !nth }
@@ -304,9 +316,9 @@ mod tests {
         let facts = Facts { class: Class::Write, reason: Reason::UserFunction, ..Facts::EMPTY };
         let write = shapes.register(shape(1), b"SELECT f(2)", &facts);
         assert_ne!(read, write);
-        shapes.goes(read, TO_REPLICA);
-        shapes.goes(read, Route { target: Target::Primary, reason: Reason::InTransaction });
-        shapes.goes(write, Route { target: Target::Primary, reason: Reason::UserFunction });
+        shapes.goes(read, to_replica());
+        shapes.goes(read, Route::to(Target::Primary, Reason::InTransaction));
+        shapes.goes(write, Route::to(Target::Primary, Reason::UserFunction));
         shapes.answered(read, Duration::from_millis(3));
         shapes.answered(read, Duration::from_millis(1));
         let rows = shapes.rows(10);
@@ -326,12 +338,12 @@ mod tests {
         let ids: Vec<_> = (0..20).map(|nth| shapes.register(shape(nth), b"", &read())).collect();
         for (nth, id) in ids.iter().enumerate() {
             for _ in 0..=nth {
-                shapes.goes(*id, TO_REPLICA);
+                shapes.goes(*id, to_replica());
             }
         }
         let late = shapes.register(shape(99), b"SELECT 99", &read());
         assert!(late.row() == 0 && shapes.is_current(late));
-        shapes.goes(late, TO_REPLICA);
+        shapes.goes(late, to_replica());
         shapes.sweep();
         assert!(!shapes.is_current(late), "it may ask again");
         let current: Vec<_> = ids.iter().map(|id| shapes.is_current(*id)).collect();
@@ -340,9 +352,9 @@ mod tests {
         assert!(late.row() > 0);
         assert_eq!(total(&shapes), 211);
         // An old id counts for the others, not for whoever has its row now.
-        shapes.goes(ids[0], TO_REPLICA);
-        shapes.goes(ids[1], TO_REPLICA);
-        shapes.goes(late, TO_REPLICA);
+        shapes.goes(ids[0], to_replica());
+        shapes.goes(ids[1], to_replica());
+        shapes.goes(late, to_replica());
         let rows = shapes.rows(usize::MAX);
         let found = rows.iter().find(|row| row.text.as_deref() == Some("SELECT ?")).unwrap();
         assert_eq!((found.units, rows.last().unwrap().units, total(&shapes)), ([0, 1], [0, 6], 214));
@@ -352,7 +364,7 @@ mod tests {
     fn no_table_at_all_counts_together() {
         let shapes = Shapes::new(0);
         let id = shapes.register(shape(1), b"SELECT 1", &read());
-        shapes.goes(id, TO_REPLICA);
+        shapes.goes(id, to_replica());
         shapes.sweep();
         let rows = shapes.rows(10);
         assert_eq!((rows.len(), rows[0].text.as_deref(), rows[0].units), (1, None, [0, 1]));

@@ -11,12 +11,12 @@ use crate::sql::{Kind, Lexer, Name, Names as _};
 use super::builtins::{Builtins, View};
 use super::*;
 
-const FREE: Session = Session { transaction: None, pinned: false, text_safe: true };
-const WHOLE: Topology = Topology { primary: true, replicas: 1 };
+const FREE: Session = Session::FREE;
+const WHOLE: Topology = Topology { primary: true, replicas: 1, nodes: 2 };
 
 fn route(judge: &Judge, text: &str) -> String {
     let facts = judge.facts(text.as_bytes(), &Scope::without_catalog());
-    let route = decide(facts, FREE, WHOLE);
+    let route = decide(facts, FREE, WHOLE, &Rules::default());
     let mut line = format!("{} {}", route.target.code(), route.reason.code());
     for (flag, name) in [
         (facts.pins, "pins"),
@@ -98,12 +98,13 @@ fn facts(text: &str) -> Facts {
 fn decide_weighs_the_session_before_the_statement() {
     let read = facts("SELECT 1");
     let write = facts("DELETE FROM t");
-    let none = Topology { primary: true, replicas: 0 };
-    let in_transaction = |target| Session { transaction: Some(target), pinned: true, text_safe: false };
+    let none = Topology { primary: true, replicas: 0, nodes: 0 };
+    let in_transaction =
+        |target| Session { transaction: Some(target), pinned: true, text_safe: false, ..FREE };
     let cases = [
         (read, FREE, WHOLE, Target::Replica, Reason::Read),
         (read, FREE, none, Target::Primary, Reason::NoReplica),
-        (read, FREE, Topology { primary: false, replicas: 1 }, Target::Replica, Reason::Read),
+        (read, FREE, Topology { primary: false, replicas: 1, nodes: 2 }, Target::Replica, Reason::Read),
         (write, FREE, WHOLE, Target::Primary, Reason::Write),
         (read, in_transaction(Target::Primary), WHOLE, Target::Primary, Reason::InTransaction),
         (write, in_transaction(Target::Replica), none, Target::Replica, Reason::InReadOnlyTransaction),
@@ -114,7 +115,7 @@ fn decide_weighs_the_session_before_the_statement() {
         (Facts::EMPTY, FREE, WHOLE, Target::Primary, Reason::Empty),
     ];
     for (facts, session, topology, target, reason) in cases {
-        assert_eq!(decide(facts, session, topology), Route { target, reason });
+        assert_eq!(decide(facts, session, topology, &Rules::default()), Route::to(target, reason));
     }
 }
 
@@ -129,7 +130,11 @@ fn and_keeps_the_stronger() {
             let both = a.and(b);
             assert_eq!(both.class, b.and(a).class);
             let reads = a.class == Class::Read && b.class == Class::Read;
-            assert_eq!(decide(both, FREE, WHOLE).target == Target::Replica, reads, "{a:?} {b:?}");
+            assert_eq!(
+                decide(both, FREE, WHOLE, &Rules::default()).target == Target::Replica,
+                reads,
+                "{a:?} {b:?}"
+            );
             assert!(both.class >= a.class && both.class >= b.class);
         }
     }
@@ -173,7 +178,7 @@ fn lists_of_the_operator() {
 fn builtins_are_within_bounds() {
     let builtins = Builtins::new(&[], &[]);
     let scope = Scope::without_catalog();
-    let view = View { builtins: &builtins, scope: &scope };
+    let view = View { builtins: &builtins, scope: &scope, lessons: None };
     let mut count: HashMap<&str, usize> = HashMap::new();
     for line in include_str!("builtins.tsv").lines().filter(|line| !line.starts_with('#')) {
         let (name, effect) = line.split_once('\t').unwrap();
@@ -379,7 +384,7 @@ proptest! {
         let three = "SELECT x FROM t WHERE a = 1 AND b = '' /**/ AND d = 'x'";
         let builtins = Builtins::new(&[], &[]);
     let scope = Scope::without_catalog();
-    let view = View { builtins: &builtins, scope: &scope };
+    let view = View { builtins: &builtins, scope: &scope, lessons: None };
         let seeds = judge.seeds();
         let shape = |text: &str| crate::sql::scan(text.as_bytes(), &view, seeds, |_| {}).shape;
         prop_assert_eq!(shape(&one), shape(two));

@@ -322,6 +322,20 @@ impl Owed {
         self.status
     }
 
+    /// How many of the client's messages are not answered yet of the unit that is being answered, its end included.
+    #[must_use]
+    pub fn left_in_unit(&self) -> usize {
+        let ends = |sent: &Sent| matches!(sent, Sent::Query | Sent::Function | Sent::Sync);
+        let mut left = 0;
+        for (sent, show, _) in &self.queue {
+            left += usize::from(*show == Show::Forward);
+            if *show == Show::Forward && ends(sent) {
+                break;
+            }
+        }
+        left
+    }
+
     /// How many more ReadyForQuery messages the client waits for.
     #[must_use]
     pub fn readies(&self) -> usize {

@@ -241,8 +241,19 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A number that starts with a digit, or with a dot before a digit.
+    /// A number that starts with a digit, or with a dot before a digit. One of a form that only newer majors know must stand
+    /// alone: older ones go on with a word where it has its `_` or `x`, and to them `$$` behind it opens no string.
     fn number(&self, start: usize, first: u8) -> (Kind, usize) {
+        let (kind, end) = self.number_alone(start, first);
+        let is_new = self
+            .text
+            .get(start..end)
+            .is_some_and(|number| number.iter().any(|byte| b"_xXoObB".contains(byte)));
+        let goes_on = self.peek(end).is_some_and(|byte| matches!(class(byte), Byte::Letter | Byte::Dollar));
+        if is_new && goes_on { (Kind::Unterminated, self.text.len()) } else { (kind, end) }
+    }
+
+    fn number_alone(&self, start: usize, first: u8) -> (Kind, usize) {
         let digits = |at| self.digits(at, u8::is_ascii_digit);
         if first == b'0' {
             let end = match self.peek(start + 1) {

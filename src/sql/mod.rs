@@ -1,5 +1,6 @@
 //! What the text of a statement says. Pure: bytes in, values out; nothing here knows where a statement will run.
 
+mod fingerprint;
 mod folded;
 mod lex;
 mod normal;
@@ -10,8 +11,10 @@ mod scan;
 mod tables;
 mod words;
 
+pub use fingerprint::fingerprint;
 pub use lex::{Kind, Lexer, Token};
 pub use normal::{NORMAL_LIMIT, normalise};
 pub use outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
 pub use parse::{Opinion, PARSE_LIMIT, opinion, tables};
 pub use scan::{SCAN_LIMIT, Seeds, scan};
+pub use words::is_server_view;

@@ -117,6 +117,8 @@ pub enum Effect {
     AdvisorySession,
     /// Listed by the operator as one for the primary.
     Listed,
+    /// A replica has refused a statement because of it.
+    Learned,
     /// Not known.
     Unknown,
     /// A function of the database's own that is VOLATILE, or that calls what must run on the primary.

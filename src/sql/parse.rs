@@ -6,8 +6,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    CopyTarget, Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SetExpr, Statement, TableFactor,
-    Visit, Visitor,
+    CopyTarget, Expr, Function, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SetExpr,
+    Statement, TableFactor, Visit, Visitor,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -40,22 +40,22 @@ pub fn opinion<F: Names>(text: &[u8], names: &F) -> Opinion {
     }
 }
 
-/// The tables and views that a text names, each as its parts, folded unless quoted; names of CTEs among them. Nothing
-/// if the parser does not know the syntax.
+/// The tables and views that a text names, each as its parts, folded unless quoted; names of CTEs are left out. None if
+/// the parser does not know the syntax.
 #[must_use]
-pub fn tables(text: &[u8]) -> Vec<Vec<String>> {
-    let mut tables = Vec::new();
-    if let Some(statements) = parse(text) {
-        // Never breaks.
-        let _ = sqlparser::ast::visit_relations(&statements, |name: &ObjectName| {
-            let parts: Vec<String> = name.0.iter().filter_map(part).collect();
-            if !tables.contains(&parts) {
-                tables.push(parts);
-            }
-            ControlFlow::<()>::Continue(())
-        });
-    }
-    tables
+pub fn tables(text: &[u8]) -> Option<Vec<Vec<String>>> {
+    let statements = parse(text)?;
+    let (mut tables, ctes) = (Vec::new(), ctes(&statements));
+    // Never breaks.
+    let _ = sqlparser::ast::visit_relations(&statements, |name: &ObjectName| {
+        let parts: Vec<String> = name.0.iter().filter_map(part).collect();
+        let is_cte = matches!(parts.as_slice(), [name] if ctes.contains(name));
+        if !is_cte && !tables.contains(&parts) {
+            tables.push(parts);
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    Some(tables)
 }
 
 /// The names of all CTEs.
@@ -178,6 +178,8 @@ impl<F: Names> Visitor for Walk<'_, F> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         match expr {
+            // CURRENT_DATE and its like: without parentheses there is no call.
+            Expr::Function(Function { args: FunctionArguments::None, .. }) => ControlFlow::Continue(()),
             Expr::Function(function) => self.call(&function.name),
             _ => ControlFlow::Continue(()),
         }

@@ -166,7 +166,15 @@ pub(super) fn is_construct(word: &[u8]) -> bool {
     syntax(word)
         || matches!(
             word,
-            b"grouping" | b"rollup" | b"cube" | b"filter" | b"over" | b"char" | b"character" | b"bit"
+            b"grouping"
+                | b"rollup"
+                | b"cube"
+                | b"filter"
+                | b"over"
+                | b"char"
+                | b"character"
+                | b"bit"
+                | b"values"
         )
 }
 
@@ -202,7 +210,8 @@ pub(super) fn verb(word: &[u8]) -> Verb {
 }
 
 /// Whether this name, in lower case, is a view of PostgreSQL's that each server answers for itself.
-pub(super) fn is_server_view(name: &[u8]) -> bool {
+#[must_use]
+pub fn is_server_view(name: &[u8]) -> bool {
     [&b"pg_stat_"[..], b"pg_statio_", b"pg_replication_", b"pg_shmem_", b"pg_buffercache", b"pg_dsm_"]
         .iter()
         .any(|prefix| name.starts_with(prefix))

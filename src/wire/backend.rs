@@ -13,6 +13,8 @@ pub struct Fields<'a> {
     pub code: &'a [u8],
     /// `M`: the primary message.
     pub message: &'a [u8],
+    /// `W`: where in functions it happened, outermost last.
+    pub context: &'a [u8],
 }
 
 /// Reads the fields; what is cut short is left out.
@@ -26,6 +28,7 @@ pub fn fields(mut body: &[u8]) -> Fields<'_> {
             b'V' => fields.severity = value,
             b'C' => fields.code = value,
             b'M' => fields.message = value,
+            b'W' => fields.context = value,
             _ => {}
         }
         body = rest;
@@ -79,7 +82,10 @@ mod tests {
     #[test]
     fn error_fields() {
         let fields = fields(b"SFEHLER\0VERROR\0C42601\0Msyntax error\0P8\0\0");
-        assert_eq!(fields, Fields { severity: b"ERROR", code: b"42601", message: b"syntax error" });
+        assert_eq!(
+            fields,
+            Fields { severity: b"ERROR", code: b"42601", message: b"syntax error", context: b"" }
+        );
         assert_eq!(super::fields(b"C25"), Fields::default());
     }
 

@@ -11,10 +11,65 @@ use crate::raw::{Raw, execute, extended, sync};
 
 const SCHEMA: &str = include_str!("catalog/schema.sql");
 
+/// Ways by which something unsafe is reached without being named.
+const MORE: &str = include_str!("catalog/more.sql");
+
+/// Like [`CASES`], with [`MORE`].
+const MORE_CASES: &[(&str, &str, &str)] = &[
+    // Inside the text of an SQL function.
+    ("SELECT sql_operator()", "primary", "user_function"),
+    ("SELECT sql_domain()", "primary", "user_function"),
+    ("SELECT sql_attribute()", "primary", "user_function"),
+    ("SELECT sql_defaults()", "primary", "user_function"),
+    ("SELECT 1 @!@ 2", "primary", "volatile_operator"),
+    // In the default of an argument.
+    ("SELECT defaults()", "primary", "user_function"),
+    ("SELECT good_default()", "replica", "read"),
+    // Views over what each server answers for itself.
+    ("SELECT count(*) FROM activity", "primary", "view"),
+    ("SELECT count(*) FROM tables_there", "replica", "read"),
+    // A function called like a column.
+    ("SELECT t.row_and_more FROM t", "primary", "volatile_operator"),
+    ("SELECT (t).of_any_row FROM t", "primary", "volatile_operator"),
+    ("SELECT (SELECT x FROM t x).of_any_row", "primary", "volatile_operator"),
+    // Operators that keywords stand for.
+    ("SELECT point '(1,1)' LIKE point '(1,1)'", "primary", "volatile_operator"),
+    ("SELECT point '(1,1)' BETWEEN point '(1,1)' AND point '(1,1)'", "primary", "volatile_operator"),
+    ("SELECT json '1' IN (json '1')", "primary", "volatile_operator"),
+    ("SELECT nullif(json '1', json '1')", "primary", "volatile_operator"),
+    ("SELECT CASE json '1' WHEN json '1' THEN 1 END", "primary", "volatile_operator"),
+    ("SELECT json '1' IS DISTINCT FROM json '1'", "primary", "volatile_operator"),
+    (
+        "SELECT 1 FROM (SELECT json '1' a) x JOIN (SELECT json '1' a) y USING (a)",
+        "primary",
+        "volatile_operator",
+    ),
+    (
+        "SELECT 1 FROM (SELECT json '1' a) x NATURAL JOIN (SELECT json '1' a) y",
+        "primary",
+        "volatile_operator",
+    ),
+    // Where a table can stand.
+    ("SELECT 1 FROM t, (quick q JOIN t u ON true)", "primary", "unlogged"),
+    ("SELECT 1 FROM ONLY (quick)", "primary", "unlogged"),
+    ("SELECT 1 FROM t TABLESAMPLE system (1), quick", "primary", "unlogged"),
+    ("SELECT 1 FROM reads(1) AS x (a), \"quick\"", "primary", "unlogged"),
+    ("SELECT 1 FROM ROWS FROM (reads(1)) AS x (a), quick", "primary", "unlogged"),
+    ("SELECT 1 WHERE EXISTS (TABLE quick)", "primary", "unlogged"),
+    ("SELECT extract(year FROM now()) FROM quick", "primary", "unlogged"),
+    ("WITH quick AS (SELECT * FROM quick) SELECT * FROM quick", "primary", "unlogged"),
+    ("SELECT (WITH quick AS (SELECT 1) SELECT 1), id FROM quick", "primary", "unlogged"),
+    ("WITH x AS (SELECT * FROM quick), quick AS (SELECT 1) SELECT 1 FROM x", "primary", "unlogged"),
+    ("SELECT id FROM t UNION ALL TABLE public.quick", "primary", "unlogged"),
+    ("SELECT quick.id FROM t AS quick", "replica", "read"),
+];
+
 /// Text, target, reason: for the role `app`, whose search path is `app, public`.
 const CASES: &[(&str, &str, &str)] = &[
     ("SELECT * FROM t", "replica", "read"),
     ("SELECT reads(1)", "replica", "read"),
+    ("SELECT DISTINCT id FROM t ORDER BY id", "replica", "read"),
+    ("SELECT id FROM t WHERE id IN (1) AND name LIKE 'o%'", "replica", "read"),
     ("SELECT writes(1)", "primary", "user_function"),
     ("SELECT overloaded(1)", "primary", "user_function"),
     ("SELECT by_path()", "primary", "user_function"),
@@ -56,8 +111,12 @@ const CASES: &[(&str, &str, &str)] = &[
 ];
 
 async fn start() -> (Cluster, Proxy) {
+    start_with(SCHEMA).await
+}
+
+async fn start_with(schema: &str) -> (Cluster, Proxy) {
     let cluster = cluster().replicas(2).start().await.unwrap();
-    cluster.primary().sql(SCHEMA).await.unwrap();
+    cluster.primary().sql(schema).await.unwrap();
     cluster.wait_replayed(SOON).await.unwrap();
     let proxy = Proxy::start(&cluster, "").await;
     (cluster, proxy)
@@ -92,21 +151,46 @@ async fn routed(proxy: &Proxy, unit: impl Future<Output = ()>) -> (String, Strin
 async fn goes(proxy: &Proxy, client: &mut Raw, text: &str) -> (String, String) {
     routed(proxy, async {
         let answer = client.query(text).await.unwrap();
-        let refused = |code: &str| matches!(code, "25006" | "0A000" | "55000");
-        assert!(!answer.errors.iter().any(|error| refused(&error.code)), "{text}: {answer:?}");
+        assert!(!answer.errors.iter().any(|error| is_refusal(&error.code)), "{text}: {answer:?}");
     })
     .await
+}
+
+/// What a replica says to what it cannot do.
+fn is_refusal(code: &str) -> bool {
+    matches!(code, "25006" | "0A000" | "55000")
 }
 
 #[tokio::test]
 async fn names_are_looked_through_with_no_configuration() {
     let (_cluster, proxy) = start().await;
+    all_go(&proxy, CASES).await;
+}
+
+#[tokio::test]
+async fn what_is_reached_without_being_named_is_seen() {
+    let (cluster, proxy) = start_with(&[SCHEMA, MORE].concat()).await;
+    all_go(&proxy, MORE_CASES).await;
+    // A temporary table of another session changes nothing for this one.
     let mut client = app(&proxy).await;
+    let session = cluster.primary().connect("postgres").await.unwrap();
+    session.batch_execute("CREATE TEMP TABLE hidden () INHERITS (parents)").await.unwrap();
+    client.ok("CREATE VIEW app.newer AS SELECT 1").await;
+    let seen =
+        || async { goes(&proxy, &mut app(&proxy).await, "SELECT * FROM parents").await.0 == "replica" };
+    eventually(SOON, seen).await.unwrap();
+}
+
+async fn all_go(proxy: &Proxy, cases: &[(&str, &str, &str)]) {
+    let mut client = app(proxy).await;
     let mut wrong = Vec::new();
-    for (text, target, reason) in CASES {
-        let (to, why) = goes(&proxy, &mut client, text).await;
-        if (&*to, &*why) != (*target, *reason) {
-            wrong.push(format!("{text}: {to} {why}, not {target} {reason}"));
+    for (text, target, reason) in cases {
+        let mut errors = Vec::new();
+        let run = async { errors = client.query(text).await.unwrap().errors };
+        let (to, why) = routed(proxy, run).await;
+        let refused = errors.iter().find(|error| is_refusal(&error.code));
+        if (&*to, &*why) != (*target, *reason) || refused.is_some() {
+            wrong.push(format!("{text}: {to} {why} {refused:?}, not {target} {reason}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

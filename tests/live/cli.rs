@@ -50,7 +50,8 @@ async fn check_accepts_what_is_shipped_and_names_every_mistake() {
 async fn route_answers_as_text_as_json_and_line_by_line() {
     assert_eq!(
         pgweir(&["route", "SELECT 1"]).await.ok(),
-        "replica  read\nOnly reads, as far as its text and PostgreSQL's own functions tell.\n"
+        "replica  read\nOnly reads, as far as its text and PostgreSQL's own functions tell.\n\
+         No catalog was asked (--connect): functions of your own are not known, and views are taken for tables.\n"
     );
     let told = pgweir(&["route", "--json", "UPDATE t SET a = 'ü'"]).await.ok();
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();

@@ -216,7 +216,14 @@ async fn a_session_that_asks_is_told_why() {
     assert_eq!(tags, "N12TDCZN12nCZNTDCZ");
     let read = format!("pgweir: replica {replica} (read)");
     assert_eq!(notices, [read.clone(), format!("pgweir: primary {primary} (write)"), read]);
-    // A unit that only prepares has no result; an open transaction says so.
+    // Where the session wishes.
+    client.send(&raw::query("SET pgweir.route = primary")).await.unwrap();
+    assert_eq!(heard(&mut client, 1).await.0, "CZ");
+    client.send(&raw::query("SELECT 1")).await.unwrap();
+    assert_eq!(heard(&mut client, 1).await.1, [format!("pgweir: primary {primary} (hint)")]);
+    client.send(&raw::query("RESET pgweir.route")).await.unwrap();
+    assert_eq!(heard(&mut client, 1).await.0, "CZ");
+    // An open transaction says so.
     client.send(&raw::query("BEGIN; SELECT 1")).await.unwrap();
     assert_eq!(heard(&mut client, 1).await.1, [format!("pgweir: primary {primary} (begin)")]);
     client.send(&raw::query("SELECT 1")).await.unwrap();

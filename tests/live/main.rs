@@ -10,6 +10,7 @@
 
 mod addresses;
 mod auth;
+mod baseline;
 mod cancel;
 mod catalog;
 mod cli;
@@ -23,12 +24,15 @@ mod fixture;
 mod leaving;
 mod memory;
 mod monitor;
+mod oracle;
 mod pgbench;
 mod pooling;
 mod programs;
 mod protocol;
 mod proxy;
 mod raw;
+mod retries;
 mod routes;
+mod rules;
 mod speaker;
 mod wire;

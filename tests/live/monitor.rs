@@ -131,7 +131,7 @@ async fn one_broken_connection_is_asked_about_and_forgiven() {
     let watched = Watched::new(&servers.servers(), servers.superuser());
     watched.becomes(Some(0), &[1]).await;
     watched.cluster.lost(Node(1), "reset by peer");
-    assert_eq!(watched.cluster.pick_replica(), None);
+    assert_eq!(watched.cluster.pick_replica(None, None), None);
     let noticed = watched.becomes(Some(0), &[1]).await;
     assert!(noticed < Duration::from_millis(500), "{noticed:?}");
     watched.cluster.connect_failed(Node(0), "refused");

@@ -48,10 +48,11 @@ pub(crate) fn port(pgweir: &Pgweir) -> u16 {
     pgweir.addresses()[0].port()
 }
 
-/// Waits until reads go to a replica: the first ones may come before the first probes.
+/// Waits until reads go to a replica: the first ones may come before the first probes, or before the catalog is known.
 pub(crate) async fn wait_for_replica(port: u16, database: &str) {
     let asked = || async {
-        let out = psql(port, database, &["-Atc", "SELECT pg_is_in_recovery()"]).run().await;
+        let out =
+            psql(port, database, &["-Atc", "SELECT pg_is_in_recovery() FROM pg_class LIMIT 1"]).run().await;
         anyhow::ensure!(out.out.trim() == "t", "{out:?}");
         Ok(())
     };

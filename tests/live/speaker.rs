@@ -53,6 +53,14 @@ impl Speaker {
         self.listen().await
     }
 
+    /// Waits until the catalog is known: after a change of definitions, names are looked up on the primary until it is.
+    pub(crate) async fn knows_names(&mut self) {
+        let deadline = pgweir::clock::now() + std::time::Duration::from_secs(10);
+        while self.simple("SELECT pg_is_in_recovery() FROM pg_class LIMIT 1").await.rows != [["t"]] {
+            assert!(pgweir::clock::now() < deadline, "the catalog does not become known");
+        }
+    }
+
     /// Sends a simple Query and does not wait.
     pub(crate) async fn ask(&mut self, text: &str) {
         // That the other side is gone shows in the answer.

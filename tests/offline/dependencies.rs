@@ -30,6 +30,7 @@ const WANTED: &[(&str, &str)] = &[
     ("serde", "JSON of `pgweir route` and of the demo"),
     ("serde_json", "the same"),
     ("sha2", "SCRAM"),
+    ("regex", "rules that match a statement's text; linear in it"),
     ("socket2", "listening with options"),
     ("sqlparser", "the second opinion"),
     ("stringprep", "SASLprep of passwords"),

@@ -33,6 +33,8 @@ pub(crate) enum Plan {
 pub(crate) enum Then {
     Close,
     Wait,
+    /// Serves the connection as before.
+    GoOn,
 }
 
 #[derive(Default)]
@@ -40,6 +42,7 @@ struct State {
     plan: Mutex<Plan>,
     flooded: AtomicU64,
     cancelled: AtomicBool,
+    replica: bool,
 }
 
 /// The server.
@@ -49,10 +52,20 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
+    /// A primary.
     pub(crate) fn start() -> Self {
+        Self::start_as(State::default())
+    }
+
+    /// A server that says that it is a replica of the other one.
+    pub(crate) fn replica() -> Self {
+        Self::start_as(State { replica: true, ..State::default() })
+    }
+
+    fn start_as(state: State) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(State::default());
+        let state = Arc::new(state);
         let shared = state.clone();
         // Its threads end with the test's process.
         std::thread::spawn(move || {
@@ -98,7 +111,11 @@ fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
             (b'X', _) => return Ok(()),
             (b'Q', Plan::Probe(bytes)) if monitor => return say(&mut stream, &bytes, Then::Close),
             (b'Q', _) if monitor => {
-                stream.write_all(&rows(&["f", "150006", "7000000000000000001", "00000001"]))?;
+                let (in_recovery, timeline) = if state.replica { ("t", "1") } else { ("f", "00000001") };
+                stream.write_all(&rows(&[in_recovery, "150006", "7000000000000000001", timeline]))?;
+            }
+            (b'Q', Plan::Reply(bytes, Then::GoOn)) if text.starts_with(b"SELECT") => {
+                stream.write_all(&bytes)?;
             }
             (b'Q', Plan::Reply(bytes, then)) if text.starts_with(b"SELECT") => {
                 return say(&mut stream, &bytes, then);

@@ -9,7 +9,11 @@
 
 mod dependencies;
 mod fake;
+mod fuzz;
 mod hostile;
+mod naive;
+mod orm;
+mod retries;
 mod tidy;
 
 use std::path::{Path, PathBuf};

@@ -57,13 +57,14 @@ fn all() -> Vec<Failure> {
         Failure::ServerProtocol(ProtocolError::Unexpected(b'1')),
         Failure::StatementMode,
         Failure::ReplicaTransaction,
+        Failure::Rejected { rule: "no reports".to_owned(), message: "ask the report server".to_owned() },
         Failure::OwnMixed,
         Failure::NoConsole("ann".to_owned()),
         Failure::Refused(crate::client::Refusal::new(SqlState::SYNTAX_ERROR, "no", "yes")),
         Failure::Replication,
         Failure::NoUser,
         Failure::UnknownDatabase("shop".to_owned()),
-        Failure::Rejected("ann".to_owned()),
+        Failure::Password("ann".to_owned()),
         Failure::TooManyClients(10_000),
         Failure::LoginTimeout,
         Failure::IdleTimeout,
@@ -87,11 +88,12 @@ fn visit(failure: &Failure) {
         | Failure::NoConsole(_)
         | Failure::Refused(_)
         | Failure::StatementMode
+        | Failure::Rejected { .. }
         | Failure::ReplicaTransaction
         | Failure::Replication
         | Failure::NoUser
         | Failure::UnknownDatabase(_)
-        | Failure::Rejected(_)
+        | Failure::Password(_)
         | Failure::TooManyClients(_)
         | Failure::LoginTimeout
         | Failure::IdleTimeout => {}

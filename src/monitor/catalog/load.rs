@@ -59,7 +59,8 @@ const FUNCTIONS: &str = "SELECT p.oid, p.proname, p.pronamespace, p.provolatile,
     CASE WHEN l.lanname = 'sql' AND p.provolatile <> 'v' THEN p.prosrc END, \
     CASE WHEN p.provolatile <> 'v' THEN BODY END, \
     (SELECT substr(c, 13) FROM unnest(p.proconfig) c WHERE c LIKE 'search\\_path=%' LIMIT 1), \
-    p.proargtypes::text, p.prorettype \
+    p.proargtypes::text, concat_ws(' ', p.prorettype, array_to_string(p.proallargtypes, ' ')), \
+    p.pronargdefaults, p.proargdefaults, p.provariadic \
     FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang \
     WHERE p.oid >= 16384 OR p.pronamespace <> 'pg_catalog'::regnamespace";
 
@@ -81,7 +82,9 @@ const RELATIONS: &str = "SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.r
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_(toast|temp)'";
 
-const CHILDREN: &str = "SELECT inhrelid, inhparent FROM pg_inherits";
+/// A temporary child is seen by its own session alone, which stays on the primary.
+const CHILDREN: &str = "SELECT i.inhrelid, i.inhparent FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+    WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'f')";
 
 const VIEWS: &str = "SELECT r.ev_class, r.ev_action FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class \
     WHERE c.relkind = 'v' AND r.ev_type = '1' AND c.oid >= 16384 AND c.relpersistence <> 't'";
@@ -90,7 +93,9 @@ const POLICIES: &str =
     "SELECT polrelid, polqual FROM pg_policy WHERE polqual IS NOT NULL AND polcmd IN ('r', '*')";
 
 const TYPES: &str = "SELECT t.oid, t.typname, t.typbasetype, t.typelem, coalesce(r.rngsubtype, 0), t.typrelid, \
-    t.typinput::oid, t.typoutput::oid FROM pg_type t LEFT JOIN pg_range r ON r.rngtypid = t.oid \
+    concat_ws(' ', t.typinput::oid, t.typoutput::oid, t.typreceive::oid, t.typsend::oid, t.typmodin::oid, \
+        r.rngcanonical::oid, r.rngsubdiff::oid, (SELECT string_agg(a.amproc::oid::text, ' ') FROM pg_amproc a \
+        WHERE a.oid >= 16384 AND t.oid IN (a.amproclefttype, a.amprocrighttype))) FROM pg_type t LEFT JOIN pg_range r ON r.rngtypid = t.oid \
     JOIN pg_namespace n ON n.oid = t.typnamespace \
     WHERE t.oid >= 16384 AND n.nspname !~ '^pg_(toast|temp)'";
 
@@ -261,7 +266,10 @@ fn function(row: &SimpleQueryRow) -> Result<FunctionRow, CatalogError> {
         body,
         path: column(row, 7)?.map(str::to_owned),
         arguments: numbers(row, 8)?,
-        result: number(row, 9)?,
+        results: numbers(row, 9)?,
+        optional: usize::try_from(number(row, 10)?).map_err(|_| CatalogError::Nonsense)?,
+        defaults: column(row, 11)?.map(str::to_owned),
+        variadic: number(row, 12)?,
     })
 }
 
@@ -301,6 +309,6 @@ fn own_type(row: &SimpleQueryRow) -> Result<TypeRow, CatalogError> {
         name: text(row, 1)?,
         parts: [number(row, 2)?, number(row, 3)?, number(row, 4)?],
         relation: number(row, 5)?,
-        functions: [number(row, 6)?, number(row, 7)?],
+        functions: numbers(row, 6)?,
     })
 }

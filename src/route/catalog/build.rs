@@ -14,7 +14,7 @@ use super::tree::{Named, named};
 use super::{Catalog, Relation};
 use crate::route::builtins::{Builtins, Listed};
 use crate::route::facts::{Class, Facts};
-use crate::sql::{Effect, Name, Names, Seeds, scan};
+use crate::sql::{Effect, Name, Names, Seeds, is_server_view, scan};
 
 /// How deep definitions may go before they count as unsafe.
 const MAX_DEPTH: usize = 64;
@@ -54,9 +54,10 @@ struct Build<'a> {
     function_effects: RefCell<HashMap<Oid, Option<Effect>>>,
     relation_effects: RefCell<HashMap<Oid, Option<Effect>>>,
     depth: RefCell<usize>,
+    /// The types of relations' rows.
+    rows_of_tables: HashSet<Oid>,
     seeds: Seeds,
-    /// Types whose values cannot be made, cast or compared without a function that is unsafe.
-    tainted: HashSet<Oid>,
+    taint: Taint<'a>,
 }
 
 fn grouped<'a, T>(rows: &'a [T], key: impl Fn(&'a T) -> Oid) -> HashMap<Oid, Vec<&'a T>> {
@@ -97,8 +98,9 @@ impl<'a> Build<'a> {
             function_effects: RefCell::default(),
             relation_effects: RefCell::default(),
             depth: RefCell::new(0),
+            rows_of_tables: rows.types.iter().filter(|row| row.relation != 0).map(|row| row.oid).collect(),
             seeds: Seeds { high: RandomState::with_seed(1), low: RandomState::with_seed(2) },
-            tainted: HashSet::new(),
+            taint: Taint::default(),
         }
     }
 
@@ -146,9 +148,15 @@ impl<'a> Build<'a> {
 
     fn own_function(&self, row: &FunctionRow) -> Effect {
         let safe = |safe: bool| if safe { Effect::Safe } else { Effect::User };
+        // A call that leaves an argument out runs its default.
+        if row.defaults.as_ref().is_some_and(|defaults| !self.reads_only(&named(defaults), None)) {
+            return Effect::User;
+        }
         if row.kind == b'a' {
-            let parts = self.aggregates.get(&row.oid).copied().unwrap_or_default();
-            return safe(parts.iter().all(|part| self.function(*part) == Effect::Safe));
+            let parts = self.aggregates.get(&row.oid);
+            return safe(
+                parts.is_some_and(|parts| parts.iter().all(|part| self.function(*part) == Effect::Safe)),
+            );
         }
         if row.kind == b'p' || !matches!(row.volatility, b'i' | b's') {
             return Effect::User;
@@ -177,16 +185,16 @@ impl<'a> Build<'a> {
         !named.acts
             && named.functions.iter().all(|oid| self.function(*oid) == Effect::Safe)
             && named.operators.iter().all(operator)
-            && named.types.iter().all(|oid| !self.tainted.contains(oid))
+            && named.types.iter().all(|oid| !self.taint.types.contains(oid))
             && named.relations.iter().all(|oid| Some(*oid) == owner || self.relation(*oid) == Effect::Safe)
     }
 
     /// What reading a relation does.
     fn relation(&self, oid: Oid) -> Effect {
         let Some(row) = self.relations.get(&oid) else { return Effect::NoRelation };
-        // PostgreSQL's own views that each server answers for itself are known by name.
         if matches!(self.schema(row.schema), "pg_catalog" | "information_schema") && oid < FIRST_OWN {
-            return Effect::Safe;
+            let server = is_server_view(row.name.as_bytes());
+            return if server { Effect::Server } else { Effect::Safe };
         }
         self.settle(&self.relation_effects, oid, Effect::View, || self.own_relation(row))
     }
@@ -212,6 +220,34 @@ impl<'a> Build<'a> {
         }
         let children = self.children.get(&row.oid).into_iter().flatten();
         children.map(|child| self.relation(*child)).fold(Effect::Safe, worse)
+    }
+
+    /// What a call by name does, where it is not known which operators and casts its arguments and results meet.
+    fn called(&self, row: &FunctionRow) -> Effect {
+        let uses_tainted =
+            || row.arguments.iter().chain(&row.results).any(|of| self.taint.types.contains(of));
+        match self.function(row.oid) {
+            Effect::Safe if uses_tainted() => Effect::Operator,
+            effect => effect,
+        }
+    }
+
+    /// What reading a relation by name does, where it is not known what is done with its columns.
+    fn named(&self, oid: Oid) -> Effect {
+        match self.relation(oid) {
+            Effect::Safe if self.taint.relations.contains(&oid) => Effect::Operator,
+            effect => effect,
+        }
+    }
+
+    /// Whether a function may be called as `row.name`: with one argument that may be a row, and others at most by default.
+    fn is_attribute(&self, row: &FunctionRow) -> bool {
+        let first = match row.arguments.as_slice() {
+            [_] if row.variadic != 0 => Some(row.variadic),
+            [first, others @ ..] if others.len() <= row.optional => Some(*first),
+            _ => None,
+        };
+        first.is_some_and(|first| self.rows_of_tables.contains(&first) || ANY_ROW.contains(&first))
     }
 
     /// The tables that reading a relation reads; none: it may be any.
@@ -260,15 +296,39 @@ impl Names for Inside<'_, '_> {
         let last = std::str::from_utf8(name.last).unwrap_or_default();
         let overloads = self.build.by_name.get(last).into_iter().flatten();
         let meant = overloads.filter(|row| self.may_mean(name.schema, self.build.schema(row.schema)));
-        meant.map(|row| self.build.function(row.oid)).reduce(worse).unwrap_or(Effect::Unknown)
+        meant.map(|row| self.build.called(row)).reduce(worse).unwrap_or(Effect::Unknown)
     }
 
     fn relation(&self, name: Name<'_>) -> Effect {
         let last = std::str::from_utf8(name.last).unwrap_or_default();
         let all = self.build.relations_by_name.get(last).into_iter().flatten();
         let meant = all.filter(|row| self.may_mean(name.schema, self.build.schema(row.schema)));
-        meant.map(|row| self.build.relation(row.oid)).reduce(worse).unwrap_or(Effect::NoRelation)
+        meant.map(|row| self.build.named(row.oid)).reduce(worse).unwrap_or(Effect::NoRelation)
     }
+
+    fn watches_words(&self) -> bool {
+        let taint = &self.build.taint;
+        taint.everything || !taint.words.is_empty() || !taint.operators.is_empty()
+    }
+
+    fn word(&self, name: &[u8]) -> Effect {
+        let taint = &self.build.taint;
+        let found = taint.everything || taint.words.iter().any(|word| word.as_bytes() == name);
+        if found { Effect::Operator } else { Effect::Safe }
+    }
+
+    fn operator(&self, run: &[u8]) -> Effect {
+        if has_operator(run, self.build.taint.operators.iter().map(|name| name.as_bytes())) {
+            Effect::Operator
+        } else {
+            Effect::Safe
+        }
+    }
+}
+
+/// Whether one of the names is in a run of operator characters. PostgreSQL may cut a run into several operators.
+pub(super) fn has_operator<'n>(run: &[u8], mut names: impl Iterator<Item = &'n [u8]>) -> bool {
+    names.any(|name| memchr::memmem::find(run, name).is_some())
 }
 
 /// The one of two effects that is not safe.
@@ -276,53 +336,92 @@ pub(super) fn worse(one: Effect, other: Effect) -> Effect {
     if one == Effect::Safe { other } else { one }
 }
 
+/// Operators that keywords stand for (PostgreSQL's `gram.y` and `parse_expr.c`).
+const SPOKEN: [(&str, &[&str]); 12] = [
+    ("=", &["in", "case", "nullif", "distinct", "using", "natural"]),
+    ("<>", &["in"]),
+    ("<", &["between"]),
+    (">", &["between"]),
+    ("<=", &["between"]),
+    (">=", &["between"]),
+    ("~~", &["like"]),
+    ("!~~", &["like"]),
+    ("~~*", &["ilike"]),
+    ("!~~*", &["ilike"]),
+    ("~", &["similar"]),
+    ("!~", &["similar"]),
+];
+
+/// How often it is looked for what is tainted by what was found to be; then everything counts as tainted.
+const ROUNDS: usize = 32;
+
 /// What is wrong with operators, casts and types.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Taint<'a> {
+    /// Types whose values cannot be made, cast or compared without a function that is unsafe.
+    types: HashSet<Oid>,
+    /// Relations with a column of such a type.
+    relations: HashSet<Oid>,
+    /// Names that are unsafe wherever they stand.
+    words: BTreeSet<&'a str>,
     operators: BTreeSet<&'a str>,
     /// A cast between types that every statement may use.
     everything: bool,
 }
 
 impl<'a> Build<'a> {
-    /// Finds the types that are tainted. Functions are settled before, so that a type does not count for what its own
-    /// functions are called.
-    fn taint(&mut self) -> Taint<'a> {
-        let mut taint = Taint::default();
-        let mut tainted = HashSet::new();
-        let own = |types: &[Oid]| types.iter().copied().filter(|oid| *oid >= FIRST_OWN).collect::<Vec<_>>();
-        for operator in self.rows.operators.iter().filter(|row| self.function(row.function) != Effect::Safe) {
-            let types = own(&operator.operands);
-            if types.is_empty() {
-                taint.operators.insert(&operator.name);
+    /// Finds what is tainted, until nothing more is found: an operator may be unsafe for the text of its function using
+    /// another one that is.
+    fn settle_taint(&mut self) {
+        for _ in 0..ROUNDS {
+            let found = self.look_for_taint();
+            if found == self.taint {
+                return;
             }
-            tainted.extend(types);
-        }
-        for cast in self
-            .rows
-            .casts
-            .iter()
-            .filter(|row| row.function != 0 && self.function(row.function) != Effect::Safe)
-        {
-            let types = own(&cast.types);
-            taint.everything |= types.is_empty();
-            tainted.extend(types);
-        }
-        for row in &self.rows.types {
-            let own = own(&row.functions);
-            if own.iter().any(|function| self.function(*function) != Effect::Safe) {
-                tainted.insert(row.oid);
-            }
-        }
-        let unsafe_check = |row: &&TreeRow| !self.reads_only(&named(&row.tree), None);
-        tainted.extend(self.rows.checks.iter().filter(unsafe_check).map(|row| row.owner));
-        if !tainted.is_empty() {
-            self.spread(&mut tainted);
+            self.taint = found;
             // What was settled did not know of it.
             self.function_effects.borrow_mut().clear();
             self.relation_effects.borrow_mut().clear();
         }
-        self.tainted = tainted;
+        self.taint.everything = true;
+    }
+
+    /// What is tainted, as far as what was found before tells.
+    fn look_for_taint(&self) -> Taint<'a> {
+        let mut taint = Taint::default();
+        let own = |types: &[Oid]| types.iter().copied().filter(|oid| *oid >= FIRST_OWN).collect::<Vec<_>>();
+        let is_unsafe = |function: Oid| self.function(function) != Effect::Safe;
+        for operator in self.rows.operators.iter().filter(|row| is_unsafe(row.function)) {
+            let types = own(&operator.operands);
+            if types.is_empty() {
+                taint.operators.insert(&operator.name);
+                let spoken = SPOKEN.iter().filter(|(name, _)| *name == operator.name);
+                taint.words.extend(spoken.flat_map(|(_, words)| words.iter().copied()));
+            }
+            taint.types.extend(types);
+        }
+        for cast in self.rows.casts.iter().filter(|row| row.function != 0 && is_unsafe(row.function)) {
+            let types = own(&cast.types);
+            taint.everything |= types.is_empty();
+            taint.types.extend(types);
+        }
+        for row in &self.rows.types {
+            if own(&row.functions).into_iter().any(is_unsafe) {
+                taint.types.insert(row.oid);
+            }
+        }
+        let unsafe_check = |row: &&TreeRow| !self.reads_only(&named(&row.tree), None);
+        taint.types.extend(self.rows.checks.iter().filter(unsafe_check).map(|row| row.owner));
+        self.spread(&mut taint.types);
+        let columns = self.rows.columns.iter().filter(|(_, of)| taint.types.contains(of));
+        taint.relations = columns.map(|(relation, _)| *relation).collect();
+        let types = self.rows.types.iter().filter(|row| taint.types.contains(&row.oid));
+        taint.words.extend(types.map(|row| row.name.as_str()));
+        let attributes =
+            self.rows.functions.iter().filter(|row| row.oid >= FIRST_OWN && self.is_attribute(row));
+        taint
+            .words
+            .extend(attributes.filter(|row| self.called(row) != Effect::Safe).map(|row| row.name.as_str()));
         taint
     }
 
@@ -349,45 +448,20 @@ impl<'a> Build<'a> {
     }
 
     fn catalog(mut self) -> Catalog {
-        let taint = self.taint();
-        let mut catalog = Catalog { everything: taint.everything, ..Catalog::default() };
-        let with_tainted_column: HashSet<Oid> = self
-            .rows
-            .columns
-            .iter()
-            .filter(|(_, of)| self.tainted.contains(of))
-            .map(|(relation, _)| *relation)
-            .collect();
-        let schemas: BTreeMap<&str, u16> =
-            self.schemas.values().copied().collect::<BTreeSet<_>>().into_iter().zip(0..).collect();
+        self.settle_taint();
+        let mut catalog = Catalog { everything: self.taint.everything, ..Catalog::default() };
+        let names: BTreeSet<&str> = self.schemas.values().copied().collect();
+        // What is in a schema without a number is not known, which is safe.
+        let schemas: BTreeMap<&str, u16> = names.into_iter().zip(0..=u16::MAX).collect();
         let number = |oid: Oid| schemas.get(self.schema(oid)).copied();
 
-        let rows: HashSet<Oid> =
-            self.rows.types.iter().filter(|row| row.relation != 0).map(|row| row.oid).collect();
-        let mut words: BTreeSet<&str> = self
-            .rows
-            .types
-            .iter()
-            .filter(|row| self.tainted.contains(&row.oid))
-            .map(|row| row.name.as_str())
-            .collect();
         let mut functions: BTreeMap<&str, BTreeMap<u16, Effect>> = BTreeMap::new();
         for row in &self.rows.functions {
             let Some(schema) = number(row.schema) else { continue };
             if row.oid < FIRST_OWN && self.schema(row.schema) == "pg_catalog" {
                 continue;
             }
-            let mut effect = self.function(row.oid);
-            let uses_tainted = row.arguments.iter().chain([&row.result]).any(|of| self.tainted.contains(of));
-            if effect == Effect::Safe && uses_tainted {
-                effect = Effect::Operator;
-            }
-            if effect != Effect::Safe
-                && let [argument] = row.arguments.as_slice()
-                && (rows.contains(argument) || ANY_ROW.contains(argument))
-            {
-                words.insert(&row.name);
-            }
+            let effect = self.called(row);
             let entry = functions.entry(&row.name).or_default().entry(schema).or_insert(Effect::Safe);
             *entry = worse(*entry, effect);
         }
@@ -396,10 +470,7 @@ impl<'a> Build<'a> {
         order.sort_by_key(|row| row.oid);
         let ids: HashMap<Oid, u32> = order.iter().zip(0u32..).map(|(row, id)| (row.oid, id)).collect();
         for (row, id) in order.iter().zip(0u32..) {
-            let mut effect = self.relation(row.oid);
-            if effect == Effect::Safe && with_tainted_column.contains(&row.oid) {
-                effect = Effect::Operator;
-            }
+            let effect = self.named(row.oid);
             let reads = self.reads(row.oid);
             let reads = reads.map(|tables| tables.iter().filter_map(|oid| ids.get(oid)).copied().collect());
             let (triggers, cascades) = (row.triggers, row.cascades);
@@ -408,7 +479,7 @@ impl<'a> Build<'a> {
                 relations.entry(&row.name).or_default().insert(schema, id);
             }
         }
-        catalog.fill(&schemas, &functions, &relations, &words, &taint.operators);
+        catalog.fill(&schemas, &functions, &relations, &self.taint.words, &self.taint.operators);
         catalog
     }
 }

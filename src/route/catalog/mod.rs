@@ -124,11 +124,14 @@ impl Catalog {
         if self.words.contains(name) { Effect::Operator } else { Effect::Safe }
     }
 
-    /// What a run of operator characters may do. PostgreSQL may cut a run into several operators.
+    /// What a run of operator characters may do.
     #[must_use]
     pub fn operator(&self, run: &[u8]) -> Effect {
-        let found = self.operators.iter().any(|name| memchr::memmem::find(run, name).is_some());
-        if found { Effect::Operator } else { Effect::Safe }
+        if build::has_operator(run, self.operators.iter().map(|name| &**name)) {
+            Effect::Operator
+        } else {
+            Effect::Safe
+        }
     }
 
     /// How many functions (by name and schema) and relations it knows.

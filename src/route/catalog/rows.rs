@@ -25,8 +25,14 @@ pub struct FunctionRow {
     pub path: Option<String>,
     /// `proargtypes`
     pub arguments: Vec<Oid>,
-    /// `prorettype`
-    pub result: Oid,
+    /// `pronargdefaults`: how many of the last arguments may be left out.
+    pub optional: usize,
+    /// `proargdefaults`: what they are then, as node trees.
+    pub defaults: Option<String>,
+    /// `provariadic`
+    pub variadic: Oid,
+    /// `prorettype`, and the types of arguments that it gives back.
+    pub results: Vec<Oid>,
 }
 
 /// The body of a function.
@@ -95,8 +101,8 @@ pub struct TypeRow {
     pub parts: [Oid; 3],
     /// `typrelid`: the relation whose columns are its own; 0 for none.
     pub relation: Oid,
-    /// `typinput` and `typoutput`
-    pub functions: [Oid; 2],
+    /// What makes its values, shows and compares them: `typinput` and its like, and the support functions of its indexes.
+    pub functions: Vec<Oid>,
 }
 
 /// Something that holds node trees: a view's rule, a policy, the check of a domain.

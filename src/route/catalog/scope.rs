@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Catalog;
+use crate::route::Rules;
 
 /// The schemas in which a name without one is looked for, in order, as `search_path` has them: folded or unquoted, `$user`
 /// filled in. `pg_catalog` is in it where PostgreSQL would look there, even if the setting does not name it.
@@ -75,15 +76,17 @@ pub enum Known {
 /// What names mean to one session.
 #[derive(Clone, Debug)]
 pub struct Scope {
+    rules: Arc<Rules>,
     known: Known,
     path: Option<SearchPath>,
     key: u64,
 }
 
 impl Scope {
-    /// Of a session with that search path; none: not known, so that every schema counts.
+    /// Of a session with that search path; none: not known, so that every schema counts. Its statements are looked at with
+    /// those rules.
     #[must_use]
-    pub fn new(known: Known, path: Option<SearchPath>) -> Scope {
+    pub fn new(known: Known, path: Option<SearchPath>, rules: Arc<Rules>) -> Scope {
         use std::hash::{Hash as _, Hasher as _};
         // Not a secret: the judge's keys are, and this is mixed into them.
         let mut hasher = std::hash::DefaultHasher::new();
@@ -93,13 +96,20 @@ impl Scope {
             Known::Loaded(catalog) => (2u64, catalog.version()).hash(&mut hasher),
         }
         path.hash(&mut hasher);
-        Scope { known, path, key: hasher.finish() }
+        rules.key().hash(&mut hasher);
+        Scope { rules, known, path, key: hasher.finish() }
     }
 
-    /// Without a catalog.
+    /// Without a catalog, and without rules.
     #[must_use]
     pub fn without_catalog() -> Scope {
-        Scope::new(Known::Unused, None)
+        Scope::new(Known::Unused, None, Arc::default())
+    }
+
+    /// The rules of its database.
+    #[must_use]
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.rules
     }
 
     /// What is known.

@@ -202,7 +202,8 @@ fn operators_casts_and_types_taint_what_has_to_do_with_them() {
         operator(50_002, "===", 20_002, [25, 25]),
         operator(50_003, "~~~", 20_001, [25, 25]),
     ];
-    rows.functions.push(FunctionRow { result: 40_001, ..function(20_010, "makes_mine", PUBLIC, b'i') });
+    rows.functions
+        .push(FunctionRow { results: vec![40_001], ..function(20_010, "makes_mine", PUBLIC, b'i') });
     rows.functions
         .push(FunctionRow { arguments: vec![40_006], ..function(20_011, "of_a_row", PUBLIC, b'v') });
     let catalog = build(&rows);
@@ -226,6 +227,68 @@ fn operators_casts_and_types_taint_what_has_to_do_with_them() {
 
     rows.casts = vec![CastRow { types: [25, 23], function: 20_002 }];
     assert_eq!(build(&rows).relation(name("t"), None), Effect::Operator);
+}
+
+#[test]
+fn taint_goes_through_texts_defaults_and_operators() {
+    let mut rows = rows();
+    let sql = |oid, name: &str, text: &str| FunctionRow {
+        body: Body::Text(text.to_owned()),
+        ..function(oid, name, PUBLIC, b's')
+    };
+    let calls_writes = || Some("({FUNCEXPR :funcid 20002 })".to_owned());
+    rows.types = vec![TypeRow { relation: 30_001, oid: 40_001, name: "t".into(), ..TypeRow::default() }];
+    rows.functions.extend([
+        sql(20_010, "first", "SELECT 1 @@@ 2"),
+        sql(20_011, "second", "SELECT 1 !!! 2"),
+        sql(20_012, "innocent", "SELECT 1 + 2"),
+        sql(20_013, "spoken", "SELECT 'a' LIKE 'b'"),
+        FunctionRow { defaults: calls_writes(), optional: 1, ..function(20_014, "defaults", PUBLIC, b's') },
+        FunctionRow {
+            arguments: vec![40_001, 23],
+            optional: 1,
+            ..function(20_015, "row_and_default", PUBLIC, b'v')
+        },
+        FunctionRow { arguments: vec![40_001, 23], ..function(20_016, "row_and_more", PUBLIC, b'v') },
+        FunctionRow { kind: b'a', ..function(20_017, "without_parts", PUBLIC, b'i') },
+    ]);
+    let operator =
+        |oid, name: &str, function| OperatorRow { oid, name: name.into(), function, operands: [25, 25] };
+    // One operator's function uses the next: found in as many rounds.
+    rows.operators = vec![
+        operator(50_001, "###", 20_011),
+        operator(50_002, "!!!", 20_010),
+        operator(50_003, "@@@", 20_002),
+        operator(50_004, "~~", 20_002),
+    ];
+    let catalog = build(&rows);
+    for text in ["first", "second", "spoken", "defaults", "without_parts"] {
+        assert_eq!(catalog.function(name(text), None), Some(Effect::User), "{text}");
+    }
+    assert_eq!(catalog.function(name("innocent"), None), Some(Effect::Safe));
+    for run in [&b"###"[..], b"!!!", b"@@@", b"~~"] {
+        assert_eq!(catalog.operator(run), Effect::Operator);
+    }
+    assert_eq!(catalog.operator(b"+"), Effect::Safe);
+    for (word, safe) in [("like", false), ("row_and_default", false), ("in", true), ("row_and_more", true)] {
+        assert_eq!(catalog.word(word.as_bytes()) == Effect::Safe, safe, "{word}");
+    }
+}
+
+#[test]
+fn views_over_what_each_server_answers_for_itself_are_not_safe() {
+    let mut rows = rows();
+    let own = |oid, name: &str| RelationRow { schema: PG_CATALOG, ..relation(oid, name, b'v') };
+    rows.relations.extend([
+        own(12_000, "pg_stat_activity"),
+        own(12_001, "pg_indexes"),
+        relation(30_002, "activity", b'v'),
+        relation(30_003, "indexes", b'v'),
+    ]);
+    rows.views = vec![tree(30_002, ":relid 12000 "), tree(30_003, ":relid 12001 ")];
+    let catalog = build(&rows);
+    assert_eq!(catalog.relation(name("activity"), None), Effect::View);
+    assert_eq!(catalog.relation(name("indexes"), None), Effect::Safe);
 }
 
 #[test]

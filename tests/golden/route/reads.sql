@@ -277,3 +277,44 @@ BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE
 --> replica begin_read_only transaction
 BEGIN WORK READ ONLY;
 --> replica begin_read_only transaction
+
+--- SQL's functions without parentheses.
+SELECT current_date, current_time, current_timestamp(0), localtime, localtimestamp
+--> replica read
+SELECT * FROM t WHERE a >= current_date AND b = current_user AND c = session_user OR user = current_role
+--> replica read
+SELECT current_catalog, current_schema
+--> replica read
+WITH RECURSIVE n(n) AS (SELECT (VALUES(1)) UNION ALL SELECT n + 1 FROM n WHERE n < 5) SELECT * FROM n
+--> replica read
+
+--- What could be taken for a write.
+SELECT 'FOR UPDATE', "update", $$DELETE$$, E'\'; DELETE' AS x FROM (SELECT 1 AS "update") s
+--> replica read
+SELECT a /* FOR UPDATE */ FROM t -- INTO x
+--> replica read
+SELECT $tag$ nextval('s'); DELETE FROM t; $tag$
+--> replica read
+SELECT 'a'
+ 'b; nextval(1)'
+--> replica read
+SELECT t.a AS "into" FROM t
+--> replica read
+EXPLAIN (ANALYZE) SELECT * FROM t
+--> replica read
+EXPLAIN (ANALYZE off) SELECT * FROM t
+--> replica read
+EXPLAIN (VERBOSE) (SELECT 1)
+--> replica read
+COPY (SELECT 'INSERT INTO t', * FROM t) TO STDOUT (FORMAT csv)
+--> replica read copy
+COPY (TABLE t) TO STDOUT
+--> replica read copy
+WITH x AS (SELECT 1 AS a), y AS NOT MATERIALIZED (SELECT 2 AS b) SELECT * FROM x, y
+--> replica read
+SELECT 1; SHOW work_mem; VALUES (2); TABLE t
+--> replica read
+SELECT U&'d\0061t\+000061'
+--> replica read
+SELECT substring('abc' FROM 1 FOR 2), overlay('abc' placing 'x' from 1 for 1)
+--> replica read

@@ -46,3 +46,11 @@ SELECT 1; SELECT (2
 --> primary multi_statement_write
 SELECT (1)); SELECT 2
 --> primary multi_statement_write
+
+--- To PostgreSQL 13 and 14 these are a number, an alias that ends in dollars, and a call.
+SELECT 1_000$$, nextval('s'), 1_0$$
+--> primary unterminated
+SELECT 0x1F$$, pg_advisory_lock(1), 0$$
+--> primary unterminated
+SELECT 0b1E'\', nextval('s'), '
+--> primary unterminated

@@ -1,0 +1,152 @@
+//! The rules of a database, from what was typed to what is meant.
+
+use regex::bytes::RegexBuilder;
+
+use super::check::Check;
+use super::complaint::Wrong;
+use super::raw::Name;
+use crate::net::Address;
+use crate::route::rules::{Action, MAX_RULES, Match, Mode, Network, Rule, Rules};
+
+/// Largest that a compiled regular expression may be, in bytes.
+const REGEX_LIMIT: usize = 1 << 20;
+
+/// A rule as it was typed: the database, and how many stand before it there.
+#[derive(Debug)]
+pub(super) struct Typed {
+    pub(super) database: String,
+    /// Under this name its keys stand in the sheet.
+    pub(super) within: String,
+    pub(super) at: usize,
+    pub(super) shown: String,
+}
+
+impl Check<'_, '_> {
+    /// The mode and rules of a database. None: something was complained about.
+    pub(super) fn rules(&mut self, name: &Name, servers: &[Address]) -> Option<Rules> {
+        let mode = match self.sheet.choice("databases.NAME.reads.mode", Some(&name.name)) {
+            Some("observe") => Mode::Observe,
+            Some("opt_in") => Mode::OptIn,
+            _ => Mode::Auto,
+        };
+        let typed: Vec<&Typed> = self.sheet.rules.iter().filter(|rule| rule.database == name.name).collect();
+        if let Some(extra) = typed.get(MAX_RULES) {
+            let wrong = Wrong::new(format!("is one rule too many: a database has at most {MAX_RULES}"));
+            self.log.add(extra.at, &extra.shown, wrong);
+        }
+        let rules: Vec<Option<Rule>> = typed.into_iter().map(|typed| self.rule(typed, servers)).collect();
+        Some(Rules::new(mode, rules.into_iter().collect::<Option<_>>()?))
+    }
+
+    fn rule(&mut self, typed: &Typed, servers: &[Address]) -> Option<Rule> {
+        let (sheet, within) = (self.sheet, Some(typed.within.as_str()));
+        let list = |path| sheet.texts(path, within).map(<[String]>::to_vec).unwrap_or_default();
+        let (addresses, shapes, query) = (self.networks(typed), self.shapes(typed), self.query(typed));
+        let when = Match {
+            users: list("databases.NAME.rules.match.user"),
+            databases: list("databases.NAME.rules.match.database"),
+            application_names: list("databases.NAME.rules.match.application_name"),
+            tables: list("databases.NAME.rules.match.tables"),
+            only_tables: list("databases.NAME.rules.match.only_tables"),
+            functions: list("databases.NAME.rules.match.functions"),
+            kinds: list("databases.NAME.rules.match.kind").iter().map(|kind| kind.to_lowercase()).collect(),
+            addresses: addresses?,
+            shapes: shapes?,
+            query: query?,
+        };
+        let name = sheet
+            .text("databases.NAME.rules.name", within)
+            .map_or_else(|| typed.shown.clone(), str::to_owned);
+        Some(Rule { name, when, then: self.action(typed, servers)? })
+    }
+
+    fn action(&mut self, typed: &Typed, servers: &[Address]) -> Option<Action> {
+        let (sheet, within) = (self.sheet, Some(typed.within.as_str()));
+        let to = sheet.choice("databases.NAME.rules.route.to", within);
+        let reject = sheet.text("databases.NAME.rules.route.reject", within);
+        let wanted = sheet.addresses("databases.NAME.rules.route.servers", within);
+        match (to, wanted, reject) {
+            (Some("primary"), None, None) => Some(Action::Primary),
+            (Some(_), None, None) => Some(Action::Replica),
+            (None | Some("replica"), Some(wanted), None) => self.servers(typed, wanted, servers),
+            (None, None, Some(message)) => Some(Action::Reject(message.to_owned())),
+            (None, None, None) => {
+                let hint = "add route = { to = \"primary\" }, { to = \"replica\" }, { servers = [...] } or { reject = \"...\" }";
+                self.complain(typed, Wrong::new("does nothing").hint(hint));
+                None
+            }
+            _ => {
+                self.complain(typed, Wrong::new("has a route that says more than one thing"));
+                None
+            }
+        }
+    }
+
+    fn servers(&mut self, typed: &Typed, wanted: &[Address], servers: &[Address]) -> Option<Action> {
+        let mut nodes = 0u64;
+        for address in wanted {
+            match servers.iter().position(|server| server == address).filter(|place| *place < 64) {
+                Some(place) => nodes |= 1 << place,
+                None => {
+                    let entry =
+                        self.sheet.entry("databases.NAME.rules.route.servers", Some(&typed.within))?;
+                    let wrong =
+                        Wrong::new(format!("{address} is none of the first 64 `servers` of the database"));
+                    self.log.add(entry.at, &entry.shown, wrong);
+                    return None;
+                }
+            }
+        }
+        Some(Action::Servers(nodes))
+    }
+
+    fn complain(&mut self, typed: &Typed, wrong: Wrong) {
+        self.log.add(typed.at, &typed.shown, wrong);
+    }
+
+    /// Reads each text of a list; the first that cannot be read is complained about.
+    fn read<T>(
+        &mut self,
+        path: &'static str,
+        typed: &Typed,
+        read: impl Fn(&str) -> Option<T>,
+        expected: &str,
+    ) -> Option<Vec<T>> {
+        let Some(entry) = self.sheet.entry(path, Some(&typed.within)) else { return Some(Vec::new()) };
+        let mut found = Vec::new();
+        for text in self.sheet.texts(path, Some(&typed.within))? {
+            match read(text) {
+                Some(one) => found.push(one),
+                None => {
+                    self.log.add(entry.at, &entry.shown, Wrong::new(format!("`{text}` is not {expected}")));
+                    return None;
+                }
+            }
+        }
+        Some(found)
+    }
+
+    fn networks(&mut self, typed: &Typed) -> Option<Vec<Network>> {
+        let path = "databases.NAME.rules.match.client_address";
+        self.read(path, typed, Network::parse, "an address or a network such as 10.0.0.0/8")
+    }
+
+    fn shapes(&mut self, typed: &Typed) -> Option<Vec<u64>> {
+        let shape = |text: &str| u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16);
+        self.read("databases.NAME.rules.match.shape", typed, shape, "a shape: 16 hexadecimal digits")
+    }
+
+    fn query(&mut self, typed: &Typed) -> Option<Option<regex::bytes::Regex>> {
+        let path = "databases.NAME.rules.match.query";
+        let Some(entry) = self.sheet.entry(path, Some(&typed.within)) else { return Some(None) };
+        let text = self.sheet.text(path, Some(&typed.within))?;
+        match RegexBuilder::new(text).size_limit(REGEX_LIMIT).build() {
+            Ok(regex) => Some(Some(regex)),
+            Err(error) => {
+                let why = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
+                self.log.add(entry.at, &entry.shown, Wrong::new(format!("is no regular expression: {why}")));
+                None
+            }
+        }
+    }
+}

@@ -153,7 +153,10 @@ async fn show_routes_counts_what_was_sent() {
     client.batch_execute("COMMIT").await.unwrap();
     let found = rows(&console, "SHOW ROUTES").await;
     let row = |text: &str| {
-        let row = found.iter().find(|row| row[8] == text).unwrap_or_else(|| panic!("{text}: {found:#?}"));
+        let row = found
+            .iter()
+            .find(|row| row.last().unwrap() == text)
+            .unwrap_or_else(|| panic!("{text}: {found:#?}"));
         row[..7].iter().map(String::as_str).collect::<Vec<_>>()
     };
     let read = row("SELECT votes FROM photos WHERE id = ?");
@@ -164,6 +167,9 @@ async fn show_routes_counts_what_was_sent() {
     assert_eq!([write[0], write[1], write[2]], ["6", "6", "0"], "prepared once, run five times");
     assert_eq!(write[4..], ["primary", "write", "write"]);
     assert_eq!(row("BEGIN")[0], "1");
+    // Under the name by which rules know it.
+    let name = format!("{:016x}", pgweir::sql::fingerprint(b"SELECT votes FROM photos WHERE id = 1"));
+    assert!(found.iter().any(|row| row[8] == name && row[9] == "SELECT votes FROM photos WHERE id = ?"));
     // All of it, as the metrics have it.
     let counted: f64 = found.iter().map(|row| row[0].parse::<f64>().unwrap()).sum();
     let units = proxy.sum("pgweir_units_total", &[]).await;
@@ -344,4 +350,26 @@ async fn own_settings_when_connecting() {
         let error = Raw::login(proxy.address(), &[(name, value)]).await.unwrap_err();
         assert!(error.to_string().contains(&format!("FATAL {code}")), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_unit_that_runs_again_says_where_its_result_is_from() {
+    let cluster = cluster().replicas(1).start().await.unwrap();
+    let liar = "CREATE SEQUENCE hidden; CREATE FUNCTION liar() RETURNS bigint LANGUAGE plpgsql STABLE AS \
+                $$BEGIN RETURN nextval('hidden'); END$$";
+    cluster.primary().sql(liar).await.unwrap();
+    cluster.wait_replayed(SOON).await.unwrap();
+    let proxy = Proxy::start(&cluster, "").await;
+    let (primary, replica) = (cluster.primary().address(), cluster.replica(0).address());
+    let mut client = Raw::login(proxy.address(), &[("pgweir.explain", "on")]).await.unwrap();
+    client.send(&raw::query("SELECT liar()")).await.unwrap();
+    let (tags, notices) = heard(&mut client, 1).await;
+    assert_eq!(tags, "NNTDCZ");
+    assert_eq!(
+        notices,
+        [format!("pgweir: replica {replica} (read)"), format!("pgweir: primary {primary} (read)")]
+    );
+    let console = driver(&proxy, "dbname=pgweir").await;
+    let learned = rows(&console, "SHOW LEARNED").await;
+    assert_eq!(learned[0][..2], ["SELECT liar()", "25006"]);
 }

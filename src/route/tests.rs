@@ -391,3 +391,54 @@ proptest! {
         prop_assert_ne!(shape(&one), shape(three));
     }
 }
+
+/// Every answer that rules, hints, wishes and modes can give.
+fn anything() -> impl Strategy<Value = (Mode, Vec<rules::Rule>, u64, Option<Wish>, Option<Wish>)> {
+    use rules::{Action, Match, Rule};
+    let action = prop_oneof![
+        Just(Action::Primary),
+        Just(Action::Replica),
+        any::<u64>().prop_map(Action::Servers),
+        Just(Action::Reject("no".to_owned())),
+    ];
+    let rule = action.prop_map(|then| Rule { name: "r".to_owned(), when: Match::default(), then });
+    let wish = || prop::option::of(prop_oneof![Just(Wish::Primary), Just(Wish::Replica)]);
+    let mode = prop_oneof![Just(Mode::Observe), Just(Mode::OptIn), Just(Mode::Auto)];
+    (mode, prop::collection::vec(rule, 0..4), any::<u64>(), wish(), wish())
+}
+
+proptest! {
+    /// No rule, hint or mode sends what is not proven to read to a replica, and where it reads, they only narrow.
+    #[test]
+    fn what_people_say_only_narrows(
+        (mode, list, matched, hint, wish) in anything(),
+        text in prop::sample::select(vec![
+            "SELECT 1", "INSERT INTO t VALUES (1)", "SELECT nextval('s')", "SELECT f()", "BEGIN READ ONLY", "BEGIN", "SET a = 1",
+            "", "SELECT 1 FOR UPDATE", "COPY t FROM STDIN", "nonsense", "SELECT 1; DELETE FROM t", "SELECT 1; SELECT 2",
+        ]),
+        transaction in prop::option::of(prop_oneof![Just(Target::Primary), Just(Target::Replica)]),
+        nodes in any::<u64>(),
+    ) {
+        let judge = Judge::new(JudgeOptions::default());
+        let judged = judge.facts(text.as_bytes(), &Scope::without_catalog());
+        let facts = Facts { any: matched, all: matched, hint, ..judged };
+        let session = Session { transaction, wish, rules: u64::MAX, ..FREE };
+        let replicas = u16::try_from(nodes.count_ones()).unwrap();
+        let topology = Topology { primary: true, replicas, nodes };
+        let rules = Rules::new(mode, list);
+        let route = decide(facts, session, topology, &rules);
+        let plain = decide(judged, Session { transaction, ..FREE }, topology, &Rules::default());
+        if route.target == Target::Replica {
+            prop_assert_eq!(plain.target, Target::Replica);
+            let in_transaction = transaction == Some(Target::Replica);
+            prop_assert!(in_transaction || matches!(facts.class, Class::Read | Class::BeginReadOnly));
+            prop_assert!(in_transaction || mode != Mode::Observe);
+            prop_assert!(route.servers.is_none_or(|servers| servers & nodes != 0));
+        }
+        if route.would.is_some() {
+            prop_assert_eq!((route.target, mode), (Target::Primary, Mode::Observe));
+            let auto = decide(facts, session, topology, &Rules::new(Mode::Auto, Vec::new()));
+            prop_assert_eq!(auto.target, Target::Replica);
+        }
+    }
+}

@@ -153,10 +153,7 @@ async fn show_routes_counts_what_was_sent() {
     client.batch_execute("COMMIT").await.unwrap();
     let found = rows(&console, "SHOW ROUTES").await;
     let row = |text: &str| {
-        let row = found
-            .iter()
-            .find(|row| row.last().unwrap() == text)
-            .unwrap_or_else(|| panic!("{text}: {found:#?}"));
+        let row = found.iter().find(|row| row[9] == text).unwrap_or_else(|| panic!("{text}: {found:#?}"));
         row[..7].iter().map(String::as_str).collect::<Vec<_>>()
     };
     let read = row("SELECT votes FROM photos WHERE id = ?");

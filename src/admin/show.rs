@@ -85,7 +85,8 @@ const LEARNED: &[&str] = &["statement", "sqlstate", "times", "age_s"];
 fn learned(shared: &Shared) -> Vec<Row> {
     let row = |one: route::Learned| {
         let age = one.since.elapsed().as_secs();
-        vec![some(one.text), some(one.code), some(one.count), some(age)]
+        let text = crate::sql::normalise(one.text.as_bytes());
+        vec![some(text), some(one.code), some(one.count), some(age)]
     };
     shared.judge.learned().into_iter().map(row).collect()
 }

@@ -170,7 +170,7 @@ impl Session {
             held.observed = route.would.is_some();
             held.running.begin(piece.facts.shape);
         }
-        if self.own.explain && again.is_none() {
+        if self.own.explain {
             self.explain(&piece, reason);
         }
         if refused && (!piece.ends || piece.rest > 0) {

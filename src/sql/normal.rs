@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::lex::{Kind, Lexer};
 
-/// Longest normalised text, in bytes; what is cut off shows as [`CUT`].
+/// Longest normalised text, in bytes; what is cut off shows as an ellipsis.
 pub const NORMAL_LIMIT: usize = 1024;
 
 /// Stands for what is cut off.

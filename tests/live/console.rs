@@ -164,6 +164,9 @@ async fn show_routes_counts_what_was_sent() {
     assert_eq!([write[0], write[1], write[2]], ["6", "6", "0"], "prepared once, run five times");
     assert_eq!(write[4..], ["primary", "write", "write"]);
     assert_eq!(row("BEGIN")[0], "1");
+    // Under the name by which rules know it.
+    let name = format!("{:016x}", pgweir::sql::fingerprint(b"SELECT votes FROM photos WHERE id = 1"));
+    assert!(found.iter().any(|row| row[8] == name && row[9] == "SELECT votes FROM photos WHERE id = ?"));
     // All of it, as the metrics have it.
     let counted: f64 = found.iter().map(|row| row[0].parse::<f64>().unwrap()).sum();
     let units = proxy.sum("pgweir_units_total", &[]).await;
@@ -216,7 +219,14 @@ async fn a_session_that_asks_is_told_why() {
     assert_eq!(tags, "N12TDCZN12nCZNTDCZ");
     let read = format!("pgweir: replica {replica} (read)");
     assert_eq!(notices, [read.clone(), format!("pgweir: primary {primary} (write)"), read]);
-    // A unit that only prepares has no result; an open transaction says so.
+    // Where the session wishes.
+    client.send(&raw::query("SET pgweir.route = primary")).await.unwrap();
+    assert_eq!(heard(&mut client, 1).await.0, "CZ");
+    client.send(&raw::query("SELECT 1")).await.unwrap();
+    assert_eq!(heard(&mut client, 1).await.1, [format!("pgweir: primary {primary} (hint)")]);
+    client.send(&raw::query("RESET pgweir.route")).await.unwrap();
+    assert_eq!(heard(&mut client, 1).await.0, "CZ");
+    // An open transaction says so.
     client.send(&raw::query("BEGIN; SELECT 1")).await.unwrap();
     assert_eq!(heard(&mut client, 1).await.1, [format!("pgweir: primary {primary} (begin)")]);
     client.send(&raw::query("SELECT 1")).await.unwrap();
@@ -337,4 +347,26 @@ async fn own_settings_when_connecting() {
         let error = Raw::login(proxy.address(), &[(name, value)]).await.unwrap_err();
         assert!(error.to_string().contains(&format!("FATAL {code}")), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_unit_that_runs_again_says_where_its_result_is_from() {
+    let cluster = cluster().replicas(1).start().await.unwrap();
+    let liar = "CREATE SEQUENCE hidden; CREATE FUNCTION liar() RETURNS bigint LANGUAGE plpgsql STABLE AS \
+                $$BEGIN RETURN nextval('hidden'); END$$";
+    cluster.primary().sql(liar).await.unwrap();
+    cluster.wait_replayed(SOON).await.unwrap();
+    let proxy = Proxy::start(&cluster, "").await;
+    let (primary, replica) = (cluster.primary().address(), cluster.replica(0).address());
+    let mut client = Raw::login(proxy.address(), &[("pgweir.explain", "on")]).await.unwrap();
+    client.send(&raw::query("SELECT liar()")).await.unwrap();
+    let (tags, notices) = heard(&mut client, 1).await;
+    assert_eq!(tags, "NNTDCZ");
+    assert_eq!(
+        notices,
+        [format!("pgweir: replica {replica} (read)"), format!("pgweir: primary {primary} (read)")]
+    );
+    let console = driver(&proxy, "dbname=pgweir").await;
+    let learned = rows(&console, "SHOW LEARNED").await;
+    assert_eq!(learned[0][..2], ["SELECT liar()", "25006"]);
 }

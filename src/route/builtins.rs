@@ -110,6 +110,10 @@ impl Names for View<'_> {
         }
     }
 
+    fn is_known(&self) -> bool {
+        !matches!(self.scope.known(), Known::Loading)
+    }
+
     fn watches_words(&self) -> bool {
         matches!(self.scope.known(), Known::Loaded(catalog) if catalog.watches_words())
     }

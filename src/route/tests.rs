@@ -442,3 +442,23 @@ proptest! {
         }
     }
 }
+
+/// Until the catalog is there, only what has no name in it may leave the primary.
+#[test]
+fn while_nothing_is_known_names_are_for_the_primary() {
+    let judge = Judge::new(JudgeOptions::default());
+    let loading = Scope::new(Known::Loading, None, std::sync::Arc::default());
+    for (text, reads) in [
+        ("SELECT 1", true),
+        ("SELECT 'a', $1, NULL", false),
+        ("SELECT 1 + 2", false),
+        ("SELECT '1'::mine", false),
+        ("SELECT lower('A')", false),
+        ("SELECT a FROM t", false),
+        ("VALUES (1), (2)", true),
+    ] {
+        let facts = judge.facts(text.as_bytes(), &loading);
+        assert_eq!(facts.class == Class::Read, reads, "{text}: {facts:?}");
+        assert!(reads || facts.reason == Reason::CatalogLoading, "{text}: {facts:?}");
+    }
+}

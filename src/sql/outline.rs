@@ -242,6 +242,11 @@ pub trait Names {
         Effect::Safe
     }
 
+    /// Whether anything is known of the database's own names. Where it is not, any name and any operator may be one of them.
+    fn is_known(&self) -> bool {
+        true
+    }
+
     /// Whether [`Names::word`] and [`Names::operator`] have anything to say: mostly not, and then they are not asked.
     fn watches_words(&self) -> bool {
         false

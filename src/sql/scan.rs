@@ -69,6 +69,8 @@ struct Config {
 }
 
 /// The scan of one statement.
+// Independent axes, each read alone.
+#[allow(clippy::struct_excessive_bools)]
 struct Scan<'a, F> {
     text: &'a [u8],
     names: &'a F,
@@ -92,6 +94,8 @@ struct Scan<'a, F> {
     tables: Tables,
     /// Names mean something wherever they stand.
     watches: bool,
+    /// Nobody knows what names mean.
+    unknown: bool,
 }
 
 /// The two halves of a look at a sequence's state, which a replica has ahead of the primary (sequences log 32 values
@@ -187,6 +191,7 @@ impl<'a, F: Names> Scan<'a, F> {
             call_follows: 0,
             tables: Tables::default(),
             watches: names.watches_words(),
+            unknown: !names.is_known(),
         }
     }
 
@@ -252,6 +257,9 @@ impl<'a, F: Names> Scan<'a, F> {
                 if self.watches {
                     let run = self.text.get(token.start..token.end).unwrap_or_default();
                     self.watch(self.names.operator(run));
+                }
+                if self.unknown {
+                    self.effects.insert(Effect::Loading);
                 }
                 Before::Other
             }
@@ -321,6 +329,9 @@ impl<'a, F: Names> Scan<'a, F> {
             }
         };
         self.path = Some(path);
+        if self.unknown && keyword.is_none() {
+            self.effects.insert(Effect::Loading);
+        }
         if self.watches {
             let name = Folded::new(self.text, token);
             self.watch(self.names.word(name.as_bytes()));

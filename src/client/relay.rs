@@ -294,12 +294,16 @@ impl Session {
     fn saw_ready(&mut self, status: TransactionStatus, number: u32) {
         let Some(target) = self.active else { return };
         let Some(Some(held)) = self.held.get_mut(target.index()) else { return };
-        held.error_shown = false;
+        let failed = std::mem::take(&mut held.error_shown);
+        // A failed unit without transaction control is undone as a whole.
+        let undone = failed && !held.transaction && held.lease.owed.is_empty();
         held.transaction = status != TransactionStatus::Idle;
         if self.defines && !held.transaction {
             // Before the client hears of it: its next read, and everybody's after that, must not go by the old definitions.
             self.defines = false;
-            self.identity.catalog.changed();
+            if !undone {
+                self.identity.catalog.changed();
+            }
         }
         self.net.answered();
         let (shape, time) = held.running.end();

@@ -277,7 +277,7 @@ fn pins(statement: Statement) -> bool {
 fn defines(statement: Statement) -> bool {
     match statement.verb {
         // COMMIT PREPARED: what was prepared may be definitions.
-        Verb::Define | Verb::Do | Verb::FinishPrepared | Verb::Unknown => true,
+        Verb::Define | Verb::Do | Verb::FinishPrepared => true,
         // SELECT INTO.
         Verb::Query => statement.marks.has(Mark::Into) && !statement.marks.has(Mark::IntoTemporary),
         _ => false,

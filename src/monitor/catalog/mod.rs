@@ -4,7 +4,7 @@ mod keep;
 mod load;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -123,6 +123,8 @@ pub struct Catalogs {
     live: Mutex<HashMap<String, Arc<Live>>>,
     /// A database was added to `live`.
     added: Notify,
+    /// It was said that there are too many.
+    full: AtomicBool,
 }
 
 impl Catalogs {
@@ -134,7 +136,15 @@ impl Catalogs {
         cluster: Arc<Cluster>,
         metrics: Arc<CatalogMetrics>,
     ) -> Arc<Self> {
-        Arc::new(Self { options, monitor, cluster, metrics, live: Mutex::default(), added: Notify::new() })
+        Arc::new(Self {
+            options,
+            monitor,
+            cluster,
+            metrics,
+            live: Mutex::default(),
+            added: Notify::new(),
+            full: AtomicBool::new(false),
+        })
     }
 
     /// The catalog of a database, by its name on the servers. Until it was read, nothing is known; nor ever, where there are
@@ -150,6 +160,10 @@ impl Catalogs {
         }
         let new = Live::new(Known::Loading);
         if live.len() >= self.options.max_databases {
+            self.metrics.failed();
+            if self.full.swap(true, Ordering::Relaxed) {
+                return new;
+            }
             warn!(
                 database,
                 "too many databases: its catalog is not read, and all reads go to the primary; raise catalog.max_databases"

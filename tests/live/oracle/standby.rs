@@ -185,10 +185,16 @@ impl Replay {
         let position = self.primary.value("SELECT pg_current_wal_flush_lsn()").await;
         let asked = query(&format!("SELECT pg_last_wal_replay_lsn() >= '{position}'"));
         let deadline = Instant::now() + SOON;
+        let mut push = Instant::now() + Duration::from_millis(500);
         loop {
             self.standby.send(&asked).await.unwrap();
             if self.standby.answer().await.unwrap().value() == "t" {
                 return;
+            }
+            if Instant::now() > push {
+                // Whole pages are flushed by themselves: the end of a record may be in memory still, until somebody commits.
+                self.primary.ok("SELECT pg_logical_emit_message(true, '', '')").await;
+                push = deadline;
             }
             assert!(Instant::now() < deadline, "replay has not come to {position} before {before}");
             sleep(Duration::from_millis(1)).await;

@@ -57,8 +57,19 @@ impl Standby {
 
     /// A fresh session.
     pub(super) async fn renew(&mut self) {
-        self.speaker = Speaker::connect(self.port, &self.database).await.unwrap();
-        self.traces = self.traces().await.unwrap();
+        // Replay may be in the way of a login, too, and of the first statement behind it.
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Ok(speaker) = Speaker::connect(self.port, &self.database).await {
+                self.speaker = speaker;
+                if let Some(traces) = self.traces().await {
+                    self.traces = traces;
+                    return;
+                }
+            }
+            assert!(Instant::now() < deadline, "the standby lets nobody in");
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// None in a session that cannot ask any more: its role may be gone.

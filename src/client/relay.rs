@@ -13,7 +13,6 @@ use super::plan::{Place, label};
 use super::prepared::Statements;
 use super::rerun::is_result;
 use super::session::{Leave, Session};
-use super::supply::{Lacks, lacks, supply};
 use super::unit::{Gather, Judging, Kind, Piece};
 use crate::metrics::{Direction, Origin};
 use crate::net::{WINDOW, Window};
@@ -560,40 +559,6 @@ impl Session {
             }
             Poll::Pending => Poll::Pending,
         }
-    }
-
-    /// Looks through the piece for its server: notes what each message owes, and puts before a message what the server
-    /// lacks for it. Stops before a message that needs something put before it while others still have to go first.
-    pub(super) fn forward(&mut self) {
-        let Some(mut piece) = self.piece.take() else { return };
-        let Some(target) = self.active else { return };
-        let Some(Some(held)) = self.held.get_mut(target.index()) else { return };
-        let Some(window) = &self.window else { return };
-        let server = &mut *held.lease;
-        let mut at = 0;
-        while at < piece.size {
-            let message = window.bytes().get(at..piece.size).unwrap_or_default();
-            // Every header was read when the piece was cut.
-            let Ok(Some(head)) = frame::header(message, Side::Frontend) else { break };
-            let body = message.get(HEADER..head.size.min(message.len())).unwrap_or_default();
-            let lacks = lacks(&self.statements, server, head.tag, body);
-            if lacks != Lacks::Nothing {
-                if at > 0 {
-                    self.forth.run = at;
-                    piece.size -= at;
-                    self.piece = Some(piece);
-                    return;
-                }
-                supply(&mut self.statements, server, &mut self.forth.own, lacks, body, head.tag);
-            }
-            let number = server.owed.sent(head.tag, Show::Forward);
-            if matches!(head.tag, b'P' | b'C' | b'Q' | b'S' | b'F') {
-                self.statements.send(number, message.get(..head.size).unwrap_or_default());
-            }
-            at += head.size.min(message.len());
-        }
-        self.forth.run = piece.size;
-        self.forth.rest = piece.rest;
     }
 }
 

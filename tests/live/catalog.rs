@@ -101,6 +101,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ("SELECT * FROM quick", "primary", "unlogged"),
     ("SELECT * FROM parts", "primary", "unlogged"),
     ("SELECT * FROM part_1", "replica", "read"),
+    ("SELECT * FROM ONLY t", "replica", "read"),
+    ("SELECT * FROM ONLY (quick)", "primary", "unlogged"),
     ("TABLE quick", "primary", "unlogged"),
     ("COPY quick TO STDOUT", "primary", "unlogged"),
     ("SELECT * FROM numbers", "primary", "server_state"),

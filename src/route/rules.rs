@@ -419,10 +419,30 @@ mod tests {
         text(tables(&["audit.*"]), "SELECT * FROM log", false);
         text(tables(&["photos"]), "SELECT photos FROM t", false);
         text(tables(&["photos"]), "SELECT xmlelement(name photos, 1), * FROM ONLY (photos) a", true);
+        for named in [
+            "COPY photos TO STDOUT",
+            "COPY public.photos (id) FROM STDIN",
+            "DROP TABLE IF EXISTS a, photos CASCADE",
+            "GRANT SELECT ON photos TO public",
+            "REVOKE ALL ON TABLE photos FROM public",
+            "COMMENT ON TABLE photos IS 'x'",
+            "VACUUM photos",
+            "VACUUM (ANALYZE) photos",
+            "SELECT * FROM ONLY photos",
+            "SELECT * FROM a JOIN ONLY public.photos p ON true",
+            "UPDATE ONLY photos SET a = 1",
+            "DELETE FROM ONLY photos",
+        ] {
+            text(tables(&["photos"]), named, true);
+        }
+        text(tables(&["photos"]), "COPY a (photos) TO STDOUT", false);
+        text(tables(&["photos"]), "DROP SCHEMA photos", false);
         let only = |names| Match { only_tables: list(names), ..Match::default() };
         text(only(&["a", "b"]), "SELECT * FROM a, b", true);
         text(only(&["a", "b"]), "SELECT * FROM a, c", false);
         text(only(&["a"]), "SELECT 1", false);
+        text(only(&["a"]), "COPY a TO STDOUT", true);
+        text(only(&["a"]), "SELECT * FROM a, ONLY b", false);
         let functions = |names| Match { functions: list(names), ..Match::default() };
         text(functions(&["report"]), "SELECT * FROM public.Report (1)", true);
         text(functions(&["report"]), "SELECT report FROM t", false);

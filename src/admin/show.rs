@@ -213,7 +213,7 @@ fn pools(shared: &Shared) -> Vec<Row> {
         let address = entry.and_then(|database| database.cluster.address(key.node));
         vec![
             some(&key.entry),
-            some(&key.database),
+            some(pool.database()),
             some(&key.user),
             address.map(ToString::to_string),
             some(counts.leased),

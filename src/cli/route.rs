@@ -21,7 +21,8 @@ use crate::{config, monitor};
 #[derive(Debug, Args)]
 pub(super) struct Question {
     /// The statement, or several as one simple Query
-    #[arg(required_unless_present = "batch")]
+    // It may begin with a comment.
+    #[arg(required_unless_present = "batch", allow_hyphen_values = true)]
     sql: Option<String>,
     /// A configuration, for its lists of functions
     #[arg(short, long, value_name = "FILE")]
@@ -100,9 +101,15 @@ struct Court {
 fn court(question: &Question) -> anyhow::Result<Court> {
     let config = question.config.as_ref().map(|file| config::load(file)).transpose()?;
     let options = config.as_ref().map(|config| config.judge.clone()).unwrap_or_default();
-    let databases = config.iter().flat_map(|config| &config.databases);
-    let serves = |name: &str| question.database.as_ref().is_none_or(|wanted| name == wanted || name == "*");
-    let database = databases.clone().find(|database| serves(&database.name));
+    let mut databases = config.iter().flat_map(|config| &config.databases);
+    // As in the proxy: `*` serves the names that have no entry of their own, wherever it stands in the file.
+    let database = match &question.database {
+        None => databases.next(),
+        Some(wanted) => databases
+            .clone()
+            .find(|database| database.name == *wanted)
+            .or_else(|| databases.find(|database| database.name == "*")),
+    };
     if let (Some(name), Some(_), None) = (&question.database, &config, database) {
         anyhow::bail!("pgweir: the configuration has no database {name:?}");
     }

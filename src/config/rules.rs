@@ -11,6 +11,63 @@ use crate::route::rules::{Action, MAX_RULES, Match, Mode, Network, Rule, Rules};
 /// Largest that a compiled regular expression may be, in bytes.
 const REGEX_LIMIT: usize = 1 << 20;
 
+/// The words that a statement of PostgreSQL 13 to 18 begins with: `kind` with another one would never match.
+const KINDS: &[&str] = &[
+    "abort",
+    "alter",
+    "analyse",
+    "analyze",
+    "begin",
+    "call",
+    "checkpoint",
+    "close",
+    "cluster",
+    "comment",
+    "commit",
+    "copy",
+    "create",
+    "deallocate",
+    "declare",
+    "delete",
+    "discard",
+    "do",
+    "drop",
+    "end",
+    "execute",
+    "explain",
+    "fetch",
+    "grant",
+    "import",
+    "insert",
+    "listen",
+    "load",
+    "lock",
+    "merge",
+    "move",
+    "notify",
+    "prepare",
+    "reassign",
+    "refresh",
+    "reindex",
+    "release",
+    "reset",
+    "revoke",
+    "rollback",
+    "savepoint",
+    "security",
+    "select",
+    "set",
+    "show",
+    "start",
+    "table",
+    "truncate",
+    "unlisten",
+    "update",
+    "vacuum",
+    "values",
+    "with",
+];
+
 /// A rule as it was typed: the database, and how many stand before it there.
 #[derive(Debug)]
 pub(super) struct Typed {
@@ -34,6 +91,13 @@ impl Check<'_, '_> {
             let wrong = Wrong::new(format!("is one rule too many: a database has at most {MAX_RULES}"));
             self.log.add(extra.at, &extra.shown, wrong);
         }
+        for (place, rule) in typed.iter().enumerate() {
+            let named = self.rule_name(rule);
+            if typed.iter().take(place).any(|earlier| self.rule_name(earlier) == named) {
+                let wrong = Wrong::new(format!("{named:?} is the name of an earlier rule of the database"));
+                self.log.add(rule.at, &rule.shown, wrong.hint("metrics could not tell them apart"));
+            }
+        }
         let rules: Vec<Option<Rule>> = typed.into_iter().map(|typed| self.rule(typed, servers)).collect();
         Some(Rules::new(mode, rules.into_iter().collect::<Option<_>>()?))
     }
@@ -42,6 +106,7 @@ impl Check<'_, '_> {
         let (sheet, within) = (self.sheet, Some(typed.within.as_str()));
         let list = |path| sheet.texts(path, within).map(<[String]>::to_vec).unwrap_or_default();
         let (addresses, shapes, query) = (self.networks(typed), self.shapes(typed), self.query(typed));
+        let kinds = self.kinds(typed);
         let when = Match {
             users: list("databases.NAME.rules.match.user"),
             databases: list("databases.NAME.rules.match.database"),
@@ -49,15 +114,17 @@ impl Check<'_, '_> {
             tables: list("databases.NAME.rules.match.tables"),
             only_tables: list("databases.NAME.rules.match.only_tables"),
             functions: list("databases.NAME.rules.match.functions"),
-            kinds: list("databases.NAME.rules.match.kind").iter().map(|kind| kind.to_lowercase()).collect(),
+            kinds: kinds?,
             addresses: addresses?,
             shapes: shapes?,
             query: query?,
         };
-        let name = sheet
-            .text("databases.NAME.rules.name", within)
-            .map_or_else(|| typed.shown.clone(), str::to_owned);
+        let name = self.rule_name(typed).to_owned();
         Some(Rule { name, when, then: self.action(typed, servers)? })
+    }
+
+    fn rule_name<'t>(&'t self, typed: &'t Typed) -> &'t str {
+        self.sheet.text("databases.NAME.rules.name", Some(&typed.within)).unwrap_or(&typed.shown)
     }
 
     fn action(&mut self, typed: &Typed, servers: &[Address]) -> Option<Action> {
@@ -129,6 +196,11 @@ impl Check<'_, '_> {
     fn networks(&mut self, typed: &Typed) -> Option<Vec<Network>> {
         let path = "databases.NAME.rules.match.client_address";
         self.read(path, typed, Network::parse, "an address or a network such as 10.0.0.0/8")
+    }
+
+    fn kinds(&mut self, typed: &Typed) -> Option<Vec<String>> {
+        let kind = |text: &str| Some(text.to_lowercase()).filter(|kind| KINDS.contains(&kind.as_str()));
+        self.read("databases.NAME.rules.match.kind", typed, kind, "a word that a statement begins with")
     }
 
     fn shapes(&mut self, typed: &Typed) -> Option<Vec<u64>> {

@@ -281,3 +281,17 @@ fn holds(text: &str) {
         }
     }
 }
+
+#[test]
+fn a_rule_that_could_not_match_or_be_told_apart_is_a_mistake() {
+    let text = "[databases.a]\nservers = [\"h\"]\n\
+        [[databases.a.rules]]\nname = \"x\"\nmatch = { kind = [\"SELECT\", \"selct\"] }\nroute = { to = \"primary\" }\n\
+        [[databases.a.rules]]\nname = \"x\"\nroute = { to = \"primary\" }\n";
+    let wrong = parse_in(text, "f", &world(&|_| None)).unwrap_err();
+    assert_eq!(
+        wrong.to_string(),
+        "f:5:18: databases.a.rules[0].match.kind: `selct` is not a word that a statement begins with\n\
+         f:7:1: databases.a.rules[1]: \"x\" is the name of an earlier rule of the database; metrics could not tell \
+         them apart"
+    );
+}

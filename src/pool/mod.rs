@@ -117,6 +117,12 @@ impl Pool {
         }
     }
 
+    /// The database's name on the server.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
     /// What the operator chose.
     #[must_use]
     pub fn options(&self) -> &Options {

@@ -11,7 +11,7 @@ use crate::ids::Node;
 pub struct PoolKey {
     /// The entry's name in the configuration.
     pub entry: Arc<str>,
-    /// The database on the server.
+    /// The database as clients ask for it.
     pub database: Arc<str>,
     /// The client's user.
     pub user: Arc<str>,

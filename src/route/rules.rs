@@ -217,8 +217,12 @@ impl Rules {
         if self.list.is_empty() {
             return 0;
         }
-        let mut text = Text::new(text);
-        bits(self.list.iter().map(|rule| text.matches(&rule.when)))
+        let mut whole = Text::new(text);
+        let mut parts: Vec<Text<'_>> = if self.widening == 0 { Vec::new() } else { statements(text) };
+        bits(self.list.iter().map(|rule| {
+            whole.matches(&rule.when)
+                && (!rule.then.widens() || parts.iter_mut().all(|part| part.matches_part(&rule.when)))
+        }))
     }
 
     /// The first rule that matches a session and a unit; see [`super::Facts::any`] and [`super::Facts::all`].
@@ -252,6 +256,14 @@ impl<'a> Text<'a> {
         (when.kinds.is_empty() || self.begins_with(&when.kinds))
             && (when.shapes.is_empty() || when.shapes.contains(&fingerprint(self.text)))
             && when.query.as_ref().is_none_or(|query| query.is_match(self.text))
+            && (when.functions.is_empty() || self.calls(&when.functions))
+            && (when.tables.is_empty() || self.names(&when.tables))
+            && (when.only_tables.is_empty() || self.names_only(&when.only_tables))
+    }
+
+    /// The same for one statement of several: what asks for the text as a whole was asked of that.
+    fn matches_part(&mut self, when: &Match) -> bool {
+        (when.kinds.is_empty() || self.begins_with(&when.kinds))
             && (when.functions.is_empty() || self.calls(&when.functions))
             && (when.tables.is_empty() || self.names(&when.tables))
             && (when.only_tables.is_empty() || self.names_only(&when.only_tables))
@@ -307,6 +319,31 @@ impl<'a> Text<'a> {
         let fits = |name: &Vec<String>| patterns.iter().any(|pattern| fits(pattern, name));
         self.tables().is_some_and(|tables| !tables.is_empty() && tables.iter().all(fits))
     }
+}
+
+/// The statements of a text, if it has several.
+fn statements(text: &[u8]) -> Vec<Text<'_>> {
+    let (mut found, mut start, mut depth, mut is_empty) = (Vec::new(), 0, 0usize, true);
+    for token in Lexer::new(text) {
+        match token.kind {
+            Token::Space | Token::Comment => continue,
+            Token::Semicolon if depth == 0 => {
+                if !is_empty {
+                    found.push(Text::new(text.get(start..token.start).unwrap_or_default()));
+                }
+                (start, is_empty) = (token.end, true);
+                continue;
+            }
+            Token::Open => depth += 1,
+            Token::Close => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        is_empty = false;
+    }
+    if !is_empty {
+        found.push(Text::new(text.get(start..).unwrap_or_default()));
+    }
+    if found.len() < 2 { Vec::new() } else { found }
 }
 
 /// Whether a name is meant by a pattern: `name`, `schema.name`, `schema.*` or `*`. A name without a schema is meant by one
@@ -419,10 +456,30 @@ mod tests {
         text(tables(&["audit.*"]), "SELECT * FROM log", false);
         text(tables(&["photos"]), "SELECT photos FROM t", false);
         text(tables(&["photos"]), "SELECT xmlelement(name photos, 1), * FROM ONLY (photos) a", true);
+        for named in [
+            "COPY photos TO STDOUT",
+            "COPY public.photos (id) FROM STDIN",
+            "DROP TABLE IF EXISTS a, photos CASCADE",
+            "GRANT SELECT ON photos TO public",
+            "REVOKE ALL ON TABLE photos FROM public",
+            "COMMENT ON TABLE photos IS 'x'",
+            "VACUUM photos",
+            "VACUUM (ANALYZE) photos",
+            "SELECT * FROM ONLY photos",
+            "SELECT * FROM a JOIN ONLY public.photos p ON true",
+            "UPDATE ONLY photos SET a = 1",
+            "DELETE FROM ONLY photos",
+        ] {
+            text(tables(&["photos"]), named, true);
+        }
+        text(tables(&["photos"]), "COPY a (photos) TO STDOUT", false);
+        text(tables(&["photos"]), "DROP SCHEMA photos", false);
         let only = |names| Match { only_tables: list(names), ..Match::default() };
         text(only(&["a", "b"]), "SELECT * FROM a, b", true);
         text(only(&["a", "b"]), "SELECT * FROM a, c", false);
         text(only(&["a"]), "SELECT 1", false);
+        text(only(&["a"]), "COPY a TO STDOUT", true);
+        text(only(&["a"]), "SELECT * FROM a, ONLY b", false);
         let functions = |names| Match { functions: list(names), ..Match::default() };
         text(functions(&["report"]), "SELECT * FROM public.Report (1)", true);
         text(functions(&["report"]), "SELECT report FROM t", false);
@@ -431,6 +488,31 @@ mod tests {
         let shapes = Match { shapes: vec![fingerprint(b"SELECT 1")], ..Match::default() };
         text(shapes.clone(), "select 2", true);
         text(shapes, "select a", false);
+    }
+
+    #[test]
+    fn rules_that_send_to_replicas_must_match_every_statement_of_a_text() {
+        let when = [
+            Match { tables: list(&["photos"]), ..Match::default() },
+            Match { only_tables: list(&["photos"]), ..Match::default() },
+            Match { kinds: list(&["select"]), ..Match::default() },
+            Match { functions: list(&["report"]), ..Match::default() },
+        ];
+        let matched = |then: &Action, text: &str| {
+            let each = when.iter().map(|when| rule("r", when.clone(), then.clone()));
+            Rules::new(Mode::OptIn, each.collect()).text(text.as_bytes())
+        };
+        for (text, replica, primary) in [
+            ("SELECT report() FROM photos; SELECT report() FROM photos", 0b1111, 0b1111),
+            ("SELECT report() FROM photos; ; -- x", 0b1111, 0b1111),
+            ("SELECT report() FROM photos; SELECT 1", 0b0100, 0b1111),
+            ("SHOW work_mem; SELECT report() FROM photos", 0b0000, 0b1111),
+            ("SELECT ';' FROM photos; SELECT 1 FROM other", 0b0100, 0b0101),
+        ] {
+            assert_eq!(matched(&Action::Replica, text), replica, "{text}");
+            assert_eq!(matched(&Action::Servers(1), text), replica, "{text}");
+            assert_eq!(matched(&Action::Primary, text), primary, "{text}");
+        }
     }
 
     #[test]

@@ -6,8 +6,9 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    CopyTarget, Expr, Function, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SetExpr,
-    Statement, TableFactor, Visit, Visitor,
+    CommentObject, CopySource, CopyTarget, Expr, Function, FunctionArguments, Grant, GrantObjects, Ident,
+    ObjectName, ObjectNamePart, ObjectType, Query, Revoke, Select, SetExpr, Statement, TableFactor, Visit,
+    Visitor,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -41,21 +42,59 @@ pub fn opinion<F: Names>(text: &[u8], names: &F) -> Opinion {
 }
 
 /// The tables and views that a text names, each as its parts, folded unless quoted; names of CTEs are left out. None if
-/// the parser does not know the syntax.
+/// the parser does not know the syntax, or misreads it.
 #[must_use]
 pub fn tables(text: &[u8]) -> Option<Vec<Vec<String>>> {
     let statements = parse(text)?;
     let (mut tables, ctes) = (Vec::new(), ctes(&statements));
-    // Never breaks.
-    let _ = sqlparser::ast::visit_relations(&statements, |name: &ObjectName| {
+    let mut add = |name: &ObjectName| {
         let parts: Vec<String> = name.0.iter().filter_map(part).collect();
         let is_cte = matches!(parts.as_slice(), [name] if ctes.contains(name));
         if !is_cte && !tables.contains(&parts) {
             tables.push(parts);
         }
-        ControlFlow::<()>::Continue(())
+    };
+    statements.iter().flat_map(unvisited).for_each(&mut add);
+    let walk = sqlparser::ast::visit_relations(&statements, |name: &ObjectName| {
+        if is_only(name) {
+            return ControlFlow::Break(());
+        }
+        add(name);
+        ControlFlow::Continue(())
     });
-    Some(tables)
+    walk.is_continue().then_some(tables)
+}
+
+/// The tables and views of a statement that `visit_relations` passes by.
+fn unvisited(statement: &Statement) -> Vec<&ObjectName> {
+    match statement {
+        Statement::Copy { source: CopySource::Table { table_name, .. }, .. } => vec![table_name],
+        Statement::Drop {
+            object_type: ObjectType::Table | ObjectType::View | ObjectType::MaterializedView,
+            names,
+            ..
+        } => names.iter().collect(),
+        Statement::Comment {
+            object_type: CommentObject::Table | CommentObject::View | CommentObject::MaterializedView,
+            object_name,
+            ..
+        } => vec![object_name],
+        Statement::Vacuum(vacuum) => vacuum.table_name.iter().collect(),
+        Statement::Grant(Grant { objects: Some(GrantObjects::Tables(names)), .. })
+        | Statement::Revoke(Revoke { objects: Some(GrantObjects::Tables(names)), .. }) => {
+            names.iter().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The parser takes the ONLY of `FROM ONLY t` for a table, and `t` for its alias. No table has that name without quotes.
+fn is_only(name: &ObjectName) -> bool {
+    matches!(
+        name.0.as_slice(),
+        [ObjectNamePart::Identifier(ident)]
+            if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("only")
+    )
 }
 
 /// The names of all CTEs.
@@ -191,8 +230,41 @@ impl<F: Names> Visitor for Walk<'_, F> {
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
                 self.call(name)
             }
+            TableFactor::Table { name, args: None, alias: Some(alias), .. } if is_only(name) => {
+                self.table(&ObjectName::from(vec![alias.name.clone()]))
+            }
             TableFactor::Table { name, args: None, .. } => self.table(name),
             _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A catalog that has one table, `t`.
+    struct OneTable;
+
+    impl Names for OneTable {
+        fn function(&self, _: Name<'_>) -> Effect {
+            Effect::Safe
+        }
+
+        fn relation(&self, name: Name<'_>) -> Effect {
+            if name.last == b"t" { Effect::Safe } else { Effect::NoRelation }
+        }
+    }
+
+    #[test]
+    fn only_is_no_table() {
+        for (text, expected) in [
+            ("SELECT * FROM ONLY t", Opinion::Read),
+            ("SELECT * FROM t a, only t", Opinion::Read),
+            ("SELECT * FROM ONLY u", Opinion::Objection),
+            ("SELECT * FROM \"only\" t", Opinion::Objection),
+        ] {
+            assert_eq!(opinion(text.as_bytes(), &OneTable), expected, "{text}");
         }
     }
 }

@@ -75,6 +75,18 @@ async fn route_answers_as_text_as_json_and_line_by_line() {
     let path = path.to_str().unwrap();
     assert!(pgweir(&["route", "SELECT mine(1)"]).await.ok().starts_with("primary  unknown_function\n"));
     assert!(pgweir(&["route", "-c", path, "SELECT mine(1)"]).await.ok().starts_with("replica  read\n"));
+
+    // A statement may begin with a comment, which is no option.
+    assert!(pgweir(&["route", "-- pgweir: primary\nSELECT 1"]).await.ok().starts_with("primary  hint\n"));
+    assert!(pgweir(&["route", "--json", "-- x\nSELECT 1"]).await.ok().starts_with('{'));
+
+    // The entry of the name counts, though `*` stands before it.
+    let (any, one) = ("[databases.\"*\"]\nservers = [\"h\"]\n", "[databases.a]\nservers = [\"h\"]\n");
+    std::fs::write(path, format!("{any}[databases.\"*\".reads]\nmode = \"observe\"\n{one}")).unwrap();
+    for (name, reason) in [("a", "replica  read\n"), ("b", "primary  observe\n")] {
+        let told = pgweir(&["route", "-c", path, "--database", name, "SELECT 1"]).await.ok();
+        assert!(told.starts_with(reason), "{name}: {told}");
+    }
 }
 
 #[tokio::test]

@@ -169,8 +169,7 @@ impl<F: Names> Walk<'_, F> {
             return ControlFlow::Break(());
         };
         let effect = match parts.as_slice() {
-            // It takes ONLY for a table's name, and the table's for an alias; the scan knows better.
-            [last] if self.ctes.contains(last) || last == "only" => Effect::Safe,
+            [last] if self.ctes.contains(last) => Effect::Safe,
             [last] => self.names.relation(Name { schema: None, last: last.as_bytes() }),
             [schema, last] => {
                 self.names.relation(Name { schema: Some(schema.as_bytes()), last: last.as_bytes() })

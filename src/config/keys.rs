@@ -454,7 +454,7 @@ pub static KEYS: &[Key] = &[
         "databases.NAME.rules.name",
         Kind::Text,
         "its place in the file",
-        "What the rule is called in metrics, logs and errors.",
+        "What the rule is called in metrics, logs and errors; no two of a database may share it.",
     )
     .example("\"reports go to the report server\""),
     row(

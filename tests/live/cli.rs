@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use pgweir::cli::demo::cluster::eventually;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::programs::{Output, Program, SOON, cluster, psql, signal, text};
+use crate::programs::{Output, Program, SOON, cluster, psql, signal, text, wait_for_replica};
 
 async fn pgweir(args: &[&str]) -> Output {
     Program::pgweir().args(args).run().await
@@ -107,6 +107,7 @@ async fn run_serves_psql_and_ends_with_sigterm() {
         };
         let read_and_write = ["-Atc", "SELECT 1", "-c", "CREATE TEMP TABLE t AS SELECT 1"];
         assert_eq!(psql(port, "postgres", &read_and_write).run().await.ok(), "1\nSELECT 1\n");
+        wait_for_replica(port, "postgres").await;
         // One client sits idle and one is at work: they are not waited for.
         let _idle = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let _busy = psql(port, "postgres", &["-c", "SELECT pg_sleep(60)"]).spawn();

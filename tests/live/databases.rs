@@ -145,8 +145,8 @@ async fn a_database_that_is_dropped_and_made_again_is_found_again() {
     // Each login that fails makes the next one wait, by default for 5 seconds in the end.
     let pgweir = configured(&cluster, "server_login_retry_max = \"200ms\"", "").await;
     let port = port(&pgweir);
-    wait_for_replica(port, "brief").await;
     for _ in 0..2 {
+        wait_for_replica(port, "brief").await;
         let clients = crowd(&cluster, port).await;
         let mut left = drop_under(&cluster, clients).await;
         // While it is gone: one error for each statement, read or write.

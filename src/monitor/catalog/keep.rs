@@ -15,7 +15,7 @@ use crate::route::catalog::Rows;
 
 /// First pause after a failure; it doubles up to [`LAST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(200);
-const LAST_RETRY: Duration = Duration::from_secs(10);
+const LAST_RETRY: Duration = Duration::from_secs(2);
 
 /// Longest that reading a catalog may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);

@@ -415,24 +415,16 @@ impl<'a, F: Names> Scan<'a, F> {
         }
     }
 
-    /// A word without quotes: its part, if it has one, and its marks.
-    fn word(&mut self, token: Token, word: &[u8], first: bool) -> Before {
-        // After a dot every word is a name.
-        let part = if self.before == Before::Dot { None } else { keyword(word) };
-        let compares = part == Some(Keyword::Distinct) && self.compares();
-        // A FROM list has no VALUES but in parentheses: `FROM t AS values, v`.
-        if part == Some(Keyword::Query)
+    /// A FROM list has no VALUES but in parentheses: `FROM t AS values, v`.
+    fn is_name_values(&self, part: Option<Keyword>, word: &[u8]) -> bool {
+        part == Some(Keyword::Query)
             && self.before != Before::Open
             && self.tables.is_list(self.depth)
             && word == b"values"
-        {
-            self.name(token, None);
-            self.locking = false;
-            return Before::Name;
-        }
-        if word.starts_with(b"pg_temp") {
-            self.marks.insert(Mark::Temporary);
-        }
+    }
+
+    /// `ROWS FROM (f(), ..)`: ROWS is no table.
+    fn leave_rows(&mut self, part: Option<Keyword>) {
         if part == Some(Keyword::From)
             && let Some(path) = self.path.as_mut().filter(|path| path.schema.is_none())
             && self
@@ -440,9 +432,24 @@ impl<'a, F: Names> Scan<'a, F> {
                 .get(path.last.start..path.last.end)
                 .is_some_and(|rows| rows.eq_ignore_ascii_case(b"rows"))
         {
-            // ROWS FROM (f(), ..)
             path.table = false;
         }
+    }
+
+    /// A word without quotes: its part, if it has one, and its marks.
+    fn word(&mut self, token: Token, word: &[u8], first: bool) -> Before {
+        // After a dot every word is a name.
+        let part = if self.before == Before::Dot { None } else { keyword(word) };
+        let compares = part == Some(Keyword::Distinct) && self.compares();
+        if self.is_name_values(part, word) {
+            self.name(token, None);
+            self.locking = false;
+            return Before::Name;
+        }
+        if word.starts_with(b"pg_temp") {
+            self.marks.insert(Mark::Temporary);
+        }
+        self.leave_rows(part);
         self.name(token, part);
         let Some(part) = part else {
             self.locking = false;

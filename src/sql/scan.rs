@@ -387,10 +387,40 @@ impl<'a, F: Names> Scan<'a, F> {
         self.watch(if unreadable { Effect::NoRelation } else { self.names.relation(name) });
     }
 
+    /// The part that a word without quotes plays here.
+    fn part(&self, word: &[u8]) -> Option<Keyword> {
+        let part = keyword(word);
+        // After a dot every word is a name.
+        let name = self.before == Before::Dot
+            // A FROM list has no VALUES but in parentheses: `FROM t AS values, v`.
+            || part == Some(Keyword::Query)
+                && self.before != Before::Open
+                && self.tables.is_list(self.depth)
+                && word == b"values";
+        part.filter(|_| !name)
+    }
+
+    /// Whether DISTINCT here is that of IS [NOT] DISTINCT FROM. It may be the name of a column of the result as well: the
+    /// FROM behind that begins a list.
+    fn compares(&self) -> bool {
+        let is = || {
+            self.path.filter(|path| path.schema.is_none() && !path.deep).is_some_and(|path| {
+                self.text
+                    .get(path.last.start..path.last.end)
+                    .is_some_and(|word| word.eq_ignore_ascii_case(b"is"))
+            })
+        };
+        match self.before {
+            Before::Keyword(Keyword::Not) => true,
+            Before::Name => is(),
+            _ => false,
+        }
+    }
+
     /// A word without quotes: its part, if it has one, and its marks.
     fn word(&mut self, token: Token, word: &[u8], first: bool) -> Before {
-        // After a dot every word is a name.
-        let part = if self.before == Before::Dot { None } else { keyword(word) };
+        let part = self.part(word);
+        let compares = part == Some(Keyword::Distinct) && self.compares();
         if word.starts_with(b"pg_temp") {
             self.marks.insert(Mark::Temporary);
         }
@@ -442,9 +472,7 @@ impl<'a, F: Names> Scan<'a, F> {
             {
                 return Before::Keyword(Keyword::FromValue);
             }
-            (Keyword::Distinct, before) if before != Before::Keyword(Keyword::Query) => {
-                return Before::Keyword(Keyword::IsDistinct);
-            }
+            (Keyword::Distinct, _) if compares => return Before::Keyword(Keyword::IsDistinct),
             (Keyword::Clause | Keyword::Order | Keyword::Group | Keyword::For, _) => {
                 self.group &= !here;
                 self.tables.clause(self.depth);

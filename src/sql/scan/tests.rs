@@ -122,3 +122,18 @@ fn words_and_operators_are_watched_wherever_they_stand() {
     assert_eq!(found.words.borrow().join("|"), "select|t|name|x|My Type|a|b|from|t");
     assert_eq!(found.operators.borrow().join("|"), "===");
 }
+
+#[test]
+fn values_and_distinct_as_names_do_not_end_a_list() {
+    tables("SELECT * FROM t AS values, v", "t v");
+    tables("SELECT * FROM t values, v", "t v");
+    tables("SELECT * FROM (SELECT 1) AS values(a), v", "v");
+    tables("SELECT * FROM t JOIN u USING (a) AS values, v", "t u v");
+    tables("SELECT * FROM (t AS values CROSS JOIN v)", "t v");
+    tables("SELECT * FROM (VALUES (1)) x, v", "v");
+    tables("WITH t AS (SELECT 1) VALUES (1)", "");
+    tables("SELECT 1 AS distinct FROM v", "v");
+    tables("SELECT a distinct FROM v", "v");
+    tables("SELECT t.is distinct FROM v", "v");
+    tables("SELECT a IS DISTINCT FROM b, a IS NOT DISTINCT FROM c FROM v", "v");
+}

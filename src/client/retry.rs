@@ -165,7 +165,9 @@ impl Net {
 
 /// Why an error of a replica, outside a transaction, is not the last word; none: it is.
 pub(super) fn cause(fields: &Fields<'_>) -> Option<RerunCause> {
-    let recovery = || memchr::memmem::find(fields.message, b"recovery").is_some();
+    let says = |word: &[u8]| memchr::memmem::find(fields.message, word).is_some();
+    // SERIALIZABLE, as `default_transaction_isolation` may have it, is not there on a replica.
+    let recovery = || says(b"recovery") || says(b"hot standby");
     match fields.code {
         b"25006" => Some(RerunCause::Refused),
         b"0A000" | b"55000" | b"XX000" if recovery() => Some(RerunCause::Refused),
@@ -343,6 +345,8 @@ mod tests {
         let cause = |fields: &[u8]| cause(&backend::fields(fields));
         assert_eq!(cause(b"C25006\0Mx\0"), Some(RerunCause::Refused));
         assert_eq!(cause(b"C55000\0Mrecovery is in progress\0"), Some(RerunCause::Refused));
+        let serializable = b"C0A000\0Mcannot use serializable mode in a hot standby\0";
+        assert_eq!(cause(serializable), Some(RerunCause::Refused));
         for code in ["55000", "0A000", "XX000", "57014", "57P01", "23505", "22012", "42601"] {
             assert_eq!(cause(format!("C{code}\0Mx\0").as_bytes()), None, "{code}");
         }

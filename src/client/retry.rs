@@ -171,6 +171,8 @@ pub(super) fn cause(fields: &Fields<'_>) -> Option<RerunCause> {
     match fields.code {
         b"25006" => Some(RerunCause::Refused),
         b"0A000" | b"55000" | b"XX000" if recovery() => Some(RerunCause::Refused),
+        // Most likely the same, in another language than English: the primary knows.
+        b"0A000" | b"55000" => Some(RerunCause::Behind),
         // Tables, functions, columns, schemas, types that are missing, and a right that may have been granted since.
         b"42P01" | b"42883" | b"42703" | b"3F000" | b"42704" | b"42501" => Some(RerunCause::Behind),
         // There is nothing else on a replica that a single read could be in conflict with.
@@ -347,7 +349,10 @@ mod tests {
         assert_eq!(cause(b"C55000\0Mrecovery is in progress\0"), Some(RerunCause::Refused));
         let serializable = b"C0A000\0Mcannot use serializable mode in a hot standby\0";
         assert_eq!(cause(serializable), Some(RerunCause::Refused));
-        for code in ["55000", "0A000", "XX000", "57014", "57P01", "23505", "22012", "42601"] {
+        for code in ["55000", "0A000"] {
+            assert_eq!(cause(format!("C{code}\0Mx\0").as_bytes()), Some(RerunCause::Behind), "{code}");
+        }
+        for code in ["XX000", "57014", "57P01", "23505", "22012", "42601"] {
             assert_eq!(cause(format!("C{code}\0Mx\0").as_bytes()), None, "{code}");
         }
         assert_eq!(cause(b"C42P01\0Mx\0"), Some(RerunCause::Behind));

@@ -79,6 +79,16 @@ impl Judging<'_> {
         self.judge.facts(text, self.scope)
     }
 
+    /// The facts of a Parse: of its text, and of the types that it gives its parameters, which the text does not show. To make
+    /// a value of one may call functions, as the checks of a domain do.
+    fn parse(self, body: &[u8], text: &[u8]) -> Facts {
+        let facts = self.facts(text);
+        match frontend::parameter_types(body).find_map(|of| self.scope.parameter(of)) {
+            Some(reason) => facts.and(Facts { silent: false, ..primary_only(reason) }),
+            None => facts,
+        }
+    }
+
     /// The facts of a prepared statement: judged again if names mean something else since. One that the client has not is
     /// for the primary to refuse.
     fn prepared(self, statements: &mut Statements, name: &[u8]) -> Facts {
@@ -90,7 +100,9 @@ impl Judging<'_> {
         let (id, old) = (statement.id, statement.facts);
         // What was not kept is for the primary, whatever its names mean.
         let message = statement.parse.as_deref().and_then(|message| message.get(HEADER..));
-        let facts = message.and_then(frontend::parse).map_or(old, |(_, text)| self.facts(text));
+        let facts = message
+            .and_then(frontend::parse)
+            .map_or(old, |(_, text)| self.parse(message.unwrap_or_default(), text));
         statements.judged(id, facts, self.scope.key());
         facts
     }
@@ -328,7 +340,7 @@ fn uncounted(statements: &mut Statements, name: &[u8], counted: u64, judge: Judg
 /// Judges a Parse and remembers its name. None: it is malformed.
 fn parse(body: &[u8], message: &[u8], statements: &mut Statements, judge: Judging<'_>) -> Option<Facts> {
     let (name, text) = frontend::parse(body)?;
-    let facts = judge.facts(text);
+    let facts = judge.parse(body, text);
     // A name that is taken goes where its statement is, to be refused.
     let taken = if name.is_empty() { None } else { statements.facts(name) };
     if statements.parse(name, facts, judge.scope.key(), Some(message.len())) {

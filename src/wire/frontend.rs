@@ -34,6 +34,12 @@ pub fn parse(body: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, text))
 }
 
+/// The types that a Parse gives its parameters; 0 for those that it leaves to the server.
+pub fn parameter_types(body: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    let types = cstr(body).and_then(|(_, rest)| Some(cstr(rest)?.1.get(2..)?.as_chunks().0));
+    types.into_iter().flatten().map(|oid| u32::from_be_bytes(*oid))
+}
+
 /// The name of a Parse, also when its text is cut short.
 #[must_use]
 pub fn parse_name(body: &[u8]) -> Option<&[u8]> {
@@ -77,6 +83,10 @@ mod tests {
         assert_eq!(query(b"SELECT 1"), None);
         assert_eq!(query(b"a\0b\0"), None);
         assert_eq!(parse(b"s1\0SELECT $1\0\0\0"), Some((&b"s1"[..], &b"SELECT $1"[..])));
+        let types = |body| parameter_types(body).collect::<Vec<_>>();
+        assert_eq!(types(b"s1\0SELECT $1\0\0\x02\0\0\0\x17\0\0\x40\0"), [23, 16_384]);
+        assert_eq!(types(b"s1\0SELECT $1\0\0\0"), [0u32; 0]);
+        assert_eq!(types(b"s1\0SELECT $1\0\0"), [0u32; 0]);
         assert_eq!(parse_name(b"s1\0SELE"), Some(&b"s1"[..]));
         assert_eq!(bind(b"\0s1\0\0\0"), Some((&b""[..], &b"s1"[..])));
         assert_eq!(execute(b"p\0\0\0\x01\0"), Some((&b"p"[..], 256)));

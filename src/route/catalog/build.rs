@@ -479,6 +479,7 @@ impl<'a> Build<'a> {
                 relations.entry(&row.name).or_default().insert(schema, id);
             }
         }
+        catalog.types = self.taint.types.iter().copied().collect();
         catalog.fill(&schemas, &functions, &relations, &self.taint.words, &self.taint.operators);
         catalog
     }

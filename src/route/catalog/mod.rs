@@ -35,6 +35,8 @@ pub struct Catalog {
     relations: Vec<Relation>,
     words: HashSet<Box<[u8]>, RandomState>,
     operators: Vec<Box<[u8]>>,
+    /// Types whose values cannot be made without a function that must run on the primary.
+    types: BTreeSet<rows::Oid>,
     /// Every statement may use a cast that must run on the primary.
     everything: bool,
 }
@@ -134,6 +136,12 @@ impl Catalog {
         }
     }
 
+    /// Whether a parameter of that type may run on a replica.
+    #[must_use]
+    pub fn takes(&self, of: rows::Oid) -> bool {
+        !self.everything && !self.types.contains(&of)
+    }
+
     /// How many functions (by name and schema) and relations it knows.
     #[must_use]
     pub fn objects(&self) -> usize {
@@ -160,7 +168,8 @@ impl Catalog {
             self.relations.iter().map(|relation| size_of::<Relation>() + reads(relation)).sum();
         let words: usize = self.words.iter().map(|word| word.len() + 2 * PLACE).sum();
         let schemas: usize = self.schemas.keys().map(|schema| schema.len() + 3 * PLACE).sum();
-        size_of::<Catalog>() + functions + names + relations + words + schemas
+        let types = self.types.len() * 2 * size_of::<rows::Oid>();
+        size_of::<Catalog>() + functions + names + relations + words + schemas + types
     }
 
     /// Takes over what was built, and takes its fingerprint.
@@ -175,7 +184,7 @@ impl Catalog {
         // Not a secret, and the same in each process.
         let mut hasher = DefaultHasher::new();
         (schemas, functions, relations, words, operators).hash(&mut hasher);
-        (&self.relations, self.everything).hash(&mut hasher);
+        (&self.relations, &self.types, self.everything).hash(&mut hasher);
         self.version = hasher.finish();
         let boxed = |name: &str| Box::<[u8]>::from(name.as_bytes());
         self.schemas = schemas.iter().map(|(name, number)| (boxed(name), *number)).collect();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Catalog;
-use crate::route::Rules;
+use super::rows::{FIRST_OWN, Oid};
+use crate::route::{Reason, Rules};
 
 /// The schemas in which a name without one is looked for, in order, as `search_path` has them: folded or unquoted, `$user`
 /// filled in. `pg_catalog` is in it where PostgreSQL would look there, even if the setting does not name it.
@@ -122,6 +123,17 @@ impl Scope {
     #[must_use]
     pub fn path(&self) -> Option<&SearchPath> {
         self.path.as_ref()
+    }
+
+    /// Why a parameter of that type keeps a statement on the primary; none: it need not.
+    #[must_use]
+    pub fn parameter(&self, of: Oid) -> Option<Reason> {
+        match &self.known {
+            _ if of < FIRST_OWN => None,
+            Known::Unused => None,
+            Known::Loading => Some(Reason::CatalogLoading),
+            Known::Loaded(catalog) => (!catalog.takes(of)).then_some(Reason::VolatileOperator),
+        }
     }
 
     /// The same for scopes in which every text means the same; most likely different for others.

@@ -219,6 +219,12 @@ fn operators_casts_and_types_taint_what_has_to_do_with_them() {
     ] {
         assert_eq!(catalog.word(word.as_bytes()) == Effect::Safe, safe, "{word}");
     }
+    let refused = (23..50_000).filter(|oid| !catalog.takes(*oid)).collect::<Vec<u32>>();
+    assert_eq!(refused, [40_001, 40_002, 40_003, 40_005], "types of parameters");
+    let scope = |known: Known| Scope::new(known, None, std::sync::Arc::default());
+    let reason = |known, of: u32| scope(known).parameter(of).map(crate::route::Reason::code);
+    assert_eq!(reason(Known::Loading, 40_004), Some("catalog_loading"));
+    assert_eq!((reason(Known::Loading, 23), reason(Known::Unused, 40_005)), (None, None));
     assert_eq!(catalog.operator(b"+==="), Effect::Operator);
     assert_eq!((catalog.operator(b"="), catalog.operator(b"~~~")), (Effect::Safe, Effect::Safe));
     assert_eq!(catalog.relation(name("with_mine"), None), Effect::Operator);

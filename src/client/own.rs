@@ -91,7 +91,7 @@ impl Session {
         self.piece = None;
         if !fits {
             self.desk = None;
-            self.refuse(piece, &Failure::OwnMixed);
+            self.refuse_mixed(piece);
             return Ok(Place::Done);
         }
         let status = self.status();
@@ -131,6 +131,17 @@ impl Session {
         }
         self.desk = (!piece.ends).then_some(desk);
         Ok(Place::Done)
+    }
+
+    /// What stands beside others is not carried out, and nor are those: an open transaction must not go on without them.
+    fn refuse_mixed(&mut self, piece: Piece) {
+        if self.status() == TransactionStatus::Idle || !piece.ends || piece.rest > 0 {
+            return self.refuse(piece, &Failure::OwnMixed);
+        }
+        if let Some(held) = self.held() {
+            held.running.begin(piece.facts.shape);
+        }
+        self.raise(piece, &Failure::OwnMixed);
     }
 
     /// Says where a unit goes, and why, before its answer. Nothing is owed: the notice is in its place.

@@ -186,7 +186,7 @@ impl Session {
     }
 
     /// Lets the server itself raise the error, so that its transaction fails as it would for any other.
-    fn raise(&mut self, piece: Piece, failure: &Failure) {
+    pub(super) fn raise(&mut self, piece: Piece, failure: &Failure) {
         write::query(&mut self.forth.own, &failure.raised());
         if let Some(window) = &mut self.window {
             window.consume(piece.size);

@@ -262,7 +262,7 @@ async fn own_settings_are_answered_in_order_and_stay_with_their_client() {
     let refused = one.query("SET pgweir.rout = primary").await.unwrap();
     assert_eq!((refused.code(), refused.status), ("42704", 'T'));
     let mixed = one.query("SELECT 1; SET pgweir.route = primary").await.unwrap();
-    assert_eq!((mixed.code(), mixed.status), ("0A000", 'T'));
+    assert_eq!((mixed.code(), mixed.status), ("0A000", 'E'));
     one.ok("ROLLBACK").await;
     assert_eq!(one.value("SHOW pgweir.route").await, "primary");
     for (text, code) in [
@@ -369,4 +369,22 @@ async fn a_unit_that_runs_again_says_where_its_result_is_from() {
     let console = driver(&proxy, "dbname=pgweir").await;
     let learned = rows(&console, "SHOW LEARNED").await;
     assert_eq!(learned[0][..2], ["SELECT liar()", "25006"]);
+}
+
+/// What stands beside a setting of pgweir's own is not carried out: the transaction that it belongs to must not commit.
+#[tokio::test]
+async fn a_setting_beside_other_statements_fails_the_transaction() {
+    let (cluster, proxy) = started(1).await;
+    let mut client = proxy.client().await;
+    client.ok("BEGIN").await;
+    client.ok("INSERT INTO photos VALUES (100)").await;
+    let refused = client.query("INSERT INTO photos VALUES (101); SET pgweir.route = primary").await.unwrap();
+    assert_eq!((refused.code(), refused.status), ("0A000", 'E'));
+    client.ok("COMMIT").await;
+    let left = "SELECT count(*) FROM photos WHERE id >= 100";
+    assert_eq!(cluster.primary().value(left).await.unwrap(), "0");
+    // Outside a transaction it is an error and no more.
+    let refused = client.query("SELECT 1; SET pgweir.route = primary").await.unwrap();
+    assert_eq!((refused.code(), refused.status), ("0A000", 'I'));
+    assert_eq!(client.value("SELECT 1").await, "1");
 }

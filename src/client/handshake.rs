@@ -311,9 +311,8 @@ impl Guest {
         let text_safe = reported.fold(true, |safe, (name, value)| safe && is_text_safe(name, value));
         let search_path = lease.search_path.clone();
         lease.put_back(clock::now());
-        let parameters_of_all = parameters.clone();
-        let greeting =
-            Greeting { messages: messages.freeze(), text_safe, search_path, parameters: parameters_of_all };
+        let messages = messages.freeze();
+        let greeting = Greeting { messages, text_safe, search_path, parameters: parameters.clone() };
         database.greetings.learn(name, user, parameters, greeting.clone());
         Ok(greeting)
     }

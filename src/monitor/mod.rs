@@ -3,11 +3,13 @@
 mod ask;
 mod catalog;
 mod cluster;
+mod link;
 mod options;
 mod probe;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{CatalogError, CatalogOptions, Catalogs, Live, Seen, read_once};
+pub use catalog::{CatalogOptions, Catalogs, Live, Seen, read_once};
 pub use cluster::Cluster;
+pub use link::LinkError;
 pub use options::Options;

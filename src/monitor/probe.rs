@@ -8,7 +8,8 @@ use crate::clock;
 use crate::cluster::Event;
 use crate::ids::Node;
 
-use super::ask::{Failure, Session};
+use super::ask::Session;
+use super::link::LinkError;
 use super::{Cluster, Options};
 
 /// The first pause after a failed probe; it doubles with each further one.
@@ -35,9 +36,9 @@ pub(super) async fn run(cluster: &Cluster, node: Node, options: &Options) {
                 None => Session::open(address, options).await?,
             };
             let result = open.ask(address, &mut denied).await?;
-            Ok::<_, Failure>((open, result))
+            Ok::<_, LinkError>((open, result))
         });
-        let pause = match asked.await.unwrap_or(Err(Failure::TimedOut(options.timeout))) {
+        let pause = match asked.await.unwrap_or(Err(LinkError::TimedOut(options.timeout))) {
             Ok((open, result)) => {
                 if let Some(metrics) = cluster.metrics(node) {
                     metrics.probe_passed(start.elapsed());

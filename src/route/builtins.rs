@@ -11,7 +11,7 @@ use crate::sql::{Effect, Name, Names};
 /// Written by `gen_builtins.sh` from `pg_proc` of each supported major.
 const TABLE: &str = include_str!("builtins.tsv");
 
-/// Names by name.
+/// Functions by name.
 #[derive(Debug)]
 pub(super) struct Builtins {
     builtins: HashMap<&'static [u8], Effect, RandomState>,

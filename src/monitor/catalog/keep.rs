@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::super::link::LinkError;
 use super::load::Reader;
-use super::{CatalogError, Catalogs, Live};
+use super::{Catalogs, Live};
 use crate::clock::{self, Duration, Instant};
 use crate::cluster::View;
 use crate::ids::Node;
@@ -66,10 +67,10 @@ impl Catalogs {
 
     /// Looks whether there is something new, and reads it if so. The connection is not kept: it would stand in the way of
     /// DROP DATABASE, and take a place that a client could have.
-    async fn look(&self, database: &str, live: &Live, last: &mut Last) -> Result<(), CatalogError> {
+    async fn look(&self, database: &str, live: &Live, last: &mut Last) -> Result<(), LinkError> {
         let node = self.server().await;
-        let address = self.cluster.address(node).ok_or(CatalogError::Nonsense)?;
-        let late = |limit| move |_| CatalogError::TimedOut(limit);
+        let address = self.cluster.address(node).ok_or(LinkError::Nonsense)?;
+        let late = |limit| move |_| LinkError::TimedOut(limit);
         let limit = self.monitor.timeout;
         let open = Reader::open(address, &self.monitor.login, database);
         let mut open = timeout(limit, open).await.map_err(late(limit))??;

@@ -1,35 +1,13 @@
 //! Reads the rows of a database's system catalogs (PostgreSQL docs, chapter 52), of versions 13 to 18.
 
-use std::pin::pin;
-use std::time::Duration;
+use tokio_postgres::{Config, SimpleQueryRow};
 
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket};
-
-use super::super::ask::innermost;
-use crate::auth::Secret;
+use super::super::link::{Link, LinkError};
 use crate::net::Address;
 use crate::route::catalog::rows::{
     Body, CastRow, FunctionRow, Oid, OperatorRow, RelationRow, Rows, TreeRow, TypeRow,
 };
 use crate::server::Login;
-
-/// Why a catalog could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum CatalogError {
-    /// PostgreSQL or the network said no.
-    #[error("{}", innermost(.0))]
-    Postgres(#[from] tokio_postgres::Error),
-    /// Neither said anything.
-    #[error("no answer within {0:?}")]
-    TimedOut(Duration),
-    /// The connection was closed without a word.
-    #[error("the server closed the connection")]
-    Closed,
-    /// The answer has another form than asked for.
-    #[error("the server's answer makes no sense")]
-    Nonsense,
-}
 
 /// What stands in the place of a fingerprint of what a catalog is made of: it differs when one of these objects was made,
 /// changed or dropped. Temporary tables do not count, nor does what VACUUM and ANALYZE write.
@@ -105,10 +83,9 @@ const CHECKS: &str =
 const COLUMNS: &str = "SELECT attrelid, atttypid FROM pg_attribute \
     WHERE atttypid >= 16384 AND attnum > 0 AND NOT attisdropped";
 
-/// A connection for reading catalogs, and the future that moves its bytes.
+/// A connection for reading catalogs.
 pub(super) struct Reader {
-    client: Client,
-    connection: Connection<Socket, NoTlsStream>,
+    link: Link,
     version: u32,
 }
 
@@ -127,56 +104,45 @@ pub struct Seen {
 ///
 /// # Errors
 /// What is wrong with `connection`, or what the server or the network says.
-pub async fn read_once(connection: &str) -> Result<Seen, CatalogError> {
+pub async fn read_once(connection: &str) -> Result<Seen, LinkError> {
     let mut config: Config = connection.parse()?;
     config.application_name("pgweir route");
-    let mut reader = Reader::connect(&config).await?;
-    let login = reader.query("SELECT current_setting('search_path'), current_user").await?;
-    let [row] = login.as_slice() else { return Err(CatalogError::Nonsense) };
+    let mut reader = Reader::over(Link::connect(&config).await?).await?;
+    let login = reader.link.query("SELECT current_setting('search_path'), current_user").await?;
+    let [row] = login.as_slice() else { return Err(LinkError::Nonsense) };
     let (search_path, user) = (text(row, 0)?, text(row, 1)?);
     Ok(Seen { rows: reader.rows().await?, search_path, user })
 }
 
 impl Reader {
     /// Connects and logs in. A host name is resolved anew.
-    pub(super) async fn open(address: &Address, login: &Login, database: &str) -> Result<Self, CatalogError> {
-        let mut config = Config::new();
-        config.user(&*login.user).dbname(database).application_name("pgweir monitor");
-        match address {
-            Address::Tcp { host, port } => config.host(host).port(*port),
-            Address::Unix { folder, port } => config.host_path(folder).port(*port),
-        };
-        if let Some(Secret::Plain(password)) = &login.secret {
-            config.password(password);
-        }
-        Self::connect(&config).await
+    pub(super) async fn open(address: &Address, login: &Login, database: &str) -> Result<Self, LinkError> {
+        Self::over(Link::open(address, login, database).await?).await
     }
 
-    async fn connect(config: &Config) -> Result<Self, CatalogError> {
-        let (client, connection) = config.connect(NoTls).await?;
-        let mut reader = Self { client, connection, version: 0 };
-        let version = reader.query("SELECT current_setting('server_version_num')").await?;
-        reader.version = number(version.first().ok_or(CatalogError::Nonsense)?, 0)?;
-        Ok(reader)
+    async fn over(mut link: Link) -> Result<Self, LinkError> {
+        let version = link.query("SELECT current_setting('server_version_num')").await?;
+        let version = number(version.first().ok_or(LinkError::Nonsense)?, 0)?;
+        Ok(Self { link, version })
     }
 
     /// See [`FINGERPRINT`].
-    pub(super) async fn fingerprint(&mut self) -> Result<String, CatalogError> {
-        let rows = self.query(FINGERPRINT).await?;
-        text(rows.first().ok_or(CatalogError::Nonsense)?, 0)
+    pub(super) async fn fingerprint(&mut self) -> Result<String, LinkError> {
+        let rows = self.link.query(FINGERPRINT).await?;
+        text(rows.first().ok_or(LinkError::Nonsense)?, 0)
     }
 
     /// All rows, as they are at one moment.
-    pub(super) async fn rows(&mut self) -> Result<Rows, CatalogError> {
-        self.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    pub(super) async fn rows(&mut self) -> Result<Rows, LinkError> {
+        self.link.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         // So that names are not looked up anywhere else.
-        self.query("SET LOCAL search_path = pg_catalog").await?;
+        self.link.query("SET LOCAL search_path = pg_catalog").await?;
         let rows = self.all().await?;
-        self.query("COMMIT").await?;
+        self.link.query("COMMIT").await?;
         Ok(rows)
     }
 
-    async fn all(&mut self) -> Result<Rows, CatalogError> {
+    async fn all(&mut self) -> Result<Rows, LinkError> {
         let body = if self.version >= 140_000 { "p.prosqlbody" } else { "NULL" };
         let mut rows = Rows {
             schemas: self.each(SCHEMAS, |row| Ok((number(row, 0)?, text(row, 1)?))).await?,
@@ -203,55 +169,40 @@ impl Reader {
     async fn each<T>(
         &mut self,
         text: &str,
-        read: impl Fn(&SimpleQueryRow) -> Result<T, CatalogError>,
-    ) -> Result<Vec<T>, CatalogError> {
-        self.query(text).await?.iter().map(read).collect()
-    }
-
-    async fn query(&mut self, text: &str) -> Result<Vec<SimpleQueryRow>, CatalogError> {
-        let Self { client, connection, .. } = self;
-        let answer = pin!(client.simple_query(text));
-        let messages = tokio::select! {
-            biased;
-            messages = answer => messages?,
-            end = connection => return Err(end.map_or_else(CatalogError::from, |()| CatalogError::Closed)),
-        };
-        let rows = messages.into_iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
-        Ok(rows.collect())
+        read: impl Fn(&SimpleQueryRow) -> Result<T, LinkError>,
+    ) -> Result<Vec<T>, LinkError> {
+        self.link.query(text).await?.iter().map(read).collect()
     }
 }
 
-fn column(row: &SimpleQueryRow, at: usize) -> Result<Option<&str>, CatalogError> {
-    row.try_get(at).map_err(CatalogError::from)
+fn column(row: &SimpleQueryRow, at: usize) -> Result<Option<&str>, LinkError> {
+    row.try_get(at).map_err(LinkError::from)
 }
 
-fn text(row: &SimpleQueryRow, at: usize) -> Result<String, CatalogError> {
-    column(row, at)?.map(str::to_owned).ok_or(CatalogError::Nonsense)
+fn text(row: &SimpleQueryRow, at: usize) -> Result<String, LinkError> {
+    column(row, at)?.map(str::to_owned).ok_or(LinkError::Nonsense)
 }
 
-fn number(row: &SimpleQueryRow, at: usize) -> Result<Oid, CatalogError> {
-    column(row, at)?.and_then(|text| text.parse().ok()).ok_or(CatalogError::Nonsense)
+fn number(row: &SimpleQueryRow, at: usize) -> Result<Oid, LinkError> {
+    column(row, at)?.and_then(|text| text.parse().ok()).ok_or(LinkError::Nonsense)
 }
 
 /// Several numbers with blanks between them; zeros stand for nothing.
-fn numbers(row: &SimpleQueryRow, at: usize) -> Result<Vec<Oid>, CatalogError> {
+fn numbers(row: &SimpleQueryRow, at: usize) -> Result<Vec<Oid>, LinkError> {
     let text = column(row, at)?.unwrap_or_default();
-    let numbers = text.split_whitespace().map(|text| text.parse().map_err(|_| CatalogError::Nonsense));
+    let numbers = text.split_whitespace().map(|text| text.parse().map_err(|_| LinkError::Nonsense));
     Ok(numbers.collect::<Result<Vec<Oid>, _>>()?.into_iter().filter(|oid| *oid != 0).collect())
 }
 
-fn letter(row: &SimpleQueryRow, at: usize) -> Result<u8, CatalogError> {
-    column(row, at)?.and_then(|text| text.bytes().next()).ok_or(CatalogError::Nonsense)
+fn letter(row: &SimpleQueryRow, at: usize) -> Result<u8, LinkError> {
+    column(row, at)?.and_then(|text| text.bytes().next()).ok_or(LinkError::Nonsense)
 }
 
-fn flag(row: &SimpleQueryRow, at: usize) -> Result<bool, CatalogError> {
+fn flag(row: &SimpleQueryRow, at: usize) -> Result<bool, LinkError> {
     Ok(column(row, at)? == Some("t"))
 }
 
-fn function(row: &SimpleQueryRow) -> Result<FunctionRow, CatalogError> {
+fn function(row: &SimpleQueryRow) -> Result<FunctionRow, LinkError> {
     let body = match (column(row, 5)?, column(row, 6)?) {
         (_, Some(tree)) => Body::Tree(tree.to_owned()),
         (Some(text), None) => Body::Text(text.to_owned()),
@@ -267,13 +218,13 @@ fn function(row: &SimpleQueryRow) -> Result<FunctionRow, CatalogError> {
         path: column(row, 7)?.map(str::to_owned),
         arguments: numbers(row, 8)?,
         results: numbers(row, 9)?,
-        optional: usize::try_from(number(row, 10)?).map_err(|_| CatalogError::Nonsense)?,
+        optional: usize::try_from(number(row, 10)?).map_err(|_| LinkError::Nonsense)?,
         defaults: column(row, 11)?.map(str::to_owned),
         variadic: number(row, 12)?,
     })
 }
 
-fn operator(row: &SimpleQueryRow) -> Result<OperatorRow, CatalogError> {
+fn operator(row: &SimpleQueryRow) -> Result<OperatorRow, LinkError> {
     Ok(OperatorRow {
         oid: number(row, 0)?,
         name: text(row, 1)?,
@@ -282,11 +233,11 @@ fn operator(row: &SimpleQueryRow) -> Result<OperatorRow, CatalogError> {
     })
 }
 
-fn cast(row: &SimpleQueryRow) -> Result<CastRow, CatalogError> {
+fn cast(row: &SimpleQueryRow) -> Result<CastRow, LinkError> {
     Ok(CastRow { types: [number(row, 0)?, number(row, 1)?], function: number(row, 2)? })
 }
 
-fn relation(row: &SimpleQueryRow) -> Result<RelationRow, CatalogError> {
+fn relation(row: &SimpleQueryRow) -> Result<RelationRow, LinkError> {
     Ok(RelationRow {
         oid: number(row, 0)?,
         name: text(row, 1)?,
@@ -299,11 +250,11 @@ fn relation(row: &SimpleQueryRow) -> Result<RelationRow, CatalogError> {
     })
 }
 
-fn tree(row: &SimpleQueryRow) -> Result<TreeRow, CatalogError> {
+fn tree(row: &SimpleQueryRow) -> Result<TreeRow, LinkError> {
     Ok(TreeRow { owner: number(row, 0)?, tree: text(row, 1)? })
 }
 
-fn own_type(row: &SimpleQueryRow) -> Result<TypeRow, CatalogError> {
+fn own_type(row: &SimpleQueryRow) -> Result<TypeRow, LinkError> {
     Ok(TypeRow {
         oid: number(row, 0)?,
         name: text(row, 1)?,

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-pub use load::{CatalogError, Seen, read_once};
+pub use load::{Seen, read_once};
 
 use crate::clock::{self, Duration};
 use crate::metrics::CatalogMetrics;

@@ -1,0 +1,93 @@
+//! A connection of pgweir's own to a server, by tokio-postgres, driven in the task that asks.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket};
+
+use crate::auth::Secret;
+use crate::net::Address;
+use crate::server::Login;
+
+/// Why a server did not answer, or not rightly.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// PostgreSQL or the network said no.
+    #[error("{}", innermost(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// Neither said anything.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The connection was closed without a word.
+    #[error("the server closed the connection")]
+    Closed,
+    /// The answer has another form than asked for.
+    #[error("the server's answer makes no sense")]
+    Nonsense,
+}
+
+/// tokio-postgres says "error connecting to server" and keeps the interesting part as the source.
+pub(super) fn innermost(error: &tokio_postgres::Error) -> String {
+    if let Some(db) = error.as_db_error() {
+        return format!("{} ({})", db.message(), db.code().code());
+    }
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+/// An open connection and the future that moves its bytes.
+pub(super) struct Link {
+    client: Client,
+    connection: Connection<Socket, NoTlsStream>,
+}
+
+impl Link {
+    /// Connects and logs in. A host name is resolved anew.
+    pub(super) async fn open(address: &Address, login: &Login, database: &str) -> Result<Self, LinkError> {
+        let mut config = Config::new();
+        config.user(&*login.user).dbname(database).application_name("pgweir monitor");
+        match address {
+            Address::Tcp { host, port } => config.host(host).port(*port),
+            Address::Unix { folder, port } => config.host_path(folder).port(*port),
+        };
+        // A verifier cannot prove anything to a server that asks; one that trusts us does not ask.
+        if let Some(Secret::Plain(password)) = &login.secret {
+            config.password(password);
+        }
+        Self::connect(&config).await
+    }
+
+    /// The same, from what tokio-postgres wants to know.
+    pub(super) async fn connect(config: &Config) -> Result<Self, LinkError> {
+        let (client, connection) = config.connect(NoTls).await?;
+        Ok(Self { client, connection })
+    }
+
+    /// The rows of a simple query.
+    pub(super) async fn query(&mut self, text: &str) -> Result<Vec<SimpleQueryRow>, LinkError> {
+        let Self { client, connection } = self;
+        let answer = pin!(client.simple_query(text));
+        let messages = tokio::select! {
+            biased;
+            messages = answer => messages?,
+            end = connection => return Err(end.map_or_else(LinkError::from, |()| LinkError::Closed)),
+        };
+        let rows = messages.into_iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+
+    /// Ends when the connection does: at once when the server goes away, and it need not be asked for that.
+    pub(super) async fn broken(&mut self) -> LinkError {
+        match (&mut self.connection).await {
+            Err(error) => error.into(),
+            Ok(()) => LinkError::Closed,
+        }
+    }
+}

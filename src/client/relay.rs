@@ -11,7 +11,6 @@ use super::fail::Failure;
 use super::handshake::is_text_safe;
 use super::plan::{Place, label};
 use super::prepared::Statements;
-use super::rerun::is_result;
 use super::session::{Leave, Session};
 use super::unit::{Gather, Judging, Kind, Piece};
 use crate::metrics::{Direction, Origin};
@@ -154,16 +153,18 @@ impl Session {
             }
             let may_vanish = failed || keeps && head.tag == b'E' || owed.next_show() == Show::Swallow;
             if may_vanish && shown > 0 {
-                break;
+                // What follows may still take back what is held behind these.
+                return Ok(self.show_and_hold(shown, at));
             }
             let body = message.get(HEADER..there).unwrap_or_default();
             if head.tag == b'E' && matches!(backend::fields(body).severity, b"FATAL" | b"PANIC") {
                 if shown > 0 {
-                    break;
+                    return Ok(self.show_and_hold(shown, at));
                 }
                 let words = message.get(..there).map(Bytes::copy_from_slice);
                 window.cut_out(at, there);
                 self.last_words = words;
+                self.back.hold = at;
                 return Ok(true);
             }
             let left = if keeps && head.tag == b'E' { owed.left_in_unit() } else { 0 };
@@ -174,8 +175,8 @@ impl Session {
             if self.net.failed.is_some() && !matches!(head.tag, b'S' | b'A') {
                 show = Show::Swallow;
             }
-            if show == Show::Forward && self.net.holds() && (is_result(head.tag) || there < head.size) {
-                self.release();
+            if show == Show::Forward && self.net.holds() {
+                self.hold_or_release(head.tag, there == head.size);
             }
             let holds = self.net.holds();
             self.event(event, show, at, head);
@@ -197,6 +198,11 @@ impl Session {
             if there < head.size {
                 break;
             }
+        }
+        if self.net.has_result && self.last_words.is_none() {
+            // No error came with it: to wait for one would hold up the client for nothing.
+            self.release();
+            shown = at;
         }
         Ok(self.show_and_hold(shown, at))
     }

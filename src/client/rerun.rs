@@ -1,9 +1,9 @@
 //! Runs reads again that a replica refused or lost, so that the client sees only the second result.
 //!
-//! A unit is sent to a replica outside a transaction, and a copy of it is kept (`retry`). Replies that come before its
-//! first result are held at the front of the server's window. If it fails there and another server may do better, the
-//! held replies are dropped, what the replica still owes is thrown away, and what was kept goes in front of the client's
-//! window once more, to be cut and sent as if it had just come.
+//! A unit is sent to a replica outside a transaction, and a copy of it is kept (`retry`). Replies up to its first result,
+//! and what comes in one read with that, are held at the front of the server's window. If it fails there and another server
+//! may do better, the held replies are dropped, what the replica still owes is thrown away, and what was kept goes in front
+//! of the client's window once more, to be cut and sent as if it had just come.
 //!
 //! Never a write, for only reads are kept; never inside a transaction; never after a result was shown; at most twice.
 
@@ -21,11 +21,6 @@ use crate::wire::{Header, TransactionStatus, backend};
 
 /// Most that a unit is run again.
 const MOST_TRIES: u8 = 2;
-
-/// Whether a reply is a result, or ends the unit: before it, nothing has happened that the client must see.
-pub(super) fn is_result(tag: u8) -> bool {
-    !matches!(tag, b'1' | b'2' | b'3' | b't' | b'T' | b'n' | b'N' | b'S' | b'A')
-}
 
 impl Session {
     /// Keeps the unit that begins, if it is one that may run again.
@@ -53,6 +48,17 @@ impl Session {
         let taken = held.is_some_and(|held| held.node == rerun.avoid);
         let target = if reads && !taken { rerun.target } else { Target::Primary };
         Some(Route::to(target, Reason::Read))
+    }
+
+    /// A reply to the first unit came, whole or longer than a window. Before a result, nothing has happened that the client
+    /// must see. A result waits until what has come with it is looked through: an error behind it comes in the same packet,
+    /// for a server sends what it has only when its buffer is full or the unit is over.
+    pub(super) fn hold_or_release(&mut self, tag: u8, whole: bool) {
+        match tag {
+            b'1' | b'2' | b'3' | b't' | b'T' | b'n' | b'N' | b'S' | b'A' if whole => {}
+            b'D' | b'C' | b'I' | b's' if whole => self.net.has_result = true,
+            _ => self.release(),
+        }
     }
 
     /// The first unit is the client's to see: what was held of it may go.

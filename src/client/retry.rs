@@ -51,6 +51,8 @@ pub(super) struct Net {
     units: VecDeque<Unit>,
     /// The client was shown something of the first unit.
     released: bool,
+    /// A result of the first unit is held: it goes with whatever else has come.
+    pub(super) has_result: bool,
     /// Answers to a Parse or a Close of the first unit that count only once it is released.
     pub(super) unconfirmed: usize,
     /// The first unit runs again, and all behind it: what the replica still says is not for the client.
@@ -99,6 +101,7 @@ impl Net {
     /// The first unit is the client's to see from here on.
     pub(super) fn release(&mut self) {
         self.released = true;
+        self.has_result = false;
     }
 
     /// The first unit was answered to its end.
@@ -106,6 +109,7 @@ impl Net {
         let Some(unit) = self.units.pop_front() else { return };
         self.done += unit.size;
         self.released = false;
+        self.has_result = false;
         if self.units.is_empty() {
             self.clear();
         }
@@ -117,6 +121,7 @@ impl Net {
         self.bytes.clear();
         self.done = 0;
         self.released = false;
+        self.has_result = false;
         self.unconfirmed = 0;
         if self.bytes.capacity() > KEEP_CAPACITY {
             self.bytes = Vec::new();

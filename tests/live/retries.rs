@@ -173,10 +173,12 @@ async fn a_function_is_learned() {
 async fn after_a_result_nothing_runs_again() {
     let (_cluster, proxy) = start(1, LIST).await;
     let mut client = proxy.client().await;
-    let answer = client.query("SELECT 1; SELECT next_one(2)").await.unwrap();
+    // The first result is longer than a window: some of it is shown before the second statement is refused.
+    let text = "SELECT repeat('x', 100000); SELECT next_one(2)";
+    let answer = client.query(text).await.unwrap();
     assert_eq!((answer.code(), answer.rows.len()), ("25006", 1));
     assert_eq!(proxy.sum("pgweir_reruns_total", &[]).await, 0.0);
-    assert_eq!(client.query("SELECT 1; SELECT next_one(2)").await.unwrap().code(), "");
+    assert_eq!(client.query(text).await.unwrap().code(), "");
     // In a transaction it is not run again either.
     client.ok("BEGIN READ ONLY").await;
     assert_eq!(client.query("SELECT count(*) FROM nothing_here").await.unwrap().code(), "42P01");
@@ -283,14 +285,15 @@ async fn reads_that_replay_cancels_run_again() {
     let (done, errors) = readers.end().await;
     let reruns = proxy.sum("pgweir_reruns_total", &["cause=\"cancelled\""]).await;
     println!("{done} reads, {errors} errors, {reruns} runs again");
-    assert!(errors * 1000 <= done, "{errors} of {done}");
-    // As each of them is logged: done, in either protocol, or failed.
-    let executions =
-        ["  statement: ", "  execute <unnamed>: ", "STATEMENT:  "].map(|what| format!("{what}{SLOW_READ}"));
-    let ran: usize =
-        cluster.all().iter().flat_map(|server| executions.iter().map(|text| logged(server, text))).sum();
-    assert!(ran >= done, "{ran} executions of {done} reads");
-    assert!(ran <= done + reruns as usize, "{ran} executions of {done} reads");
+    assert_eq!(errors, 0, "of {done}");
+    // As each of them is logged: done, in either protocol, or failed; both, if it was done and then failed before its Sync.
+    let count = |what: &str| -> usize {
+        cluster.all().iter().map(|server| logged(server, &format!("{what}{SLOW_READ}"))).sum()
+    };
+    let completed = count("  statement: ") + count("  execute <unnamed>: ");
+    let failed = count("STATEMENT:  ");
+    assert_eq!(failed, reruns as usize, "each failure was made good once");
+    assert!((done..=done + failed).contains(&completed), "{completed} executions of {done} reads");
     assert!(proxy.sum("pgweir_reruns_total", &["target=\"replica\""]).await > 0.0);
 }
 

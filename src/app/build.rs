@@ -13,6 +13,7 @@ use crate::monitor::{self, Catalogs, Cluster};
 use crate::net::{Address, Buffers};
 use crate::pool::PoolSet;
 use crate::route::Judge;
+use crate::server;
 
 /// Windows kept for reuse for each worker: as many clients can be active at once without asking for memory.
 const WINDOWS_KEPT: usize = 64;
@@ -50,6 +51,7 @@ pub(super) fn build(config: &Config, workers: usize) -> (Arc<Shared>, Vec<Probed
         databases: Databases { named, any },
         directory: Directory::new(config.auth.clone()),
         judge: Judge::new(config.judge.clone()),
+        prepared: server::Registry::default(),
         pools: Arc::new(PoolSet::default()),
         cancels: Arc::new(Cancels::default()),
         buffers: Arc::new(Buffers::new(WINDOWS_KEPT * workers)),

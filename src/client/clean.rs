@@ -82,8 +82,7 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
     }
     if reset {
         texts.push("DISCARD ALL");
-        // It falls back to what the connection was opened with, which may have been another client's.
-        server.application_name = None;
+        server.was_reset();
     }
     for text in texts {
         out.clear();

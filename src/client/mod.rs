@@ -10,6 +10,7 @@ mod console;
 mod desk;
 mod fail;
 mod handshake;
+mod named;
 mod options;
 mod own;
 mod plan;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 pub use cancel::Cancels;
 pub use console::{CONSOLE, Console, Role};
 pub use desk::{Refusal, Table};
-pub use options::{Options, Retry};
+pub use options::{Options, Retry, StatementLimits};
 pub use retry::Budget;
 pub use shared::{Database, Databases, Greetings, Shared};
 

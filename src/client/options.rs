@@ -15,6 +15,18 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// When reads are run again.
     pub retry: Retry,
+    /// What is kept of a client's prepared statements.
+    pub statements: StatementLimits,
+}
+
+/// Most that is kept of one client's prepared statements. One beyond it is used on the primary alone, on a connection that
+/// the client keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatementLimits {
+    /// Statements with a name.
+    pub count: usize,
+    /// Bytes of their texts, with the types of their parameters.
+    pub bytes: usize,
 }
 
 /// How often reads are run again that a replica cancelled or lost, and what is kept for it.
@@ -35,7 +47,14 @@ impl Default for Options {
             login_timeout: Duration::from_secs(60),
             idle_timeout: Duration::ZERO,
             retry: Retry::default(),
+            statements: StatementLimits::default(),
         }
+    }
+}
+
+impl Default for StatementLimits {
+    fn default() -> Self {
+        Self { count: 5_000, bytes: 1024 * 1024 }
     }
 }
 

@@ -51,6 +51,7 @@ impl Session {
     /// Finds the piece's server. What needs no waiting is done at once; else `next` says what to wait for.
     pub(super) fn place(&mut self, piece: Piece) -> Result<Place, Leave> {
         let (active, failed, explain) = (self.active, self.net.failed.is_some(), self.own.explain);
+        let naming = !self.names.is_empty();
         let Some(held) = self.held() else { return self.place_anew(piece) };
         let owed = &held.lease.owed;
         if failed && !owed.is_open() {
@@ -70,6 +71,10 @@ impl Session {
         }
         if !owed.is_empty() && (explain || piece.facts.class == Class::Own) {
             // What pgweir says itself, it says in its place.
+            return Ok(Place::Wait);
+        }
+        if !owed.is_empty() && (piece.waits || naming) {
+            // What it means by a name is not certain before that.
             return Ok(Place::Wait);
         }
         if !owed.is_empty() {

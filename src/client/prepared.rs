@@ -1,7 +1,10 @@
 //! The client's prepared statements: what each name stands for, what is under way, and what a server connection lacks.
 //!
-//! A name is the client's own; on a server connection that the client holds it is the same name. A statement that such a
-//! connection lacks is prepared there before the first message that names it, and its reply is swallowed.
+//! A name is the client's own. What it stands for is shared on servers with all clients that prepare the same
+//! ([`Prepared`]), under a name of pgweir's own that takes the client's place in every message. A connection that lacks the
+//! statement gets it before the first message that names it, and its reply is swallowed. The unnamed statement is the
+//! client's alone and travels as it is. A statement whose text is not kept has the client's name on the one connection that
+//! it went to, which it keeps.
 //!
 //! What is known for certain is what servers have confirmed; every change that they have not is an [`Op`] in a list, in the
 //! order of the client's messages: those sent, and behind them those of the piece that is being cut. What a name stands for
@@ -9,17 +12,40 @@
 //! refused or skipped is dropped with its unit, and nothing has to be undone.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
+use std::sync::Arc;
 
 use ahash::RandomState;
 
-use crate::route::Facts;
-use crate::server::Server;
-
-/// Most bytes of Parse messages kept for one client. What does not fit stays usable on the primary alone.
-const KEEP: usize = 64 * 1024;
+use super::options::StatementLimits;
+use crate::route::{Class, Facts};
+use crate::server::{Prepared, Server};
 
 /// Longest unnamed Parse message that is kept for a later unit; a longer one keeps its server connection.
 const KEEP_UNNAMED: usize = 8 * 1024;
+
+/// The number of a statement on a server that is not the client's, although it has a name of the client's.
+pub(super) const NOBODY: u64 = 0;
+
+/// The Parse message of a statement, kept.
+#[derive(Debug)]
+pub(super) enum Text {
+    /// As the client sent it.
+    Own(Vec<u8>),
+    /// Under the name that servers know it by.
+    Shared(Arc<Prepared>),
+}
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(message) => message,
+            Self::Shared(prepared) => prepared.message(),
+        }
+    }
+}
 
 /// A prepared statement.
 #[derive(Debug)]
@@ -31,16 +57,41 @@ pub(super) struct Statement {
     /// [`crate::route::Scope::key`] of the scope that it was judged in.
     pub(super) scope: u64,
     /// The whole Parse message, if it was kept; filled in when it is sent.
-    pub(super) parse: Option<Vec<u8>>,
+    pub(super) parse: Option<Text>,
+}
+
+impl Statement {
+    /// What servers have it as, if clients share it.
+    pub(super) fn shared(&self) -> Option<&Arc<Prepared>> {
+        match &self.parse {
+            Some(Text::Shared(prepared)) => Some(prepared),
+            Some(Text::Own(_)) | None => None,
+        }
+    }
+}
+
+/// How a Parse of the client's goes to a server.
+#[derive(Debug)]
+pub(super) enum Sent<'a> {
+    /// As it is: this is the whole message.
+    Whole(&'a [u8]),
+    /// Under the name that servers know it by.
+    Shared(Arc<Prepared>),
+    /// Not at all: the server has it under that name.
+    Known(Arc<Prepared>),
 }
 
 /// A message that changes what names stand for.
 #[derive(Debug)]
 enum Op {
-    /// A Parse of the client's. `keep`: its message is to be kept.
-    Parse { name: Box<[u8]>, statement: Statement, keep: bool },
-    /// A Parse of pgweir's own: the server lacked the statement.
+    /// A Parse of the client's. `keep`: its message is to be kept. `share`: what the server gets by it, if that is shared.
+    Parse { name: Box<[u8]>, statement: Statement, keep: bool, share: bool },
+    /// A Parse of pgweir's own, under the client's name: the server lacked the statement.
     Own { name: Box<[u8]>, id: u64 },
+    /// A Parse of pgweir's own of what clients share.
+    Share(Arc<Prepared>),
+    /// A Close of pgweir's own of such a one.
+    Unshare(Arc<Prepared>),
     /// A Close of a statement: the client's or, with `own`, pgweir's.
     Close { name: Box<[u8]>, own: bool },
     /// A Close of something else.
@@ -49,9 +100,21 @@ enum Op {
     End { number: u32, query: bool },
 }
 
+/// Whether a server connection has a shared statement, when the next message reaches it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum There {
+    /// It has it.
+    Yes,
+    /// It has it not.
+    No,
+    /// It depends on how an earlier unit ends.
+    Perhaps,
+}
+
 /// The client's statements.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Statements {
+    limits: StatementLimits,
     /// Confirmed, by name; the unnamed one has the empty name.
     certain: HashMap<Box<[u8]>, Statement, RandomState>,
     ops: VecDeque<Op>,
@@ -66,6 +129,29 @@ pub(super) struct Statements {
     void: bool,
 }
 
+impl Statements {
+    /// None yet. What is beyond the limits stays usable on the primary alone.
+    pub(super) fn new(limits: StatementLimits) -> Self {
+        Self {
+            limits,
+            certain: HashMap::default(),
+            ops: VecDeque::new(),
+            sent: 0,
+            kept: 0,
+            last: 0,
+            spare: Vec::new(),
+            void: false,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Default for Statements {
+    fn default() -> Self {
+        Self::new(StatementLimits::default())
+    }
+}
+
 /// What is read: called while a piece is cut.
 impl Statements {
     /// A Parse was read: its message has so many bytes, or is longer than a window. False: it is not kept, so that it can
@@ -75,13 +161,16 @@ impl Statements {
         let keep = match size {
             None => false,
             Some(size) if name.is_empty() => size <= KEEP_UNNAMED,
-            Some(size) => self.kept + size <= KEEP,
+            Some(size) => {
+                self.kept + size <= self.limits.bytes
+                    && self.certain.len() + self.ops.len() < self.limits.count
+            }
         };
         if keep && !name.is_empty() {
             self.kept += size.unwrap_or(0);
         }
         let statement = Statement { id: self.last, facts, scope, parse: None };
-        self.ops.push_back(Op::Parse { name: name.into(), statement, keep });
+        self.ops.push_back(Op::Parse { name: name.into(), statement, keep, share: false });
         keep
     }
 
@@ -119,7 +208,12 @@ impl Statements {
     pub(super) fn judged(&mut self, id: u64, facts: Facts, scope: u64) {
         let under_way = self.ops.iter_mut().filter_map(|op| match op {
             Op::Parse { statement, .. } => Some(statement),
-            Op::Own { .. } | Op::Close { .. } | Op::Portal | Op::End { .. } => None,
+            Op::Own { .. }
+            | Op::Share(_)
+            | Op::Unshare(_)
+            | Op::Close { .. }
+            | Op::Portal
+            | Op::End { .. } => None,
         });
         for statement in under_way.chain(self.certain.values_mut()).filter(|statement| statement.id == id) {
             (statement.facts, statement.scope) = (facts, scope);
@@ -183,6 +277,7 @@ impl Statements {
     pub(super) fn on_server(&self, server: &Server, name: &[u8]) -> Option<u64> {
         for op in self.ops.range(..self.sent).rev() {
             match op {
+                Op::Parse { share: true, .. } | Op::Share(_) | Op::Unshare(_) => {}
                 Op::Parse { name: new, .. } | Op::Own { name: new, .. } if **new != *name => {}
                 Op::Parse { statement, .. } if name.is_empty() => return Some(statement.id),
                 Op::Parse { .. } => return self.find(name).map(|statement| statement.id),
@@ -199,23 +294,70 @@ impl Statements {
         }
     }
 
-    /// The next of the messages that were read goes to a server, which owes `number` for it, or will ignore it. `message`
-    /// is all of a Parse that is to be kept.
-    pub(super) fn send(&mut self, number: Option<u32>, message: &[u8]) {
+    /// Whether the server will have that shared statement when the next message reaches it.
+    pub(super) fn there(&self, server: &mut Server, id: u64) -> There {
+        let mut same_unit = true;
+        for op in self.ops.range(..self.sent).rev() {
+            let there = match op {
+                Op::Parse { share: true, statement, .. } => {
+                    statement.shared().is_some_and(|shared| shared.id() == id).then_some(There::Yes)
+                }
+                Op::Share(prepared) => (prepared.id() == id).then_some(There::Yes),
+                Op::Unshare(prepared) => (prepared.id() == id).then_some(There::No),
+                Op::End { .. } => {
+                    same_unit = false;
+                    None
+                }
+                Op::Parse { .. } | Op::Own { .. } | Op::Close { .. } | Op::Portal => None,
+            };
+            if let Some(there) = there {
+                return if same_unit { there } else { There::Perhaps };
+            }
+        }
+        if server.shared.has(id) { There::Yes } else { There::No }
+    }
+
+    /// The class of what the next of the messages that were read prepares, if that is a Parse that clients may share.
+    pub(super) fn shares(&self) -> Option<Class> {
+        match self.ops.get(self.sent) {
+            Some(Op::Parse { name, keep: true, statement, .. }) if !name.is_empty() => {
+                Some(statement.facts.class)
+            }
+            _ => None,
+        }
+    }
+
+    /// The next of the messages that were read goes to a server, which owes `number` for it, or will ignore it.
+    pub(super) fn send(&mut self, number: Option<u32>, how: Sent<'_>) {
         let Some(op) = self.ops.get_mut(self.sent) else { return };
         let Some(owed) = number else {
             self.ops.remove(self.sent);
             return self.count_kept();
         };
         match op {
-            Op::Parse { name, statement, keep: true } => {
-                let mut parse = if name.is_empty() { std::mem::take(&mut self.spare) } else { Vec::new() };
-                parse.clear();
-                parse.extend_from_slice(message);
-                statement.parse = Some(parse);
+            Op::Parse { name, statement, keep: true, share } => {
+                statement.parse = Some(match how {
+                    Sent::Whole(message) => {
+                        let mut parse =
+                            if name.is_empty() { std::mem::take(&mut self.spare) } else { Vec::new() };
+                        parse.clear();
+                        parse.extend_from_slice(message);
+                        Text::Own(parse)
+                    }
+                    Sent::Shared(prepared) => {
+                        *share = true;
+                        Text::Shared(prepared)
+                    }
+                    Sent::Known(prepared) => Text::Shared(prepared),
+                });
             }
             Op::End { number, .. } => *number = owed,
-            Op::Parse { .. } | Op::Own { .. } | Op::Close { .. } | Op::Portal => {}
+            Op::Parse { .. }
+            | Op::Own { .. }
+            | Op::Share(_)
+            | Op::Unshare(_)
+            | Op::Close { .. }
+            | Op::Portal => {}
         }
         self.sent += 1;
     }
@@ -226,7 +368,7 @@ impl Statements {
         let Some(op) = self.ops.remove(self.sent) else { return };
         match (op, message) {
             (Op::Parse { name, mut statement, .. }, Some(message)) => {
-                statement.parse = Some(message.to_vec());
+                statement.parse = Some(Text::Own(message.to_vec()));
                 self.certain.insert(name, statement);
             }
             (Op::Close { name, .. }, Some(_)) => drop(self.certain.remove(&name)),
@@ -239,6 +381,31 @@ impl Statements {
     /// A Parse of pgweir's own goes to a server.
     pub(super) fn send_own(&mut self, name: &[u8], id: u64) {
         self.insert(Op::Own { name: name.into(), id });
+    }
+
+    /// Whether it depends on how an earlier unit ends what the next message that is read would mean by that name.
+    pub(super) fn is_unsettled(&self, name: &[u8]) -> bool {
+        let mut same_unit = true;
+        for op in self.ops.iter().rev() {
+            match op {
+                Op::End { .. } => same_unit = false,
+                Op::Parse { name: this, .. } | Op::Close { name: this, own: false } if **this == *name => {
+                    return !same_unit;
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// A Parse of pgweir's own of a shared statement goes to a server.
+    pub(super) fn send_share(&mut self, prepared: Arc<Prepared>) {
+        self.insert(Op::Share(prepared));
+    }
+
+    /// A Close of pgweir's own of a shared statement goes to a server.
+    pub(super) fn send_unshare(&mut self, prepared: Arc<Prepared>) {
+        self.insert(Op::Unshare(prepared));
     }
 
     /// A Close of pgweir's own goes to a server.
@@ -262,8 +429,12 @@ impl Statements {
     /// A server confirmed the next Parse or Close.
     pub(super) fn confirmed(&mut self, server: &mut Server) {
         match self.next() {
-            Some(Op::Parse { name, statement, .. }) => {
-                set(server, &name, statement.id);
+            Some(Op::Parse { name, statement, share, .. }) => {
+                match statement.shared() {
+                    Some(prepared) if share => server.shared.insert(prepared.clone()),
+                    Some(_) => {}
+                    None => set(server, &name, statement.id),
+                }
                 if self.void {
                     return;
                 }
@@ -273,6 +444,8 @@ impl Statements {
                 }
             }
             Some(Op::Own { name, id }) => set(server, &name, id),
+            Some(Op::Share(prepared)) => server.shared.insert(prepared),
+            Some(Op::Unshare(prepared)) => server.shared.remove(prepared.id()),
             Some(Op::Close { name, own }) => {
                 unset(server, &name);
                 if !own
@@ -308,7 +481,12 @@ impl Statements {
         loop {
             match self.pop()? {
                 Op::End { .. } => {}
-                op @ (Op::Parse { .. } | Op::Own { .. } | Op::Close { .. } | Op::Portal) => return Some(op),
+                op @ (Op::Parse { .. }
+                | Op::Own { .. }
+                | Op::Share(_)
+                | Op::Unshare(_)
+                | Op::Close { .. }
+                | Op::Portal) => return Some(op),
             }
         }
     }
@@ -318,10 +496,26 @@ impl Statements {
         self.ops.pop_front()
     }
 
+    /// The client has made a statement by SQL: it has the client's name on that server alone.
+    pub(super) fn made(&mut self, name: &[u8], facts: Facts, server: &mut Server) {
+        self.last += 1;
+        let statement = Statement { id: self.last, facts, scope: 0, parse: None };
+        set(server, name, statement.id);
+        self.certain.insert(name.into(), statement);
+    }
+
+    /// The client has dropped a statement by SQL.
+    pub(super) fn dropped(&mut self, name: &[u8], server: &mut Server) {
+        match self.certain.remove(name) {
+            Some(old) if old.shared().is_some() => self.drop_statement(true, old),
+            _ => unset(server, name),
+        }
+    }
+
     /// The client has dropped all its statements by SQL. Other servers lose theirs when they get in the way.
     pub(super) fn forgotten(&mut self, server: &mut Server) {
-        server.unnamed = 0;
-        server.prepared.clear();
+        server.forget_client();
+        server.shared.clear();
         self.certain.clear();
         self.count_kept();
     }
@@ -345,7 +539,12 @@ impl Statements {
                     break;
                 }
                 Op::Parse { .. } => failed = true,
-                Op::Own { .. } | Op::Close { .. } | Op::Portal | Op::End { .. } => {}
+                Op::Own { .. }
+                | Op::Share(_)
+                | Op::Unshare(_)
+                | Op::Close { .. }
+                | Op::Portal
+                | Op::End { .. } => {}
             }
         }
         if failed {
@@ -392,11 +591,10 @@ impl Statements {
     }
 
     fn drop_statement(&mut self, named: bool, old: Statement) {
-        let Some(parse) = old.parse else { return };
-        if named {
-            self.kept = self.kept.saturating_sub(parse.len());
-        } else {
-            self.spare = parse;
+        match old.parse {
+            Some(text) if named => self.kept = self.kept.saturating_sub(text.len()),
+            Some(Text::Own(parse)) => self.spare = parse,
+            Some(Text::Shared(_)) | None => {}
         }
     }
 
@@ -434,7 +632,12 @@ mod tests {
     use crate::client::unit::primary_only;
     use crate::route::Reason;
 
+    const KEEP: usize = 64 * 1024;
     const READ: Facts = Facts::EMPTY;
+
+    fn statements() -> Statements {
+        Statements::new(StatementLimits { count: 10, bytes: KEEP })
+    }
 
     fn write() -> Facts {
         primary_only(Reason::FunctionCall)
@@ -446,7 +649,7 @@ mod tests {
 
     #[test]
     fn a_name_means_what_it_means_at_that_point_of_the_stream() {
-        let mut statements = Statements::default();
+        let mut statements = statements();
         for (name, facts) in [(b"s", READ), (b"t", READ)] {
             assert!(statements.parse(name, facts, 0, Some(3)));
         }
@@ -455,7 +658,7 @@ mod tests {
         // Read to the end, and nothing of it sent.
         assert_eq!((statements.facts(b"s"), id(statements.find(b"s"))), (Some(write()), None));
         for (nth, expected) in [Some(1), Some(1), None, Some(3)].into_iter().enumerate() {
-            statements.send(Some(u32::try_from(nth).unwrap()), b"abc");
+            statements.send(Some(u32::try_from(nth).unwrap()), Sent::Whole(b"abc"));
             assert_eq!(id(statements.find(b"s")), expected, "behind message {nth}");
         }
         assert_eq!(statements.kept, 9);
@@ -465,23 +668,23 @@ mod tests {
 
     #[test]
     fn the_first_of_two_with_one_name_counts_and_the_last_without() {
-        let mut statements = Statements::default();
+        let mut statements = statements();
         for name in [&b"s"[..], b"s", b"", b""] {
             statements.parse(name, READ, 0, Some(1));
-            statements.send(Some(1), b"x");
+            statements.send(Some(1), Sent::Whole(b"x"));
         }
         assert_eq!((id(statements.find(b"s")), id(statements.find(b""))), (Some(1), Some(4)));
         statements.end(true);
         assert_eq!((statements.facts(b""), id(statements.find(b""))), (None, Some(4)));
-        statements.send(Some(5), b"");
+        statements.send(Some(5), Sent::Whole(b""));
         assert_eq!(id(statements.find(b"")), None);
     }
 
     #[test]
     fn what_the_server_ignores_or_is_refused_unsent_leaves_nothing() {
-        let mut statements = Statements::default();
+        let mut statements = statements();
         statements.parse(b"s", READ, 0, Some(5));
-        statements.send(None, b"12345");
+        statements.send(None, Sent::Whole(b"12345"));
         statements.parse(b"t", READ, 0, Some(5));
         statements.forget_read();
         assert!(statements.facts(b"s").is_none() && statements.facts(b"t").is_none());
@@ -490,7 +693,7 @@ mod tests {
 
     #[test]
     fn more_than_is_kept_stays_where_it_goes() {
-        let mut statements = Statements::default();
+        let mut statements = statements();
         assert!(statements.parse(b"s", READ, 0, Some(KEEP)));
         assert!(!statements.parse(b"t", READ, 0, Some(1)));
         assert!(!statements.parse(b"", READ, 0, Some(KEEP_UNNAMED + 1)));

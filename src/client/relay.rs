@@ -16,7 +16,8 @@ use super::unit::{Gather, Judging, Kind, Piece};
 use crate::metrics::{Direction, Origin};
 use crate::net::{WINDOW, Window};
 use crate::server::Server;
-use crate::server::owed::{Event, Show, Verdict};
+use crate::server::owed::{Event, PARSE_COMPLETE, Show, Verdict};
+use crate::sql::Use;
 use crate::wire::frame::{HEADER, Side};
 use crate::wire::write::{self, Severity};
 use crate::wire::{Header, ProtocolError, TransactionStatus, backend, frame};
@@ -169,6 +170,9 @@ impl Session {
             }
             let left = if keeps && head.tag == b'E' { owed.left_in_unit() } else { 0 };
             let Verdict { mut show, event } = owed.reply(head.tag, body)?;
+            if event == Event::Known {
+                window.replace(at, PARSE_COMPLETE);
+            }
             if left > 0 && self.catch(at, head, left) {
                 at = 0;
             }
@@ -224,8 +228,8 @@ impl Session {
     fn event(&mut self, event: Event, show: Show, at: usize, head: Header) {
         match event {
             Event::None => {}
-            Event::Parsed | Event::Closed if self.net.holds() => self.net.unconfirmed += 1,
-            Event::Parsed | Event::Closed => {
+            Event::Parsed | Event::Known | Event::Closed if self.net.holds() => self.net.unconfirmed += 1,
+            Event::Parsed | Event::Known | Event::Closed => {
                 if let Some((statements, server)) = self.statements_on_server() {
                     statements.confirmed(server);
                 }
@@ -235,6 +239,8 @@ impl Session {
                     statements.forgotten(server);
                 }
             }
+            Event::Prepared => self.saw_name(Use::Prepare),
+            Event::Deallocated => self.saw_name(Use::Deallocate),
             Event::Error { parse } if show == Show::Swallow => self.parse_refused(parse),
             Event::Error { parse } => self.saw_error(parse, at, head),
             Event::Ready { number, .. } if self.net.failed.is_some() => self.saw_void_ready(number),
@@ -311,6 +317,7 @@ impl Session {
             }
         }
         self.net.answered();
+        self.names.clear();
         let (shape, time) = held.running.end();
         self.shared.judge.shapes().answered(shape, time);
         self.identity.database.metrics.query_time(label(Some(target)), time);
@@ -359,6 +366,7 @@ impl Session {
         held.lease.close("lost");
         self.back.rest = 0;
         self.drop_forth();
+        self.names.clear();
         self.statements.abandon();
         for nth in 0..readies {
             if nth > 0 || !shown {

@@ -298,6 +298,7 @@ mod tests {
             flush: false,
             executes: true,
             residue: crate::client::unit::Residue::None,
+            waits: false,
         };
         let mut net = Net::default();
         assert!(!net.holds() && net.has_room(&piece(100), 10), "the first may be of any size");

@@ -21,7 +21,7 @@ use bytes::{Bytes, BytesMut};
 use super::cancel::Registration;
 use super::desk::Desk;
 use super::fail::Failure;
-use super::prepared::Statements;
+use super::prepared::{NOBODY, Statements};
 use super::retry::Net;
 use super::shared::{Database, Seat, Shared};
 use super::unit::{Gather, Piece, Residue};
@@ -34,6 +34,7 @@ use crate::pool::{Lease, Pool, PoolMode};
 use crate::route::{Own, Reason, Route, Scope, SearchPath, ShapeId, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
+use crate::sql::NamedStatement;
 use crate::wire::write::{self, Severity};
 
 /// Who a client is.
@@ -130,9 +131,14 @@ impl Held {
         self.residue == Residue::State
     }
 
+    /// Whether it alone has some of the client's prepared statements.
+    fn has_statements(&self) -> bool {
+        self.lease.prepared.values().any(|id| *id != NOBODY)
+    }
+
     /// Whether something of the client's ties it to the client.
     pub(super) fn is_pinned(&self) -> bool {
-        self.has_state() || !self.lease.prepared.is_empty()
+        self.has_state() || self.has_statements()
     }
 
     /// Whether the client keeps it when its transaction ends: it is pinned, or the pool's mode says so.
@@ -281,6 +287,8 @@ pub(super) struct Session {
     pub(super) next: Option<Next>,
     /// pgweir's own settings, as the client has set them.
     pub(super) own: Own,
+    /// The statements that texts under way make or drop by SQL, in order.
+    pub(super) names: VecDeque<NamedStatement>,
     /// A unit about them that has not ended.
     pub(super) desk: Option<Box<Desk>>,
 }
@@ -288,6 +296,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(stream: Stream, window: Window, shared: Arc<Shared>, identity: Identity) -> Self {
         identity.database.metrics.clients().increment(1.0);
+        let statements = shared.options.statements;
         Self {
             own: identity.own,
             stream,
@@ -295,7 +304,7 @@ impl Session {
             pools: vec![None; identity.database.addresses.len()],
             shared,
             identity,
-            statements: Statements::default(),
+            statements: Statements::new(statements),
             gather: Gather::default(),
             piece: None,
             held: [None, None],
@@ -309,6 +318,7 @@ impl Session {
             defines: false,
             moving: false,
             next: None,
+            names: VecDeque::new(),
             desk: None,
         }
     }
@@ -426,7 +436,7 @@ impl Session {
         let Some(slot) = self.held.get_mut(target.index()) else { return };
         let Some(held) = slot else { return };
         held.transaction = false;
-        if !held.counted && !held.has_state() && !held.lease.prepared.is_empty() {
+        if !held.counted && !held.has_state() && held.has_statements() {
             held.counted = true;
             self.identity.database.metrics.pin(Reason::Prepare.index(), Reason::Prepare.code());
         }

@@ -14,7 +14,7 @@ use crate::monitor::{Catalogs, Cluster};
 use crate::net::{Address, Buffers};
 use crate::pool::{self, Pool, PoolKey, PoolSet};
 use crate::route::{Judge, Rules};
-use crate::server::{Login, Parameters};
+use crate::server::{Login, Parameters, Registry};
 
 /// Most greetings remembered for one database; beyond it all are forgotten and learned again.
 const MAX_GREETINGS: usize = 1_000;
@@ -127,6 +127,8 @@ pub struct Shared {
     pub directory: Directory,
     /// Who judges statements.
     pub judge: Judge,
+    /// What clients have prepared.
+    pub prepared: Registry,
     /// The server connections.
     pub pools: Arc<PoolSet>,
     /// Whom a cancel request means.

@@ -31,6 +31,8 @@ pub(super) enum Residue {
 }
 
 /// Messages at the front of the client's window that are given to a server together.
+// Independent axes, each read alone.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Piece {
     /// What it is made of.
@@ -49,6 +51,8 @@ pub(super) struct Piece {
     pub(super) executes: bool,
     /// What it leaves behind beyond what its facts say.
     pub(super) residue: Residue,
+    /// What one of its names means depends on how a unit before it ends.
+    pub(super) waits: bool,
 }
 
 const NOTHING: Piece = Piece {
@@ -60,6 +64,7 @@ const NOTHING: Piece = Piece {
     flush: false,
     executes: false,
     residue: Residue::None,
+    waits: false,
 };
 
 /// The facts of something that can only run on the primary.
@@ -242,6 +247,17 @@ impl Gather {
         Ok(())
     }
 
+    /// The piece has a message with that name. What the unnamed statement is, the server itself knows.
+    fn wait_for(&mut self, name: Option<&[u8]>, statements: &Statements) {
+        self.piece.waits |= name.is_some_and(|name| !name.is_empty() && statements.is_unsettled(name));
+    }
+
+    /// The facts of a prepared statement that a message of the piece uses.
+    fn uses(&mut self, name: &[u8], counted: u64, statements: &mut Statements, judge: Judging<'_>) -> Facts {
+        self.wait_for(Some(name), statements);
+        uncounted(statements, name, counted, judge)
+    }
+
     /// Takes a whole message into the piece.
     fn take(
         &mut self,
@@ -264,16 +280,18 @@ impl Gather {
                 self.memo.facts(text, judge.judge, judge.scope)
             }
             b'P' => {
+                self.wait_for(frontend::parse_name(body), statements);
                 let facts = parse(body, message, statements, judge).ok_or(bad)?;
                 self.counted = frontend::parse_name(body).and_then(|name| statements.id(name)).unwrap_or(0);
                 facts
             }
             b'B' => {
                 let name = frontend::bind(body).ok_or(bad)?.1;
-                uncounted(statements, name, std::mem::take(&mut self.counted), judge)
+                let counted = std::mem::take(&mut self.counted);
+                self.uses(name, counted, statements, judge)
             }
             b'D' => match frontend::named(body).ok_or(bad)? {
-                Named::Statement(name) => uncounted(statements, name, self.counted, judge),
+                Named::Statement(name) => self.uses(name, self.counted, statements, judge),
                 Named::Portal(_) => Facts::EMPTY,
             },
             b'C' => {
@@ -400,7 +418,7 @@ mod tests {
             let judge = Judging { judge: &judge, scope };
             let piece = Gather::default().next(bytes, true, &mut statements, judge).unwrap().unwrap();
             // Sent to a server, so that the text is kept.
-            statements.send(Some(1), bytes);
+            statements.send(Some(1), crate::client::prepared::Sent::Whole(bytes));
             piece.facts
         };
         let parse = message(b'P', b"name\0SELECT a FROM t\0\0\0");

@@ -56,6 +56,8 @@ fn client_options(sheet: &Sheet) -> client::Options {
     set(&mut options.login_timeout, sheet.duration("client_login_timeout", None));
     set(&mut options.idle_timeout, sheet.duration("client_idle_timeout", None));
     let number = |path| sheet.count(path, None);
+    set(&mut options.statements.count, number("max_client_prepared_statements"));
+    set(&mut options.statements.bytes, number("client_prepared_memory"));
     set(&mut options.retry.percent, number("retry.budget").and_then(|count| count.try_into().ok()));
     set(&mut options.retry.floor, number("retry.floor").and_then(|count| count.try_into().ok()));
     set(&mut options.retry.buffer, number("retry.buffer"));
@@ -327,6 +329,7 @@ impl Check<'_, '_> {
         set(&mut options.max_waiting, sheet.count("max_waiting_clients", within));
         set(&mut options.server_idle_timeout, limit("server_idle_timeout"));
         set(&mut options.server_lifetime, limit("server_lifetime"));
+        set(&mut options.max_prepared_statements, sheet.count("max_prepared_statements", within));
         set(&mut options.server_connect_timeout, limit("server_connect_timeout"));
         set(&mut options.login_retry, limit("server_login_retry"));
         set(&mut options.login_retry_max, limit("server_login_retry_max"));

@@ -240,6 +240,13 @@ pub static KEYS: &[Key] = &[
     )
     .per_database(),
     row(
+        "max_prepared_statements",
+        count(1, 100_000),
+        "200",
+        "Most prepared statements on one server connection; the least recently used make room.",
+    )
+    .per_database(),
+    row(
         "server_connect_timeout",
         millis(10, 10 * MINUTE),
         "\"5s\"",
@@ -386,6 +393,18 @@ pub static KEYS: &[Key] = &[
         millis(SECOND, MONTH),
         "\"1h\"",
         "How long such a statement goes to the primary before a replica is tried again.",
+    ),
+    row(
+        "max_client_prepared_statements",
+        count(0, 1_000_000),
+        "5000",
+        "Prepared statements of one client that run on any server connection; one more keeps one.",
+    ),
+    row(
+        "client_prepared_memory",
+        count(0, 1_073_741_824),
+        "1048576",
+        "Most bytes of the texts of these for one client.",
     ),
     row(
         "retry.budget",

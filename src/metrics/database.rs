@@ -29,6 +29,17 @@ impl TargetLabel {
     }
 }
 
+/// What became of a prepared statement on a server connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PreparedWhat {
+    /// pgweir prepared it where it was lacking.
+    Supplied,
+    /// A client prepared what was there.
+    Shared,
+    /// It made room for another.
+    Evicted,
+}
+
 /// Why a read is run again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RerunCause {
@@ -140,6 +151,16 @@ impl DatabaseMetrics {
     /// A replica refused what was taken for a read.
     pub fn learned(&self) {
         self.registry.counter(&table::LEARNED, &[&self.name]).increment(1);
+    }
+
+    /// A prepared statement was supplied to a server connection, found there, or evicted from it.
+    pub fn prepared(&self, what: PreparedWhat) {
+        let what = match what {
+            PreparedWhat::Supplied => "supplied",
+            PreparedWhat::Shared => "shared",
+            PreparedWhat::Evicted => "evicted",
+        };
+        self.registry.counter(&table::PREPARES, &[&self.name, what]).increment(1);
     }
 
     /// How many units went to `target` so far. For what happens seldom: it adds up as many numbers as there are reasons.

@@ -81,6 +81,8 @@ table! {
         "Errors sent to clients, by who raised them and by the class (first two characters) of the SQLSTATE.";
     RERUNS Counter Count "pgweir_reruns_total" ["database", "cause", "target"]
         "Reads that a replica refused or lost and that ran again elsewhere, unseen by the client; target none: the retry budget was spent.";
+    PREPARES Counter Count "pgweir_prepared_statements_total" ["database", "what"]
+        "Prepared statements of clients that pgweir itself prepared on a server connection that lacked them (supplied), that were there already when a client prepared them (shared), and that had to make room (evicted).";
     LEARNED Counter Count "pgweir_learned_total" ["database"]
         "Statements that a replica refused although they were taken for reads: statements like them go to the primary for a while.";
     PINS Counter Count "pgweir_pins_total" ["database", "reason"]

@@ -68,6 +68,13 @@ impl Window {
         self.end -= to - from;
     }
 
+    /// Puts another byte at `at`.
+    pub fn replace(&mut self, at: usize, byte: u8) {
+        if let Some(place) = self.data.get_mut(self.start..self.end).and_then(|bytes| bytes.get_mut(at)) {
+            *place = byte;
+        }
+    }
+
     /// Puts bytes back before all others. It may hold more than [`WINDOW`] then, until they are consumed.
     pub fn prepend(&mut self, bytes: &[u8]) {
         let (had, more) = (self.len(), bytes.len());

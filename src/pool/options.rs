@@ -31,6 +31,8 @@ pub struct Options {
     pub server_idle_timeout: Duration,
     /// A server connection older than this is closed when it is free.
     pub server_lifetime: Duration,
+    /// Most prepared statements of clients on one server connection; the one that was not used for longest makes room.
+    pub max_prepared_statements: usize,
     /// Longest that connecting and logging in to a server may take.
     pub server_connect_timeout: Duration,
     /// First pause after a failed login; it doubles, with jitter, up to `login_retry_max`.
@@ -49,6 +51,7 @@ impl Default for Options {
             max_waiting: 10_000,
             server_idle_timeout: Duration::from_secs(600),
             server_lifetime: Duration::from_secs(3600),
+            max_prepared_statements: 200,
             server_connect_timeout: Duration::from_secs(5),
             login_retry: Duration::from_millis(100),
             login_retry_max: Duration::from_secs(5),

@@ -56,6 +56,8 @@ pub struct Facts {
     pub hint: Option<Wish>,
     /// It has RESET ALL or DISCARD ALL.
     pub resets: bool,
+    /// It names prepared statements: PREPARE, EXECUTE, DEALLOCATE.
+    pub names: bool,
     /// Where it is counted.
     pub shape: ShapeId,
 }
@@ -74,6 +76,7 @@ impl Facts {
         all: u64::MAX,
         hint: None,
         resets: false,
+        names: false,
         shape: ShapeId::OTHER,
     };
 
@@ -102,6 +105,7 @@ impl Facts {
             all: self.all & other.all,
             hint: Wish::stronger(self.hint, other.hint),
             resets: self.resets || other.resets,
+            names: self.names || other.names,
             shape: strong.shape,
         }
     }
@@ -121,6 +125,7 @@ impl Facts {
         all: 0,
         hint: None,
         resets: false,
+        names: false,
         shape: ShapeId::OTHER,
     };
 
@@ -150,6 +155,7 @@ impl Facts {
                     | Verb::FinishPrepared
             ),
             defines: runs && defines(statement),
+            names: matches!(statement.verb, Verb::Prepare | Verb::Execute | Verb::Deallocate),
             ..Facts::EMPTY
         }
     }
@@ -186,7 +192,7 @@ fn judgement(statement: Statement) -> (Class, Reason) {
         Verb::Listen => (Class::Session, Reason::Listen),
         Verb::Set => (Class::Session, Reason::Session),
         Verb::SetLocal | Verb::Savepoint => (Class::InTransaction, Reason::TransactionControl),
-        Verb::Prepare => (Class::Session, Reason::Prepare),
+        Verb::Prepare | Verb::Deallocate => (Class::Session, Reason::Prepare),
         Verb::Begin => (Class::Begin, Reason::Begin),
         Verb::BeginReadOnly => (Class::BeginReadOnly, Reason::BeginReadOnly),
         Verb::End => (Class::End, Reason::End),
@@ -256,6 +262,7 @@ fn pins(statement: Statement) -> bool {
         | Verb::Do
         | Verb::Call
         | Verb::Execute
+        | Verb::Deallocate
         | Verb::Notify
         | Verb::SetLocal
         | Verb::Cursor
@@ -291,6 +298,7 @@ fn silent(statement: Statement) -> bool {
         Verb::Set
         | Verb::Listen
         | Verb::Prepare
+        | Verb::Deallocate
         | Verb::Lock
         | Verb::Do
         | Verb::Call

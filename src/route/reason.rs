@@ -76,7 +76,7 @@ reasons! {
     // The session and its transactions.
     Session "session" "Changes the session: SET, RESET, DISCARD, LOAD, set_config and their like.",
     Listen "listen" "LISTEN or UNLISTEN: notifications arrive only from the primary.",
-    Prepare "prepare" "PREPARE or DEALLOCATE: the statement's name lives on one connection.",
+    Prepare "prepare" "PREPARE, whose name lives on one connection, or DEALLOCATE.",
     Execute "execute" "EXECUTE runs a statement that this text does not show.",
     Cursor "cursor" "A cursor: DECLARE, FETCH, MOVE, CLOSE stay where the cursor lives.",
     Temporary "temporary" "Makes or names temporary objects: they live on one connection to the primary.",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::Shelf;
 use super::owed::Owed;
 use super::{Login, Server, Wants};
 use crate::auth::{Answer, AnswerError, Done};
@@ -130,6 +131,7 @@ pub async fn connect(
         application_name: Some(wants.application_name.clone()),
         reported,
         search_path,
+        shared: Shelf::default(),
         prepared: HashMap::default(),
         unnamed: 0,
         since: now,

@@ -4,6 +4,7 @@ mod connect;
 mod options;
 pub mod owed;
 mod parameters;
+mod prepared;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 pub use connect::{ConnectError, Refusal, cancel, connect};
 pub use options::Login;
 pub use parameters::{Parameters, Wants};
+pub use prepared::{Prepared, Registry, Shelf};
 
 use crate::clock::Instant;
 use crate::ids::CancelKey;
@@ -38,7 +40,9 @@ pub struct Server {
     pub reported: Vec<(String, String)>,
     /// The `search_path` that was in force when it was opened; none: not known.
     pub search_path: Option<Arc<str>>,
-    /// The prepared statements of the present client that it has, by name, each with the client's number for it.
+    /// The statements that clients share which it has.
+    pub shared: Shelf,
+    /// The prepared statements that it has under a name of the present client's, each with the client's number for it.
     pub prepared: HashMap<Box<[u8]>, u64, ahash::RandomState>,
     /// The number of the client's unnamed statement that it has; zero: none, or somebody else's.
     pub unnamed: u64,
@@ -53,5 +57,13 @@ impl Server {
     pub fn forget_client(&mut self) {
         self.prepared.clear();
         self.unnamed = 0;
+    }
+
+    /// It carried out DISCARD ALL: what was set on it and prepared is gone.
+    pub fn was_reset(&mut self) {
+        self.forget_client();
+        self.shared.clear();
+        // It falls back to what the connection was opened with, which may have been another client's.
+        self.application_name = None;
     }
 }

@@ -17,6 +17,9 @@ use crate::wire::{ProtocolError, TransactionStatus, backend};
 /// Most replies owed at once by one server; beyond it the client is not read until some have come.
 pub const MAX_OWED: usize = 16 * 1024;
 
+/// The tag of a ParseComplete, which has no body, as a CloseComplete has none.
+pub const PARSE_COMPLETE: u8 = b'1';
+
 /// Who sees the replies to a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Show {
@@ -35,6 +38,8 @@ enum Sent {
     Function,
     /// Parse: ParseComplete.
     Parse,
+    /// A Close of nothing in place of a Parse: a CloseComplete that the client is shown as a ParseComplete.
+    Known,
     /// Bind: BindComplete.
     Bind,
     /// Describe: RowDescription or NoData, perhaps after a ParameterDescription.
@@ -65,6 +70,8 @@ pub enum Event {
     None,
     /// A Parse succeeded.
     Parsed,
+    /// What stands for a Parse succeeded: the client is to see [`PARSE_COMPLETE`] in place of the reply's tag.
+    Known,
     /// A Close succeeded.
     Closed,
     /// An ErrorResponse; `parse`: to a Parse.
@@ -81,6 +88,10 @@ pub enum Event {
     },
     /// The server has dropped all prepared statements: DEALLOCATE ALL or DISCARD ALL.
     Forgotten,
+    /// PREPARE succeeded.
+    Prepared,
+    /// DEALLOCATE of one statement succeeded.
+    Deallocated,
     /// A parameter changed: ParameterStatus.
     Parameter,
 }
@@ -152,7 +163,7 @@ impl Owed {
             Sent::Query | Sent::Function if self.skipping => return None,
             // It ends with a ReadyForQuery of its own, which closes the unit as a Sync would.
             Sent::Query | Sent::Function => self.open = false,
-            Sent::Parse | Sent::Bind | Sent::Describe | Sent::Execute | Sent::Close => {
+            Sent::Parse | Sent::Bind | Sent::Describe | Sent::Execute | Sent::Close | Sent::Known => {
                 self.open = true;
                 if self.skipping {
                     return None;
@@ -162,6 +173,16 @@ impl Owed {
         self.last = self.last.wrapping_add(1);
         self.queue.push_back((sent, show, self.last));
         Some(self.last)
+    }
+
+    /// As [`Owed::sent`], for a Close of nothing that goes to the server in place of the client's Parse, of a statement that
+    /// the server has.
+    pub fn sent_known(&mut self) -> Option<u32> {
+        let number = self.sent(b'C', Show::Forward)?;
+        if let Some((sent, ..)) = self.queue.back_mut() {
+            *sent = Sent::Known;
+        }
+        Some(number)
     }
 
     /// Takes a reply: who sees it and what it means. `body` may be cut short but for `Z`.
@@ -215,6 +236,10 @@ impl Owed {
             (b'3', Some(Sent::Close)) => {
                 self.queue.pop_front();
                 verdict(Event::Closed)
+            }
+            (b'3', Some(Sent::Known)) => {
+                self.queue.pop_front();
+                verdict(Event::Known)
             }
             (b'G', Some(Sent::Query | Sent::Execute)) => {
                 self.start_copy_in();
@@ -350,6 +375,8 @@ impl Owed {
 fn completed(body: &[u8]) -> Event {
     match body {
         b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => Event::Forgotten,
+        b"PREPARE\0" => Event::Prepared,
+        b"DEALLOCATE\0" => Event::Deallocated,
         _ => Event::None,
     }
 }

@@ -3,6 +3,7 @@
 mod fingerprint;
 mod folded;
 mod lex;
+mod named;
 mod normal;
 mod opening;
 mod outline;
@@ -13,6 +14,7 @@ mod words;
 
 pub use fingerprint::fingerprint;
 pub use lex::{Kind, Lexer, Token};
+pub use named::{NamedStatement, Use, named};
 pub use normal::{NORMAL_LIMIT, normalise};
 pub use outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
 pub use parse::{Opinion, PARSE_LIMIT, opinion, tables};

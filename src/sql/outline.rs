@@ -41,8 +41,10 @@ pub enum Verb {
     Set,
     /// SET LOCAL, SET TRANSACTION, SET CONSTRAINTS: the transaction changes.
     SetLocal,
-    /// PREPARE and DEALLOCATE of a statement.
+    /// PREPARE of a statement.
     Prepare,
+    /// DEALLOCATE.
+    Deallocate,
     /// DECLARE.
     Declare,
     /// FETCH, MOVE, CLOSE.

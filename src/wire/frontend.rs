@@ -34,6 +34,12 @@ pub fn parse(body: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, text))
 }
 
+/// What follows the text of a Parse: the types of its parameters.
+#[must_use]
+pub fn parse_tail(body: &[u8]) -> Option<&[u8]> {
+    Some(cstr(cstr(body)?.1)?.1)
+}
+
 /// The types that a Parse gives its parameters; 0 for those that it leaves to the server.
 pub fn parameter_types(body: &[u8]) -> impl Iterator<Item = u32> + '_ {
     let types = cstr(body).and_then(|(_, rest)| Some(cstr(rest)?.1.get(2..)?.as_chunks().0));
@@ -52,6 +58,15 @@ pub fn bind(body: &[u8]) -> Option<(&[u8], &[u8])> {
     let (portal, rest) = cstr(body)?;
     let (statement, _values) = cstr(rest)?;
     Some((portal, statement))
+}
+
+/// How many values a Bind gives.
+#[must_use]
+pub fn bind_values(body: &[u8]) -> Option<u16> {
+    let (_, rest) = cstr(cstr(body)?.1)?;
+    let (formats, rest) = rest.split_first_chunk()?;
+    let skipped = rest.get(2 * usize::from(u16::from_be_bytes(*formats))..)?;
+    Some(u16::from_be_bytes(*skipped.first_chunk()?))
 }
 
 /// Portal of an Execute, and the most rows that it wants; 0: all.
@@ -89,6 +104,8 @@ mod tests {
         assert_eq!(types(b"s1\0SELECT $1\0\0"), [0u32; 0]);
         assert_eq!(parse_name(b"s1\0SELE"), Some(&b"s1"[..]));
         assert_eq!(bind(b"\0s1\0\0\0"), Some((&b""[..], &b"s1"[..])));
+        assert_eq!(bind_values(b"\0s1\0\0\x01\0\x01\0\x02\0\0"), Some(2));
+        assert_eq!(bind_values(b"\0s1\0\0\x01\0\x01\0"), None);
         assert_eq!(execute(b"p\0\0\0\x01\0"), Some((&b"p"[..], 256)));
         assert_eq!(execute(b"p\0\0\0"), None);
         assert_eq!(named(b"Ss1\0"), Some(Named::Statement(b"s1")));

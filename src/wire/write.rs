@@ -165,6 +165,36 @@ pub fn query(out: &mut BytesMut, statement: &str) {
     message(out, b'Q', |out| text(out, statement));
 }
 
+/// A Query whose text is not zero-terminated, and may be in any encoding.
+pub fn query_bytes(out: &mut BytesMut, statement: &[u8]) {
+    message(out, b'Q', |out| {
+        out.extend_from_slice(statement);
+        out.put_u8(0);
+    });
+}
+
+/// A Parse of the unnamed statement; `types` is what follows the text.
+pub fn parse_bytes(out: &mut BytesMut, statement: &[u8], types: &[u8]) {
+    message(out, b'P', |out| {
+        out.put_u8(0);
+        out.extend_from_slice(statement);
+        out.put_u8(0);
+        out.extend_from_slice(types);
+    });
+}
+
+/// A Parse of no statement, with so many parameters, of type text.
+pub fn parse_nothing(out: &mut BytesMut, name: &[u8], parameters: u16) {
+    message(out, b'P', |out| {
+        out.extend_from_slice(name);
+        out.extend_from_slice(b"\0\0");
+        out.put_u16(parameters);
+        for _ in 0..parameters {
+            out.put_u32(25);
+        }
+    });
+}
+
 /// A Close of a prepared statement.
 pub fn close_statement(out: &mut BytesMut, name: &[u8]) {
     message(out, b'C', |out| {

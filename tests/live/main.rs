@@ -27,6 +27,7 @@ mod monitor;
 mod oracle;
 mod pgbench;
 mod pooling;
+mod prepared;
 mod programs;
 mod protocol;
 mod proxy;

@@ -81,16 +81,6 @@ async fn state_is_kept_and_then_gone(mode: &str) {
         assert_eq!(next.answer().await.unwrap().value(), before, "{text} was left for the next");
         assert_eq!(next.backend().await, backend);
     }
-    // The same for a named statement of the protocol.
-    let mut client = proxy.client().await;
-    client.send(&extended("mine", "SELECT 1 FROM (SELECT txid_current()) t")).await.unwrap();
-    client.send(&sync()).await.unwrap();
-    assert_eq!(client.answer().await.unwrap().value(), "1");
-    assert_eq!(client.value("SELECT count(*), txid_current() FROM pg_prepared_statements").await, "1");
-    drop(client);
-    let mut next = proxy.client().await;
-    assert_eq!(next.value("SELECT count(*), txid_current() FROM pg_prepared_statements").await, "0");
-    assert_eq!(next.backend().await, backend);
 }
 
 #[tokio::test]

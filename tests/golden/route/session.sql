@@ -115,9 +115,9 @@ PREPARE p (int) AS INSERT INTO t VALUES ($1)
 PREPARE transaction AS SELECT 1
 --> primary prepare pins silent
 DEALLOCATE p
---> primary prepare pins silent
+--> primary prepare silent
 DEALLOCATE PREPARE ALL
---> primary prepare pins silent
+--> primary prepare silent
 DECLARE c CURSOR FOR SELECT * FROM t
 --> primary cursor
 DECLARE c NO SCROLL CURSOR WITHOUT HOLD FOR SELECT * FROM t

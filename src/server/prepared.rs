@@ -1,0 +1,251 @@
+//! Prepared statements by what they are, not by what a client calls them: two clients that prepare the same share one on
+//! each server connection, under a name of pgweir's own.
+//!
+//! Invariants: two statements of one [`Registry`] differ in text, parameter types or search path, and have different
+//! names; a statement whose last holder is gone is forgotten.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use ahash::RandomState;
+
+use crate::wire::frame::HEADER;
+
+/// The registry looks for forgotten statements when it has grown to twice what it held after the last time, and this.
+const LEAST_SWEEP: usize = 1024;
+
+/// A statement that servers are asked to prepare.
+#[derive(Debug)]
+pub struct Prepared {
+    id: u64,
+    /// The whole Parse message, under pgweir's own name.
+    message: Box<[u8]>,
+    /// How long that name is.
+    name: usize,
+    /// Where its names were looked up.
+    search_path: Option<Arc<str>>,
+}
+
+impl Prepared {
+    /// Its number in its registry.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its name on servers.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.message.get(HEADER..HEADER + self.name).unwrap_or_default()
+    }
+
+    /// The Parse message that makes it.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// What follows the name in that message: text and parameter types.
+    fn tail(&self) -> &[u8] {
+        self.message.get(HEADER + self.name + 1..).unwrap_or_default()
+    }
+}
+
+/// Every statement that somebody holds.
+#[derive(Debug)]
+pub struct Registry {
+    /// What all names begin with. By chance, so that no client has a statement of that name, or can guess another's.
+    prefix: String,
+    hasher: RandomState,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    by_hash: HashMap<u64, Vec<Weak<Prepared>>, RandomState>,
+    last: u64,
+    sweep_at: usize,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            prefix: format!("pgweir_{:08x}_", rand::random::<u32>()),
+            hasher: RandomState::new(),
+            inner: Mutex::default(),
+        }
+    }
+}
+
+impl Registry {
+    /// The statement with that text and those parameter types: `tail` is what follows the name in a Parse message.
+    #[must_use]
+    pub fn statement(&self, tail: &[u8], search_path: Option<&Arc<str>>) -> Arc<Prepared> {
+        let hash = self.hasher.hash_one((tail, search_path));
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |known: &Arc<Prepared>| known.tail() == tail && known.search_path.as_ref() == search_path;
+        let known = inner.by_hash.get(&hash);
+        if let Some(known) = known.and_then(|list| list.iter().filter_map(Weak::upgrade).find(same)) {
+            return known;
+        }
+        inner.sweep();
+        inner.last += 1;
+        let new = Arc::new(self.make(inner.last, tail, search_path.cloned()));
+        inner.by_hash.entry(hash).or_default().push(Arc::downgrade(&new));
+        new
+    }
+
+    fn make(&self, id: u64, tail: &[u8], search_path: Option<Arc<str>>) -> Prepared {
+        let name = format!("{}{id:x}", self.prefix);
+        let length = u32::try_from(HEADER - 1 + name.len() + 1 + tail.len()).unwrap_or(u32::MAX);
+        let length = length.to_be_bytes();
+        let message = [b"P".as_slice(), length.as_slice(), name.as_bytes(), b"\0", tail].concat();
+        Prepared { id, message: message.into(), name: name.len(), search_path }
+    }
+
+    /// How many statements somebody holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.by_hash.values().flatten().filter(|known| known.strong_count() > 0).count()
+    }
+
+    /// Whether nobody holds any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Inner {
+    /// Forgets what nobody holds any more, once in a while.
+    fn sweep(&mut self) {
+        if self.by_hash.len() < self.sweep_at.max(LEAST_SWEEP) {
+            return;
+        }
+        self.by_hash.retain(|_, list| {
+            list.retain(|known| known.strong_count() > 0);
+            !list.is_empty()
+        });
+        self.sweep_at = self.by_hash.len() * 2;
+    }
+}
+
+/// The shared statements that one server connection has.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    by_id: HashMap<u64, Slot, RandomState>,
+    now: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    prepared: Arc<Prepared>,
+    /// When it was used last, by a count of uses.
+    used: u64,
+}
+
+impl Shelf {
+    /// Whether it has that one, which is used now.
+    pub fn has(&mut self, id: u64) -> bool {
+        self.now += 1;
+        match self.by_id.get_mut(&id) {
+            Some(slot) => {
+                slot.used = self.now;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The server has confirmed that it has it.
+    pub fn insert(&mut self, prepared: Arc<Prepared>) {
+        self.now += 1;
+        self.by_id.insert(prepared.id, Slot { prepared, used: self.now });
+    }
+
+    /// The server has confirmed that it has it no longer.
+    pub fn remove(&mut self, id: u64) {
+        self.by_id.remove(&id);
+    }
+
+    /// What has to go before one more is prepared, if there may be `most`: the one that was not used for longest.
+    #[must_use]
+    pub fn surplus(&self, most: usize) -> Option<&Arc<Prepared>> {
+        if self.by_id.len() < most.max(1) {
+            return None;
+        }
+        self.by_id.values().min_by_key(|slot| slot.used).map(|slot| &slot.prepared)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The server has dropped them all.
+    pub fn clear(&mut self) {
+        self.by_id.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::{self, Side};
+    use crate::wire::frontend;
+
+    #[test]
+    fn what_is_the_same_is_shared_as_long_as_somebody_holds_it() {
+        let registry = Registry::default();
+        let one = registry.statement(b"SELECT 1\0\0\0", None);
+        let same = registry.statement(b"SELECT 1\0\0\0", None);
+        assert!(Arc::ptr_eq(&one, &same));
+        let path: Arc<str> = "other".into();
+        let others = [
+            registry.statement(b"SELECT 1\0\0\x01\0\0\0\x17", None),
+            registry.statement(b"SELECT 2\0\0\0", None),
+            registry.statement(b"SELECT 1\0\0\0", Some(&path)),
+        ];
+        assert!(others.iter().all(|other| other.name() != one.name()));
+        assert_eq!(registry.len(), 4);
+        drop(others);
+        assert_eq!(registry.len(), 1);
+        let head = frame::header(one.message(), Side::Frontend).unwrap().unwrap();
+        assert_eq!(head.size, one.message().len());
+        let (name, text) = frontend::parse(&one.message()[HEADER..]).unwrap();
+        assert_eq!((name, text), (one.name(), &b"SELECT 1"[..]));
+    }
+
+    #[test]
+    fn the_registry_does_not_grow_with_what_is_gone() {
+        let registry = Registry::default();
+        for number in 0..10 * LEAST_SWEEP {
+            drop(registry.statement(format!("SELECT {number}\0\0\0").as_bytes(), None));
+        }
+        assert!(registry.inner.lock().unwrap().by_hash.len() <= LEAST_SWEEP);
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let registry = Registry::default();
+        let statements: Vec<_> =
+            (0..3).map(|n| registry.statement(format!("SELECT {n}\0\0\0").as_bytes(), None)).collect();
+        let mut shelf = Shelf::default();
+        for statement in &statements {
+            shelf.insert(statement.clone());
+        }
+        assert!(shelf.has(statements[0].id()) && shelf.surplus(4).is_none());
+        assert_eq!(shelf.surplus(3).map(|gone| gone.id()), Some(statements[1].id()));
+        shelf.remove(statements[1].id());
+        assert_eq!((shelf.len(), shelf.has(statements[1].id())), (2, false));
+        assert!(shelf.surplus(3).is_none());
+    }
+}

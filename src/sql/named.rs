@@ -1,0 +1,114 @@
+//! The prepared statements that a text names: in PREPARE, EXECUTE and DEALLOCATE.
+
+use super::folded::Folded;
+use super::lex::{Kind, Lexer, Token};
+
+/// What is done with a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    /// PREPARE.
+    Prepare,
+    /// EXECUTE, alone or in EXPLAIN or CREATE TABLE AS.
+    Execute,
+    /// DEALLOCATE.
+    Deallocate,
+}
+
+/// A name in a text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamedStatement {
+    /// What is done with it.
+    pub how: Use,
+    /// The name, folded or taken out of its quotes.
+    pub name: Box<[u8]>,
+    /// The first byte of it in the text.
+    pub start: usize,
+    /// The byte after its last.
+    pub end: usize,
+}
+
+/// The names in a text, in order. For texts that are known to have such a statement: it allocates.
+#[must_use]
+pub fn named(text: &[u8]) -> Vec<NamedStatement> {
+    let mut found = Vec::new();
+    let mut tokens = Lexer::new(text).filter(|token| !matches!(token.kind, Kind::Space | Kind::Comment));
+    let mut depth = 0usize;
+    let (mut starts, mut explains, mut behind_as) = (true, false, false);
+    while let Some(token) = tokens.next() {
+        match token.kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            Kind::Semicolon if depth == 0 => {
+                (starts, explains, behind_as) = (true, false, false);
+                continue;
+            }
+            _ => {}
+        }
+        let word = folded(text, token);
+        let how = match word.as_bytes() {
+            b"prepare" if starts => Some(Use::Prepare),
+            b"deallocate" if starts => Some(Use::Deallocate),
+            b"execute" if starts || depth == 0 && (explains || behind_as) => Some(Use::Execute),
+            _ => None,
+        };
+        explains |= starts && word.as_bytes() == b"explain";
+        behind_as = word.as_bytes() == b"as";
+        starts = false;
+        if let Some(how) = how {
+            let mut name = tokens.next();
+            if how == Use::Deallocate && name.is_some_and(|name| folded(text, name).as_bytes() == b"prepare")
+            {
+                name = tokens.next().or(name);
+            }
+            found.extend(name.and_then(|name| one(text, how, name)));
+        }
+    }
+    found
+}
+
+fn folded(text: &[u8], token: Token) -> Folded {
+    // A keyword is no keyword in quotes.
+    let token = if token.kind == Kind::Word { token } else { Token { kind: Kind::Other, ..token } };
+    Folded::new(text, token)
+}
+
+fn one(text: &[u8], how: Use, token: Token) -> Option<NamedStatement> {
+    let other = match how {
+        Use::Prepare => b"transaction".as_slice(),
+        Use::Deallocate => b"all",
+        Use::Execute => b"",
+    };
+    if !other.is_empty() && folded(text, token).as_bytes() == other {
+        return None;
+    }
+    let name = Folded::new(text, token);
+    let name: Box<[u8]> = name.as_bytes().into();
+    (!name.is_empty()).then_some(NamedStatement { how, name, start: token.start, end: token.end })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_where_they_stand() {
+        let text =
+            b"PREPARE One (int) AS SELECT 'execute x'; execute \"Two\"(1) ; DEALLOCATE PREPARE three; \
+            EXPLAIN (ANALYZE) EXECUTE four; CREATE TABLE t AS /* so */ EXECUTE five; DEALLOCATE ALL; \
+            PREPARE TRANSACTION 'g'; SELECT execute FROM deallocate; GRANT EXECUTE ON FUNCTION f() TO x";
+        let found: Vec<_> = named(text)
+            .into_iter()
+            .map(|found| {
+                (found.how, String::from_utf8(found.name.into()).unwrap(), &text[found.start..found.end])
+            })
+            .collect();
+        let expected: [(Use, &str, &[u8]); 5] = [
+            (Use::Prepare, "one", b"One"),
+            (Use::Execute, "Two", b"\"Two\""),
+            (Use::Deallocate, "three", b"three"),
+            (Use::Execute, "four", b"four"),
+            (Use::Execute, "five", b"five"),
+        ];
+        assert_eq!(found, expected.map(|(how, name, raw)| (how, name.to_owned(), raw)));
+    }
+}

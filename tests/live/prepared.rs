@@ -1,0 +1,159 @@
+//! Prepared statements without pins: each client has its own names, and any server connection runs them.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use pgweir::cli::demo::cluster::Cluster;
+use tokio::task::JoinSet;
+
+use crate::proxy::{Proxy, SOON, cluster};
+use crate::raw::Raw;
+use crate::wire::{bind, close, execute, parse, sync};
+
+/// What a server connection has of clients' statements, asked on the primary.
+const THERE: &str = "SELECT count(*), txid_current() FROM pg_prepared_statements WHERE NOT from_sql";
+
+async fn start(settings: &str) -> (Cluster, Proxy) {
+    let cluster = cluster().replicas(2).start().await.unwrap();
+    cluster.primary().sql("CREATE TABLE t (id int PRIMARY KEY, what text)").await.unwrap();
+    cluster.wait_replayed(SOON).await.unwrap();
+    let proxy = Proxy::start(&cluster, settings).await;
+    (cluster, proxy)
+}
+
+async fn prepare(client: &mut Raw, name: &str, text: &str) -> String {
+    client.send(&[parse(name, text), sync()].concat()).await.unwrap();
+    client.answer().await.unwrap().code().to_owned()
+}
+
+/// The value, or the SQLSTATE of the error.
+async fn run(client: &mut Raw, name: &str, values: &[&str]) -> String {
+    client.send(&[bind("", name, values), execute("", 0), sync()].concat()).await.unwrap();
+    let answer = client.answer().await.unwrap();
+    if answer.errors.is_empty() { answer.value().to_owned() } else { answer.code().to_owned() }
+}
+
+/// Each client means something else by the names that all of them use, and some of it is the same.
+#[tokio::test]
+async fn fifty_clients_on_two_connections() {
+    let (_cluster, proxy) = start("pool_size = 2\nmax_prepared_statements = 20").await;
+    let done = std::sync::Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for number in 0..50usize {
+        let mut client = proxy.client().await;
+        let done = done.clone();
+        clients.spawn(async move {
+            // Reads go to the replicas, the others to the primary; what stands in the text tells whose it is.
+            let text = |nth: usize| match nth % 3 {
+                0 => format!("SELECT '{number}:{nth}:' || $1::text"),
+                1 => format!("SELECT '{number}:{nth}:' || $1::text FROM (SELECT txid_current()) t"),
+                _ => format!("SELECT 'all:{nth}:' || $1::text"),
+            };
+            for nth in 0..6 {
+                assert_eq!(prepare(&mut client, &format!("s{nth}"), &text(nth)).await, "");
+            }
+            for round in 0..40 {
+                let nth = (round * 7 + number) % 6;
+                let whose = if nth % 3 == 2 { "all".to_owned() } else { number.to_string() };
+                let value = run(&mut client, &format!("s{nth}"), &[&round.to_string()]).await;
+                assert_eq!(value, format!("{whose}:{nth}:{round}"));
+                if round % 10 == 9 {
+                    client.send(&[close('S', &format!("s{nth}")), sync()].concat()).await.unwrap();
+                    client.answer().await.unwrap();
+                    assert_eq!(run(&mut client, &format!("s{nth}"), &["x"]).await, "26000");
+                    assert_eq!(prepare(&mut client, &format!("s{nth}"), &text(nth)).await, "");
+                }
+                done.fetch_add(1, Relaxed);
+            }
+        });
+    }
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(done.load(Relaxed), 50 * 40);
+    assert_eq!(proxy.sum("pgweir_pins_total", &[]).await, 0.0);
+    let there: usize = proxy.client().await.value(THERE).await.parse().unwrap();
+    assert!((1..=20).contains(&there), "{there} statements on a connection");
+    let connected = proxy.sum("pgweir_pool_connects_total", &[]).await;
+    assert!(connected <= 6.0, "{connected} server connections");
+}
+
+#[tokio::test]
+async fn the_least_recently_used_makes_room() {
+    let (_cluster, proxy) = start("pool_size = 1\nmax_prepared_statements = 3").await;
+    let mut client = proxy.client().await;
+    for nth in 0..10 {
+        let text = format!("SELECT {nth} FROM (SELECT txid_current()) t");
+        assert_eq!(prepare(&mut client, &format!("s{nth}"), &text).await, "");
+    }
+    for nth in [0, 9, 0, 5, 0, 4, 4, 0] {
+        assert_eq!(run(&mut client, &format!("s{nth}"), &[]).await, nth.to_string());
+    }
+    assert_eq!(client.value(THERE).await, "3");
+    // All in one unit: each Bind finds its own.
+    let units: Vec<_> =
+        (0..10).map(|nth| [bind("", &format!("s{nth}"), &[]), execute("", 0)].concat()).collect();
+    client.send(&[units.concat(), sync()].concat()).await.unwrap();
+    let answer = client.answer().await.unwrap();
+    let values: Vec<_> = answer.rows.iter().map(|row| row[0].clone().unwrap()).collect();
+    assert_eq!(values, (0..10).map(|nth| nth.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_name_is_nobody_elses() {
+    let (_cluster, proxy) = start("pool_size = 1").await;
+    let (mut one, mut other) = (proxy.client().await, proxy.client().await);
+    let text = "SELECT count(*) FROM t, (SELECT txid_current()) x";
+    assert_eq!(prepare(&mut one, "s", text).await, "");
+    assert_eq!(run(&mut other, "s", &[]).await, "26000");
+    assert_eq!(other.query("EXECUTE s").await.unwrap().code(), "26000");
+    assert_eq!(prepare(&mut other, "s", "SELECT 'other'").await, "");
+    assert_eq!(
+        (run(&mut one, "s", &[]).await, run(&mut other, "s", &[]).await),
+        ("0".into(), "other".into())
+    );
+    // The same statement by another name is one on the server.
+    assert_eq!(prepare(&mut other, "same", text).await, "");
+    assert_eq!(run(&mut other, "same", &[]).await, "0");
+    assert_eq!(one.value(THERE).await, "1");
+    // One drops it, by whatever means; the other has it still.
+    for drops in ["DEALLOCATE same", "DEALLOCATE ALL"] {
+        other.ok(drops).await;
+        assert_eq!(run(&mut other, "same", &[]).await, "26000", "{drops}");
+        assert_eq!(run(&mut one, "s", &[]).await, "0", "{drops}");
+        assert_eq!(one.value("EXECUTE s").await, "0", "{drops}");
+        assert_eq!(prepare(&mut other, "same", text).await, "");
+    }
+    assert_eq!(proxy.sum("pgweir_pins_total", &[]).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_parse_that_fails_is_not_remembered() {
+    let (_cluster, proxy) = start("pool_size = 1").await;
+    let mut client = proxy.client().await;
+    let text = "SELECT count(*) FROM late";
+    for _ in 0..2 {
+        assert_eq!(prepare(&mut client, "s", text).await, "42P01");
+        assert_eq!(run(&mut client, "s", &[]).await, "26000");
+    }
+    client.ok("CREATE TABLE late AS SELECT generate_series(1, 3)").await;
+    assert_eq!(prepare(&mut client, "s", text).await, "");
+    assert_eq!(run(&mut client, "s", &[]).await, "3");
+}
+
+/// One that is prepared goes wherever its route allows, also when the server that it was prepared on is gone.
+#[tokio::test]
+async fn a_statement_outlives_its_connection() {
+    let (cluster, proxy) = start("").await;
+    let mut client = proxy.client().await;
+    assert_eq!(prepare(&mut client, "w", "INSERT INTO t VALUES ($1::int) RETURNING id").await, "");
+    assert_eq!(prepare(&mut client, "r", "SELECT count(*) FROM pg_stat_activity WHERE $1 = 'x'").await, "");
+    for round in 1..5 {
+        assert_eq!(run(&mut client, "w", &[&round.to_string()]).await, round.to_string());
+        assert_ne!(run(&mut client, "r", &["x"]).await, "0");
+        for server in cluster.all() {
+            let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
+                AND application_name NOT LIKE 'pgweir%' AND backend_type = 'client backend'";
+            server.sql(others).await.unwrap();
+        }
+    }
+}

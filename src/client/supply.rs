@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::prepared::{NOBODY, Sent, Statements, There};
+use super::prepared::{NOBODY, Sent, Statement, Statements, There};
 use super::session::{Held, Session};
 use super::unit::Residue;
 use crate::metrics::{DatabaseMetrics, PreparedWhat};
@@ -179,31 +179,40 @@ impl Way<'_> {
     fn supply(&mut self, needs: Needs, head: Header, window: &Window, size: usize) -> usize {
         let message = window.bytes().get(..size).unwrap_or_default();
         let body = message.get(HEADER..).unwrap_or_default();
+        if let Needs::Name(prepared) = needs {
+            return self.name(&prepared, head, body);
+        }
         let name = names(head.tag, body).unwrap_or_default();
         match needs {
-            Needs::Nothing => {}
+            Needs::Nothing | Needs::Name(_) => {}
             Needs::Close => self.close(name),
             Needs::Unnamed => self.supply_unnamed(name),
             Needs::Taken => self.supply_taken(name),
             Needs::Make(prepared) => return self.make(prepared, message),
             Needs::Text => return self.rewrite(head.tag, message),
-            Needs::Name(prepared) if head.tag == b'B' && self.is_refused(name, &prepared) => {
-                // By Bind, with its own words, and not by a Parse that the client has not sent.
-                self.supply_nothing(NOTHING, frontend::bind_values(body).unwrap_or(0));
-                let ignored = self.held.lease.owed.sent(head.tag, Show::Forward).is_none();
-                return if ignored { 0 } else { rename(self.own, head, body, NOTHING) };
-            }
-            Needs::Name(prepared) => {
-                self.share(&prepared);
-                let ignored = self.held.lease.owed.sent(head.tag, Show::Forward).is_none();
-                return if ignored { 0 } else { rename(self.own, head, body, prepared.name()) };
-            }
         }
         let number = self.held.lease.owed.sent(head.tag, Show::Forward);
         if head.tag == b'P' {
             self.statements.send(number, Sent::Whole(message));
         }
         0
+    }
+
+    /// Writes the front of a Bind or a Describe with the name that the server knows. Returns how much of it that was.
+    fn name(&mut self, prepared: &Arc<Prepared>, head: Header, body: &[u8]) -> usize {
+        let refused = head.tag == b'B' && self.is_refused(body, prepared);
+        let name = if refused {
+            // By Bind, in its own words, and not by a Parse that the client has not sent.
+            self.supply_nothing(NOTHING, frontend::bind_values(body).unwrap_or(0));
+            NOTHING
+        } else {
+            self.share(prepared);
+            prepared.name()
+        };
+        match self.held.lease.owed.sent(head.tag, Show::Forward) {
+            Some(_) => rename(self.own, head, body, name),
+            None => 0,
+        }
     }
 
     /// Drops what the server has under that name.
@@ -226,10 +235,10 @@ impl Way<'_> {
     }
 
     /// Whether the server will refuse a Bind of that statement, which it lacks, because its transaction has failed.
-    fn is_refused(&mut self, name: &[u8], prepared: &Prepared) -> bool {
-        let ends = self.statements.find(name).is_some_and(|statement| statement.facts.class == Class::End);
+    fn is_refused(&mut self, bind: &[u8], prepared: &Prepared) -> bool {
+        let ends = |statement: &Statement| statement.facts.class == Class::End;
         self.held.lease.owed.status() == TransactionStatus::Failed
-            && !ends
+            && !names(b'B', bind).and_then(|name| self.statements.find(name)).is_some_and(ends)
             && self.statements.there(&mut self.held.lease, prepared.id()) != There::Yes
     }
 

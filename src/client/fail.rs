@@ -32,6 +32,10 @@ pub(super) enum Failure {
     ServerProtocol(ProtocolError),
     /// BEGIN in `pool_mode = "statement"`.
     StatementMode,
+    /// The transaction has failed before any server knew of it.
+    InFailedTransaction,
+    /// A server refused a BEGIN that the client was told had succeeded.
+    BeginRefused,
     /// Only the primary can do it, and the read-only transaction runs on a replica.
     ReplicaTransaction,
     /// A rule refuses it: its name, and what it says.
@@ -150,6 +154,16 @@ impl Failure {
                 SqlState::FEATURE_NOT_SUPPORTED,
                 "transaction blocks are not allowed in statement pooling mode",
                 "Set pool_mode = \"transaction\" for this database.",
+            ),
+            Self::InFailedTransaction => told(
+                SqlState::IN_FAILED_SQL_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+                "Roll the transaction back.",
+            ),
+            Self::BeginRefused => told(
+                SqlState::CONNECTION_FAILURE,
+                "the server did not open the transaction",
+                "Connect again; what an unanswered statement did is not known.",
             ),
             Self::ReplicaTransaction => {
                 told(SqlState::FEATURE_NOT_SUPPORTED, REPLICA_TRANSACTION, REPLICA_TRANSACTION_HINT)

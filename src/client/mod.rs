@@ -4,6 +4,7 @@
 //! what moves it between them stand in `session`, what it says is cut into pieces by `unit`, each piece is given a server
 //! by `plan`, and `relay` moves the bytes both ways.
 
+mod begin;
 mod cancel;
 mod clean;
 mod console;

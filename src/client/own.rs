@@ -135,7 +135,8 @@ impl Session {
 
     /// What stands beside others is not carried out, and nor are those: an open transaction must not go on without them.
     fn refuse_mixed(&mut self, piece: Piece) {
-        if self.status() == TransactionStatus::Idle || !piece.ends || piece.rest > 0 {
+        if self.active.is_none() || self.status() == TransactionStatus::Idle || !piece.ends || piece.rest > 0
+        {
             return self.refuse(piece, &Failure::OwnMixed);
         }
         if let Some(held) = self.held() {
@@ -162,6 +163,9 @@ impl Session {
 
     /// What a ReadyForQuery of pgweir's own says: an open transaction stays open.
     pub(super) fn status(&mut self) -> TransactionStatus {
+        if let Some(begun) = &self.begun {
+            return begun.status();
+        }
         self.held().map_or(TransactionStatus::Idle, |held| held.lease.owed.status())
     }
 }

@@ -156,6 +156,7 @@ impl Session {
 
     /// A unit for the connection that works.
     fn start_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
+        self.send_begin(route);
         let refused = self.is_refused_on_replica(&piece);
         let reason = if refused { Reason::ReplicaTransactionRefused } else { route.reason };
         let again = self.net.placed();
@@ -287,6 +288,9 @@ impl Session {
             }
             Kind::Unit => {}
         }
+        if let Some(place) = self.place_begun(piece) {
+            return Ok(place);
+        }
         if piece.facts.reason == Reason::Ddl {
             self.make_way(&piece);
         }
@@ -333,7 +337,7 @@ impl Session {
     }
 
     /// Asks the pure function, with what it cannot know: what the protocol shows beyond the statements.
-    fn decide(&mut self, piece: &Piece) -> Route {
+    pub(super) fn decide(&mut self, piece: &Piece) -> Route {
         let in_transaction =
             self.held().is_some_and(|held| held.lease.owed.status() != TransactionStatus::Idle);
         let transaction = self.active.filter(|_| in_transaction);
@@ -346,6 +350,9 @@ impl Session {
             wish: self.own.route,
             rules: self.identity.rules,
         };
+        if let Some(route) = self.decide_begun(piece, session) {
+            return route;
+        }
         let topology = Topology::of(&self.identity.database.cluster.view());
         let route = route::decide(piece.facts, session, topology, &self.identity.database.rules);
         if route.target == Target::Primary || transaction.is_some() {
@@ -423,6 +430,7 @@ impl Session {
             transaction: false,
             observed: false,
             error_shown: false,
+            begins: false,
         };
         if let Some(slot) = self.held.get_mut(target.index()) {
             *slot = Some(held);

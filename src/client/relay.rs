@@ -39,7 +39,11 @@ impl Session {
             }
             if !self.back.own.is_empty() {
                 match self.stream.poll_write(cx, &self.back.own) {
-                    Poll::Ready(written) => drop(self.back.own.split_to(written?)),
+                    Poll::Ready(written) => {
+                        let written = written?;
+                        self.identity.database.metrics.bytes(Direction::ClientOut, written as u64);
+                        drop(self.back.own.split_to(written));
+                    }
                     Poll::Pending => return Ok(moved),
                 }
                 moved = true;
@@ -241,7 +245,10 @@ impl Session {
             }
             Event::Prepared => self.saw_name(Use::Prepare),
             Event::Deallocated => self.saw_name(Use::Deallocate),
-            Event::Error { parse } if show == Show::Swallow => self.parse_refused(parse),
+            Event::Error { parse } if show == Show::Swallow => {
+                self.parse_refused(parse);
+                self.own_refused();
+            }
             Event::Error { parse } => self.saw_error(parse, at, head),
             Event::Ready { number, .. } if self.net.failed.is_some() => self.saw_void_ready(number),
             Event::Ready { .. } if show == Show::Swallow => self.moved(),
@@ -309,6 +316,7 @@ impl Session {
         // A failed unit without transaction control is undone as a whole.
         let undone = failed && !held.transaction && held.lease.owed.is_empty();
         held.transaction = status != TransactionStatus::Idle;
+        held.begins = false;
         if self.defines && !held.transaction {
             // Before the client hears of it: its next read, and everybody's after that, must not go by the old definitions.
             self.defines = false;

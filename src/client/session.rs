@@ -18,6 +18,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
+use super::begin::Begun;
 use super::cancel::Registration;
 use super::desk::Desk;
 use super::fail::Failure;
@@ -123,6 +124,8 @@ pub(super) struct Held {
     pub(super) observed: bool,
     /// An error of the unit that is being answered has been shown.
     pub(super) error_shown: bool,
+    /// A BEGIN of pgweir's own goes before the unit that is being answered.
+    pub(super) begins: bool,
 }
 
 impl Held {
@@ -282,6 +285,8 @@ pub(super) struct Session {
     pub(super) pinned: bool,
     /// What was sent since the last end of a transaction may change what names mean.
     pub(super) defines: bool,
+    /// A transaction that no server knows of.
+    pub(super) begun: Option<Begun>,
     /// A unit that began on a replica goes on on the primary, once the replica has answered.
     pub(super) moving: bool,
     pub(super) next: Option<Next>,
@@ -316,6 +321,7 @@ impl Session {
             last_words: None,
             pinned: false,
             defines: false,
+            begun: None,
             moving: false,
             next: None,
             names: VecDeque::new(),
@@ -359,7 +365,7 @@ impl Session {
             if let Poll::Ready(next) = self.poll_next(cx) {
                 return Poll::Ready(Some(next));
             }
-            if self.active.is_some() {
+            if self.active.is_some() || self.begun.is_some() {
                 idle.as_mut().reset(clock::now() + limit);
             }
             idle.as_mut().poll(cx).map(|()| None)
@@ -475,6 +481,9 @@ impl Session {
 
     /// Tells the client of an error in place of the piece, which is thrown away, up to the end of its unit.
     pub(super) fn refuse(&mut self, piece: Piece, failure: &Failure) {
+        if let Some(begun) = &mut self.begun {
+            *begun = Begun::Failed;
+        }
         self.say_error(failure);
         if let Some(window) = &mut self.window {
             window.consume(piece.size);

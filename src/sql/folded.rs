@@ -45,6 +45,11 @@ impl Folded {
         folded
     }
 
+    /// A comma, which no name is.
+    pub(super) fn comma() -> Folded {
+        Folded { bytes: [b','; NAME_LIMIT], length: 1 }
+    }
+
     #[inline]
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()

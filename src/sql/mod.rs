@@ -3,6 +3,7 @@
 mod fingerprint;
 mod folded;
 mod lex;
+mod lone;
 mod named;
 mod normal;
 mod opening;
@@ -14,6 +15,7 @@ mod words;
 
 pub use fingerprint::fingerprint;
 pub use lex::{Kind, Lexer, Token};
+pub use lone::{lone_begin, lone_end};
 pub use named::{NamedStatement, Use, named};
 pub use normal::{NORMAL_LIMIT, normalise};
 pub use outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};

@@ -23,6 +23,8 @@ impl SqlState {
     pub const INVALID_CATALOG_NAME: Self = Self("3D000");
     /// `invalid_parameter_value`: a setting of pgweir's own cannot have that value.
     pub const INVALID_PARAMETER_VALUE: Self = Self("22023");
+    /// `in_failed_sql_transaction`.
+    pub const IN_FAILED_SQL_TRANSACTION: Self = Self("25P02");
     /// `invalid_sql_statement_name`: a prepared statement that was not prepared.
     pub const INVALID_STATEMENT_NAME: Self = Self("26000");
     /// `invalid_cursor_name`: a portal that was not bound.
@@ -52,6 +54,7 @@ impl SqlState {
         Self::INVALID_PASSWORD,
         Self::INVALID_CATALOG_NAME,
         Self::INVALID_PARAMETER_VALUE,
+        Self::IN_FAILED_SQL_TRANSACTION,
         Self::INVALID_STATEMENT_NAME,
         Self::INVALID_CURSOR_NAME,
         Self::INSUFFICIENT_PRIVILEGE,

@@ -47,7 +47,7 @@ async fn what_was_meant_and_nothing_else() {
     assert_eq!(client.value("SELECT 1").await, "1");
 
     // In a transaction it fails the transaction, as in PostgreSQL.
-    client.ok("BEGIN").await;
+    client.ok("BEGIN; SELECT 1").await;
     client.send(&query("SELECT pg_sleep(30)")).await.unwrap();
     primary.becomes("wait_event = 'PgSleep'", 1, SOON).await;
     Raw::cancel(address, client.key).await.unwrap();

@@ -221,7 +221,7 @@ async fn definitions_that_change_through_pgweir_count_from_then_on() {
         });
         assert_eq!(prepared.await.0, "primary");
         // In a transaction: from its end on.
-        other.ok("BEGIN").await;
+        other.ok("BEGIN; SELECT 1").await;
         other.ok(&body("STABLE", "BEGIN RETURN 1; END")).await;
         other.ok("COMMIT").await;
         cluster.wait_replayed(SOON).await.unwrap();

@@ -256,7 +256,7 @@ async fn own_settings_are_answered_in_order_and_stay_with_their_client() {
         assert_eq!(answer.rows.first().map_or("", |row| row[0].as_deref().unwrap()), expected);
     }
     // In a transaction, which it neither ends nor joins.
-    one.ok("BEGIN").await;
+    one.ok("BEGIN; SELECT 1").await;
     let set = one.ok("SET pgweir.route = primary").await;
     assert_eq!((set.tags.as_str(), set.status), ("CZ", 'T'));
     let refused = one.query("SET pgweir.rout = primary").await.unwrap();
@@ -376,7 +376,7 @@ async fn a_unit_that_runs_again_says_where_its_result_is_from() {
 async fn a_setting_beside_other_statements_fails_the_transaction() {
     let (cluster, proxy) = started(1).await;
     let mut client = proxy.client().await;
-    client.ok("BEGIN").await;
+    client.ok("BEGIN; SELECT 1").await;
     client.ok("INSERT INTO photos VALUES (100)").await;
     let refused = client.query("INSERT INTO photos VALUES (101); SET pgweir.route = primary").await.unwrap();
     assert_eq!((refused.code(), refused.status), ("0A000", 'E'));

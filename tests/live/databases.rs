@@ -82,6 +82,9 @@ async fn client(port: u16, doing: Doing) -> Speaker {
     };
     let reply = client.simple(text).await;
     assert!(reply.errors.is_empty(), "{reply:?}");
+    // No server knows of a transaction before its first statement.
+    let reply = client.simple("SELECT 1").await;
+    assert!(reply.errors.is_empty(), "{reply:?}");
     client
 }
 

@@ -36,7 +36,7 @@ async fn in_a_transaction_and_during_statements() {
     let backend = proxy.client().await.backend().await;
 
     let mut client = proxy.client().await;
-    client.ok("BEGIN").await;
+    client.ok("BEGIN; SELECT 1").await;
     client.ok("UPDATE t SET n = 1").await;
     client.vanish();
     next_is_well(&proxy, &watch, &backend).await;
@@ -197,7 +197,7 @@ async fn in_the_middle_of_a_long_message() {
 async fn in_the_queue_and_during_login() {
     let (_cluster, proxy, watch) = start().await;
     let mut holder = proxy.client().await;
-    holder.ok("BEGIN").await;
+    holder.ok("BEGIN; SELECT 1").await;
     let backend = holder.backend().await;
 
     // Two wait; the first goes, and the second is served as soon as the connection is free.
@@ -217,7 +217,7 @@ async fn in_the_queue_and_during_login() {
     );
 
     // A login with other parameters needs a connection of its own, and has to wait for it.
-    holder.ok("BEGIN").await;
+    holder.ok("BEGIN; SELECT 1").await;
     let mut guest = Raw::connect(proxy.address()).await.unwrap();
     let packet = b"\0\0\0\x31\0\x03\0\0user\0postgres\0client_encoding\0LATIN1\0\0";
     let mut packet = packet.to_vec();

@@ -11,6 +11,7 @@
 mod addresses;
 mod auth;
 mod baseline;
+mod begin;
 mod cancel;
 mod catalog;
 mod cli;

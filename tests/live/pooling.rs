@@ -149,7 +149,7 @@ async fn first_come_first_served_and_limits() {
     for _ in 0..6 {
         waiting.push(proxy.client().await);
     }
-    holder.ok("BEGIN").await;
+    holder.ok("BEGIN; SELECT 1").await;
     for (nth, client) in waiting.iter_mut().enumerate().take(5) {
         client.send(&query(&format!("INSERT INTO turns (who) VALUES ({nth})"))).await.unwrap();
         proxy.becomes("pgweir_pool_waiting_clients", &[], nth as f64 + 1.0).await;
@@ -166,7 +166,7 @@ async fn first_come_first_served_and_limits() {
 
     let proxy = Proxy::start(&cluster, "pool_size = 1\nquery_wait_timeout = \"700ms\"").await;
     let (mut holder, mut client) = (proxy.client().await, proxy.client().await);
-    holder.ok("BEGIN").await;
+    holder.ok("BEGIN; SELECT 1").await;
     let start = clock::now();
     let refused = client.query("SELECT 1").await.unwrap();
     let waited = start.elapsed();
@@ -188,7 +188,7 @@ async fn kept_open_and_closed_in_time() {
     let mut clients = Vec::new();
     for _ in 0..5 {
         let mut client = kept.client().await;
-        client.ok("BEGIN").await;
+        client.ok("BEGIN; SELECT 1").await;
         clients.push(client);
     }
     watch.becomes("true", 5, SOON).await;
@@ -202,7 +202,7 @@ async fn kept_open_and_closed_in_time() {
     // Old connections are replaced: idle ones by the keeper, busy ones when they are free.
     let aging = Proxy::start(&cluster, "server_lifetime = \"1s\"\npool_size = 2").await;
     let (mut busy, mut idle) = (aging.client().await, aging.client().await);
-    busy.ok("BEGIN").await;
+    busy.ok("BEGIN; SELECT 1").await;
     let old = busy.backend().await;
     let other = idle.backend().await;
     watch.becomes(&format!("pid = {other}"), 0, SOON).await;
@@ -276,9 +276,9 @@ async fn a_server_that_is_full() {
     let (mut a, mut b, mut c, mut d) =
         (login().await.unwrap(), login().await.unwrap(), login().await.unwrap(), login().await.unwrap());
     for client in [&mut a, &mut b] {
-        client.ok("BEGIN").await;
+        client.ok("BEGIN; SELECT 1").await;
     }
-    let third = c.query("BEGIN").await.unwrap();
+    let third = c.query("BEGIN; SELECT 1").await.unwrap();
     let refused = d.query("SELECT 1").await.unwrap();
     let refused = if third.errors.is_empty() { refused } else { third };
     assert_eq!((refused.code(), &*refused.tags), ("53300", "EZ"));

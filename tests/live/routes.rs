@@ -109,6 +109,10 @@ async fn run_all(cluster: &Cluster, pgweir: &Pgweir, extended: bool) -> Vec<Ran>
         let parameters = (1..10).rev().find(|n| marked.contains(&format!("${n}"))).unwrap_or(0);
         let reply =
             if extended { client.extended(&marked, parameters).await } else { client.simple(&marked).await };
+        if !extended && pgweir::sql::lone_begin(marked.as_bytes()).is_some() {
+            // It goes with the first statement of its transaction.
+            client.simple("SELECT 1").await;
+        }
         all.push(Ran { marked, marker: marker(at), target, reply });
     }
     all

@@ -67,7 +67,7 @@ async fn reports_go_to_their_server_and_hints_narrow() {
         .unwrap();
     let codes = [other.answer().await.unwrap(), other.answer().await.unwrap(), other.answer().await.unwrap()];
     assert_eq!(codes.map(|answer| answer.code().to_owned()), ["", "42501", ""]);
-    other.ok("BEGIN").await;
+    other.ok("BEGIN; SELECT 1").await;
     let refused = other.query("SELECT * FROM secret").await.unwrap();
     assert_eq!((refused.code(), refused.status), ("42501", 'E'));
     other.ok("ROLLBACK").await;

@@ -56,6 +56,8 @@ fn all() -> Vec<Failure> {
         Failure::SessionLost,
         Failure::ServerProtocol(ProtocolError::Unexpected(b'1')),
         Failure::StatementMode,
+        Failure::InFailedTransaction,
+        Failure::BeginRefused,
         Failure::ReplicaTransaction,
         Failure::Rejected { rule: "no reports".to_owned(), message: "ask the report server".to_owned() },
         Failure::OwnMixed,
@@ -89,6 +91,8 @@ fn visit(failure: &Failure) {
         | Failure::Refused(_)
         | Failure::StatementMode
         | Failure::Rejected { .. }
+        | Failure::InFailedTransaction
+        | Failure::BeginRefused
         | Failure::ReplicaTransaction
         | Failure::Replication
         | Failure::NoUser

@@ -1,0 +1,174 @@
+//! A BEGIN that is held back: pgweir answers it and sends it with the statement that follows, so that a transaction in which
+//! nothing has happened yet holds no server connection, and opening one costs no round trip.
+//!
+//! Only a text that PostgreSQL cannot refuse is held back, alone in a simple Query. Should a server refuse it all the same,
+//! the session ends: what came with it may have run outside a transaction.
+
+use bytes::BytesMut;
+
+use super::fail::Failure;
+use super::plan::{Place, label};
+use super::session::{Leave, Next, Session};
+use super::unit::{Kind, Piece};
+use crate::metrics::TargetLabel;
+use crate::pool::PoolMode;
+use crate::route::{self, Class, Facts, Route, Topology};
+use crate::server::owed::Show;
+use crate::sql::{lone_begin, lone_end};
+use crate::wire::frame::HEADER;
+use crate::wire::{TransactionStatus, answer, frontend, write};
+
+/// Longest BEGIN that is held back, as a message.
+const MOST: usize = 256;
+
+/// A transaction that is open for the client, and for no server.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// Nothing has happened in it.
+    Held {
+        /// The Query that opens it.
+        message: Box<[u8]>,
+        /// What that does.
+        facts: Facts,
+    },
+    /// Its first statement had an error, before any server had seen it.
+    Failed,
+}
+
+impl Begun {
+    /// What a ReadyForQuery in it says.
+    pub(super) fn status(&self) -> TransactionStatus {
+        match self {
+            Self::Held { .. } => TransactionStatus::Open,
+            Self::Failed => TransactionStatus::Failed,
+        }
+    }
+}
+
+impl Session {
+    /// What becomes of a piece that opens a transaction, or is the first in one that no server knows of; none: it goes on
+    /// its way.
+    pub(super) fn place_begun(&mut self, piece: Piece) -> Option<Place> {
+        match &self.begun {
+            None if matches!(piece.facts.class, Class::Begin | Class::BeginReadOnly) => {
+                self.hold_begin(piece)
+            }
+            None => None,
+            Some(begun) => {
+                let failed = matches!(begun, Begun::Failed);
+                self.place_in_begun(piece, failed)
+            }
+        }
+    }
+
+    /// The text of a piece that is one whole simple Query.
+    fn lone_query(&self, piece: &Piece) -> Option<&[u8]> {
+        let whole = piece.kind == Kind::Unit && piece.ends && piece.rest == 0;
+        let message = self.window.as_ref()?.bytes().get(..piece.size)?;
+        let text = frontend::query(message.get(HEADER..)?)?;
+        (whole && message.first() == Some(&b'Q')).then_some(text)
+    }
+
+    fn hold_begin(&mut self, piece: Piece) -> Option<Place> {
+        let free = self.active.is_none() && self.held.iter().all(Option::is_none);
+        let mode = self.identity.database.pool.mode;
+        if !free || self.pinned || mode != PoolMode::Transaction || piece.size > MOST {
+            return None;
+        }
+        let tag = lone_begin(self.lone_query(&piece)?)?;
+        if self.decide(&piece).reason == route::Reason::Rejected {
+            return None;
+        }
+        let message = self.window.as_ref()?.bytes().get(..piece.size)?.into();
+        self.begun = Some(Begun::Held { message, facts: piece.facts });
+        self.answer_itself(piece, tag);
+        Some(Place::Done)
+    }
+
+    fn place_in_begun(&mut self, piece: Piece, failed: bool) -> Option<Place> {
+        if piece.kind == Kind::Unit && piece.facts.class == Class::End {
+            if let Some(tag) = self.lone_query(&piece).and_then(lone_end) {
+                let reason = piece.facts.reason;
+                self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
+                self.begun = None;
+                self.answer_itself(piece, if failed { "ROLLBACK" } else { tag });
+                return Some(Place::Done);
+            }
+            if failed {
+                // There is nothing to undo: outside a transaction it does no harm.
+                self.begun = None;
+            }
+        } else if failed && piece.kind == Kind::Unit {
+            self.piece = None;
+            self.refuse(piece, &Failure::InFailedTransaction);
+            return Some(Place::Done);
+        }
+        None
+    }
+
+    /// CommandComplete and ReadyForQuery, in place of a server.
+    fn answer_itself(&mut self, piece: Piece, tag: &str) {
+        let message: Vec<u8> = self
+            .window
+            .as_ref()
+            .and_then(|window| window.bytes().get(..piece.size))
+            .unwrap_or_default()
+            .into();
+        self.statements.answered(Some(&message));
+        if let Some(window) = &mut self.window {
+            window.consume(piece.size);
+        }
+        self.piece = None;
+        let status = self.status();
+        answer::command_complete(&mut self.back.own, tag);
+        write::ready_for_query(&mut self.back.own, status);
+    }
+
+    /// Where a piece goes that is the first in a transaction that no server knows of.
+    pub(super) fn decide_begun(&self, piece: &Piece, session: route::Session) -> Option<Route> {
+        let Some(Begun::Held { facts, .. }) = &self.begun else { return None };
+        let database = &self.identity.database;
+        let topology = Topology::of(&database.cluster.view());
+        let begin = route::decide(*facts, session, topology, &database.rules);
+        let inside =
+            route::Session { transaction: Some(begin.target), observed: begin.would.is_some(), ..session };
+        let route = route::decide(piece.facts, inside, topology, &database.rules);
+        Some(Route { target: begin.target, servers: begin.servers, ..route })
+    }
+
+    /// The transaction's first statement has its server, by that route: the BEGIN goes before it.
+    pub(super) fn send_begin(&mut self, route: Route) {
+        if self.begun.is_none() {
+            return;
+        }
+        let Some(Begun::Held { message, facts }) = self.begun.take() else { return };
+        let own: &mut BytesMut = &mut self.forth.own;
+        own.extend_from_slice(&message);
+        let reason = facts.reason;
+        let metrics = &self.identity.database.metrics;
+        metrics.unit(label(self.active), reason.index(), reason.code());
+        let would = route.would.map(|_| reason);
+        if let Some(would) = would {
+            metrics.would_move(would.index(), would.code());
+        }
+        if let Some(target) = self.active {
+            let route = Route { would, ..Route::to(target, reason) };
+            self.shared.judge.shapes().goes(facts.shape, route);
+        }
+        if let Some(held) = self.held() {
+            held.lease.owed.sent(b'Q', Show::Swallow);
+            // As any Query does.
+            held.lease.unnamed = 0;
+            held.transaction = true;
+            held.begins = true;
+        }
+    }
+
+    /// A server refused something of pgweir's own.
+    #[cold]
+    pub(super) fn own_refused(&mut self) {
+        if self.held().is_some_and(|held| held.begins) {
+            self.next = Some(Next::Leave(Leave::Told(Failure::BeginRefused)));
+        }
+    }
+}

@@ -30,7 +30,12 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts it before `servers`; `settings` are lines for the table of its one database, `postgres`.
     pub(crate) fn before(servers: &[String], settings: &str) -> Self {
-        let config = config::parse(&configuration(servers, settings, ""), "test").unwrap();
+        Self::with(&configuration(servers, settings, ""))
+    }
+
+    /// Starts it with that configuration.
+    pub(crate) fn with(text: &str) -> Self {
+        let config = config::parse(text, "test").unwrap();
         Self { pgweir: Pgweir::start(config).unwrap() }
     }
 

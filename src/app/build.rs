@@ -86,6 +86,7 @@ fn database(
         login: entry.login.clone(),
         metrics: metrics.database(&entry.name),
         retries,
+        failover: crate::client::Failover::new(entry.failover.clone(), metrics.database(&entry.name)),
         greetings: crate::client::Greetings::default(),
         cluster,
     }

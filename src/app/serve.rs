@@ -65,6 +65,7 @@ impl Service {
             for node in cluster.nodes() {
                 tasks.spawn(cluster.clone().probe(node, options.clone()));
             }
+            tasks.spawn(client::watch(self.shared.clone(), cluster));
         }
         for database in self.shared.databases.named.values().chain(&self.shared.databases.any) {
             tasks.spawn(database.catalogs.clone().run());

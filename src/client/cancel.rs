@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
@@ -26,6 +27,8 @@ struct Slot {
     aim: Option<(Node, CancelKey)>,
     /// Requests on their way to it.
     under_way: u32,
+    /// Who waits for its answers.
+    waker: Option<Waker>,
 }
 
 /// A client's secret, its slot, and its servers' addresses by node.
@@ -72,6 +75,17 @@ impl Cancels {
         }
     }
 
+    /// Has every client that a server connection works for look at it.
+    pub(super) fn wake(&self) {
+        let slots: Vec<_> = self.clients().values().map(|entry| entry.slot.clone()).collect();
+        for slot in slots {
+            let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if let (Some(_), Some(waker)) = (slot.aim, &slot.waker) {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     /// Passes a request on, if its key is right and the client has a statement running. As in PostgreSQL, whoever asks
     /// learns nothing of what came of it.
     pub(super) async fn forward(&self, key: CancelKey) {
@@ -109,13 +123,22 @@ impl Registration {
 
     /// From now on the key stands for that server connection.
     pub(super) fn aim(&self, node: Node, key: CancelKey) {
-        *self.slot() = Slot { aim: Some((node, key)), under_way: 0 };
+        let mut slot = self.slot();
+        slot.aim = Some((node, key));
+        slot.under_way = 0;
     }
 
     /// From now on the key stands for nothing. Returns whether a request is on its way to the connection that it stood
     /// for.
     pub(super) fn rest(&self) -> bool {
-        std::mem::take(&mut *self.slot()).under_way > 0
+        let mut slot = self.slot();
+        slot.aim = None;
+        std::mem::take(&mut slot.under_way) > 0
+    }
+
+    /// Who is woken by [`Cancels::wake`].
+    pub(super) fn wake_by(&self, waker: &Waker) {
+        self.slot().waker = Some(waker.clone());
     }
 }
 

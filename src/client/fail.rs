@@ -28,6 +28,14 @@ pub(super) enum Failure {
     ServerLost,
     /// The server connection broke, and with it a transaction or session state.
     SessionLost,
+    /// The server connection broke while something ran that may have changed something.
+    ///
+    /// With what the server said of it, if anything: 57P01 can come behind a commit that waited for a replica.
+    OutcomeUnknown(String),
+    /// The same, and the session cannot go on.
+    SessionUnknown(String),
+    /// So many units wait for a primary already.
+    FailoverFull(usize),
     /// The server broke the protocol.
     ServerProtocol(ProtocolError),
     /// BEGIN in `pool_mode = "statement"`.
@@ -101,6 +109,13 @@ impl Failure {
         }
     }
 
+    /// What a server said, for people.
+    pub(super) fn said(response: &[u8]) -> String {
+        let fields = backend::fields(response.get(HEADER..).unwrap_or_default());
+        let [code, message] = [fields.code, fields.message].map(String::from_utf8_lossy);
+        format!("{message} ({code})")
+    }
+
     /// A statement that makes a server raise it.
     pub(super) fn raised(&self) -> String {
         let told = self.told();
@@ -149,6 +164,9 @@ impl Failure {
             | Self::NoServer
             | Self::ServerLost
             | Self::SessionLost
+            | Self::OutcomeUnknown(_)
+            | Self::SessionUnknown(_)
+            | Self::FailoverFull(_)
             | Self::ServerProtocol(_) => self.server_side(),
             Self::StatementMode => told(
                 SqlState::FEATURE_NOT_SUPPORTED,
@@ -192,12 +210,27 @@ impl Failure {
             Self::NoPrimary => told(
                 SqlState::CANNOT_CONNECT_NOW,
                 "no server of this database accepts writes at the moment",
-                "pgweir keeps looking for the primary; try again.",
+                "It was not sent anywhere. pgweir keeps looking for the primary; try again, or raise failover_wait.",
             ),
-            Self::NoServer => told(
-                SqlState::CANNOT_CONNECT_NOW,
-                "no server of this database can be reached at the moment",
-                "pgweir keeps looking; try again.",
+            Self::FailoverFull(units) => told(
+                SqlState::TOO_MANY_CONNECTIONS,
+                format!(
+                    "no server of this database accepts writes at the moment, and {units} units wait for one already"
+                ),
+                "It was not sent anywhere. Raise failover_max_waiting or failover_max_bytes.",
+            ),
+            Self::OutcomeUnknown(said) => unknown(
+                "the server connection was lost while the statement ran: its outcome is unknown",
+                said,
+                "It may have been carried out or not, and pgweir does not send it again. Look before you do; the session can \
+                 go on.",
+            ),
+            Self::SessionUnknown(said) => unknown(
+                "the server connection was lost, and with it the session's transaction or settings: the outcome of the \
+                 unanswered statement is unknown",
+                said,
+                "It may have been carried out or committed, or not, and pgweir does not send it again. Look before you do; \
+                 connect again.",
             ),
             Self::ServerProtocol(error) => Told {
                 detail: error.to_string(),
@@ -206,12 +239,12 @@ impl Failure {
             Self::SessionLost => told(
                 SqlState::CONNECTION_FAILURE,
                 "the server connection was lost, and with it the session's transaction or settings",
-                "Connect again; what an unanswered statement did is not known.",
+                "Connect again; what was not committed has had no effect.",
             ),
             _ => told(
                 SqlState::CONNECTION_FAILURE,
                 "the server connection was lost while the statement ran",
-                "What the statement did is not known; the session can go on.",
+                "It changed nothing; the session can go on.",
             ),
         }
     }
@@ -254,6 +287,11 @@ impl Failure {
             _ => told(SqlState::INTERNAL_ERROR, "unexpected failure in pgweir", "Please report it."),
         }
     }
+}
+
+fn unknown<'a>(message: &str, said: &str, hint: &'a str) -> Told<'a> {
+    let detail = if said.is_empty() { String::new() } else { format!("The server said: {said}") };
+    Told { detail, ..told(SqlState::TRANSACTION_RESOLUTION_UNKNOWN, message, hint) }
 }
 
 fn lease(error: &LeaseError) -> Told<'_> {

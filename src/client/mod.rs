@@ -10,6 +10,7 @@ mod clean;
 mod console;
 mod desk;
 mod fail;
+mod failover;
 mod handshake;
 mod named;
 mod options;
@@ -29,7 +30,8 @@ use std::sync::Arc;
 pub use cancel::Cancels;
 pub use console::{CONSOLE, Console, Role};
 pub use desk::{Refusal, Table};
-pub use options::{Options, Retry, StatementLimits};
+pub use failover::{Failover, watch};
+pub use options::{FailoverOptions, Options, Retry, StatementLimits};
 pub use retry::Budget;
 pub use shared::{Database, Databases, Greetings, Shared};
 

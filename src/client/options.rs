@@ -40,6 +40,23 @@ pub struct Retry {
     pub buffer: usize,
 }
 
+/// Who may wait for a primary while there is none, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailoverOptions {
+    /// Longest that a unit waits.
+    pub wait: Duration,
+    /// Most units that wait.
+    pub waiting: usize,
+    /// Most bytes that these may have together.
+    pub bytes: usize,
+}
+
+impl Default for FailoverOptions {
+    fn default() -> Self {
+        Self { wait: Duration::from_secs(30), waiting: 10_000, bytes: 64 * 1024 * 1024 }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::fail::Failure;
+use super::failover::Doubt;
 use super::retry::Net;
 use super::session::{Held, Leave, Next, Running, Session};
 use super::shared::Database;
 use super::unit::{Kind, Piece, Residue};
 use crate::clock;
+use crate::cluster::View;
 use crate::ids::Node;
 use crate::metrics::{Direction, TargetLabel};
 use crate::net::{Stream, Window};
@@ -261,6 +263,12 @@ impl Session {
             self.own = Own::default();
         }
         let Some(held) = self.held() else { return };
+        held.uncertain |= if held.transaction || held.lease.owed.status() != TransactionStatus::Idle {
+            // Without its COMMIT nothing of it stays.
+            piece.facts.transaction
+        } else {
+            !matches!(piece.facts.class, Class::Empty | Class::Read | Class::BeginReadOnly | Class::Begin)
+        };
         held.transaction |= piece.facts.transaction;
         held.residue = held.residue.max(piece.residue);
         if piece.facts.pins && !held.has_state() {
@@ -393,6 +401,8 @@ impl Session {
         }
         let cluster = &self.identity.database.cluster;
         let node = match target {
+            // Nobody overtakes those who have waited for it.
+            Target::Primary if self.identity.database.failover.is_busy() || self.net.doubt.is_some() => None,
             Target::Primary => cluster.view().primary(),
             Target::Replica => cluster.pick_replica(route.servers, self.net.again().map(|rerun| rerun.avoid)),
         };
@@ -428,6 +438,7 @@ impl Session {
             residue: Residue::None,
             counted: false,
             transaction: false,
+            uncertain: false,
             observed: false,
             error_shown: false,
             begins: false,
@@ -447,6 +458,8 @@ impl Session {
                 pools: self.all_pools(),
                 wants: self.identity.wants.clone(),
                 avoid: self.net.again().map(|rerun| rerun.avoid),
+                bytes: self.window.as_ref().map_or(0, Window::len),
+                doubt: self.net.doubt.take(),
             };
             let mut search = pin!(search.run(route, picked));
             poll_fn(|cx| match search.as_mut().poll(cx) {
@@ -461,7 +474,11 @@ impl Session {
         match outcome {
             Ok((target, node, lease)) => {
                 self.hold(target, node, lease);
-                let reason = if target == route.target { route.reason } else { Reason::NoReplica };
+                let reason = match target {
+                    _ if target == route.target => route.reason,
+                    Target::Primary => Reason::NoReplica,
+                    Target::Replica => Reason::Read,
+                };
                 if matches!(self.start_unit(piece, Route { target, reason, ..route })?, Place::Forward) {
                     self.piece = Some(piece);
                     self.forward();
@@ -507,48 +524,54 @@ pub(super) fn is_gone(window: &mut Window, stream: &mut Stream, cx: &mut Context
 }
 
 /// The search for a server connection, apart from the session that waits for it.
-struct Search {
-    database: Arc<Database>,
+pub(super) struct Search {
+    pub(super) database: Arc<Database>,
     pools: Vec<(Node, Arc<Pool>)>,
     wants: crate::server::Wants,
     /// A replica that is not asked.
     avoid: Option<Node>,
+    /// What the unit keeps in memory while it waits.
+    pub(super) bytes: usize,
+    /// What became of it before.
+    pub(super) doubt: Option<Doubt>,
 }
 
 impl Search {
     /// A connection for that target. A replica that cannot be reached costs a try elsewhere, in the end on the primary:
     /// nothing has been sent yet.
     /// `picked` is whose turn it is; to pick anew would pass it over.
-    async fn run(self, route: Route, mut picked: Option<Node>) -> Result<(Target, Node, Lease), Failure> {
-        if route.target == Target::Replica {
-            for _ in 0..self.pools.len() {
-                let pick = || self.database.cluster.pick_replica(route.servers, self.avoid);
-                let Some(node) = picked.take().or_else(pick) else { break };
-                if self.pool(node).is_some_and(|pool| pool.backs_off()) {
-                    break;
-                }
-                match self.lease(node).await {
-                    Ok(lease) => return Ok((Target::Replica, node, lease)),
-                    Err(error) if note_outage(&self.database, node, &error) => {}
-                    // A replica that has not replayed yet refuses a database or a role that the primary has.
-                    Err(LeaseError::Connect(_)) => break,
-                    Err(error) => return Err(Failure::Lease(error)),
+    async fn run(&self, route: Route, mut picked: Option<Node>) -> Result<(Target, Node, Lease), Failure> {
+        let mut wait = self.wait();
+        // Where there is no replica now, there may be one before there is a primary.
+        let reads = route.target == Target::Replica || route.reason == Reason::NoReplica;
+        let mut first = true;
+        loop {
+            if route.target == Target::Replica || reads && !std::mem::take(&mut first) {
+                for _ in 0..self.pools.len() {
+                    let pick = || self.database.cluster.pick_replica(route.servers, self.avoid);
+                    let Some(node) = picked.take().or_else(pick) else { break };
+                    if self.pool(node).is_some_and(|pool| pool.backs_off()) {
+                        break;
+                    }
+                    match self.lease_replica(node).await {
+                        Some(Ok(lease)) => return Ok((Target::Replica, node, lease)),
+                        None => {}
+                        Some(Err(error)) if note_outage(&self.database, node, &error) => {}
+                        // A replica that has not replayed yet refuses a database or a role that the primary has.
+                        Some(Err(LeaseError::Connect(_))) => break,
+                        Some(Err(error)) => return Err(Failure::Lease(error)),
+                    }
                 }
             }
-        }
-        let deadline = clock::now() + self.database.pool.server_connect_timeout;
-        self.database.cluster.wait_for(deadline, |view| view.primary().is_some()).await;
-        let node = self.database.cluster.view().primary().ok_or(Failure::NoPrimary)?;
-        match self.lease(node).await {
-            Ok(lease) => Ok((Target::Primary, node, lease)),
-            Err(error) => {
-                note_outage(&self.database, node, &error);
-                Err(Failure::Lease(error))
+            let fits = |node: &Node| route.servers.is_none_or(|nodes| nodes & node.bit() != 0);
+            let or_replica = |view: &View| reads && view.replicas().any(|node| fits(&node));
+            if let Some((node, lease)) = self.primary(&mut wait, or_replica).await? {
+                return Ok((Target::Primary, node, lease));
             }
         }
     }
 
-    async fn lease(&self, node: Node) -> Result<Lease, LeaseError> {
+    pub(super) async fn lease(&self, node: Node) -> Result<Lease, LeaseError> {
         // Each node of the cluster has its pool: both were made from the same list.
         match self.pool(node) {
             Some(pool) => pool.lease(&self.wants).await,

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::fail::Failure;
+use super::failover;
 use super::handshake::is_text_safe;
 use super::plan::{Place, label};
 use super::prepared::Statements;
@@ -15,6 +16,7 @@ use super::session::{Leave, Session};
 use super::unit::{Gather, Judging, Kind, Piece};
 use crate::metrics::{Direction, Origin};
 use crate::net::{WINDOW, Window};
+use crate::route::Target;
 use crate::server::Server;
 use crate::server::owed::{Event, PARSE_COMPLETE, Show, Verdict};
 use crate::sql::Use;
@@ -304,6 +306,9 @@ impl Session {
         let code: [u8; 5] =
             backend::fields(self.reply_body(at, head)).code.first_chunk().copied().unwrap_or(*b"XX000");
         self.identity.database.metrics.error(&code, Origin::Server);
+        if self.active == Some(Target::Primary) && failover::is_doubt(&code) {
+            self.doubt_primary();
+        }
         if let Some(held) = self.held() {
             held.error_shown = true;
         }
@@ -317,6 +322,7 @@ impl Session {
         let undone = failed && !held.transaction && held.lease.owed.is_empty();
         held.transaction = status != TransactionStatus::Idle;
         held.begins = false;
+        held.uncertain &= !held.lease.owed.is_empty();
         if self.defines && !held.transaction {
             // Before the client hears of it: its next read, and everybody's after that, must not go by the old definitions.
             self.defines = false;
@@ -343,11 +349,13 @@ impl Session {
     }
 
     /// The active connection is gone. What was not answered gets an error; what depended on it ends the session.
-    fn server_lost(&mut self, failure: Failure) -> Result<(), Leave> {
+    pub(super) fn server_lost(&mut self, failure: Failure) -> Result<(), Leave> {
         let Some(target) = self.active.take() else { return Ok(()) };
         self.identity.cancel.rest();
         let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
-        self.identity.database.cluster.lost(held.node, "a connection in use was lost");
+        if !held.lease.pool().is_over(&held.lease) {
+            self.identity.database.cluster.lost(held.node, "a connection in use was lost");
+        }
         let owed = &held.lease.owed;
         if std::mem::take(&mut self.defines) {
             self.identity.catalog.changed();
@@ -360,15 +368,26 @@ impl Session {
                 return Ok(());
             }
         }
-        let said = self.last_words.take().map(Failure::ServerSaid);
+        let said = self.last_words.take();
         let in_transaction = held.transaction || owed.status() != TransactionStatus::Idle;
+        let uncertain = held.uncertain && !owed.is_empty();
         let cut = self.back.rest > 0 && self.back.rest_show == Show::Forward;
+        let words = said.as_deref().map(Failure::said).unwrap_or_default();
         if held.has_state() || in_transaction || owed.is_copy_in() || cut {
             // Half a message is on its way to the client, or what it relies on is lost.
             held.lease.close("lost");
-            return Err(if cut { Leave::Gone } else { Leave::Told(said.unwrap_or(Failure::SessionLost)) });
+            let lost = match said {
+                _ if uncertain => Failure::SessionUnknown(words),
+                Some(said) => Failure::ServerSaid(said),
+                None => Failure::SessionLost,
+            };
+            return Err(if cut { Leave::Gone } else { Leave::Told(lost) });
         }
-        let failure = said.unwrap_or(failure);
+        let failure = match said {
+            _ if uncertain => Failure::OutcomeUnknown(words),
+            Some(said) => Failure::ServerSaid(said),
+            None => failure,
+        };
         let moving = std::mem::take(&mut self.moving);
         let (readies, open, shown) = (owed.readies(), owed.is_open() || moving, held.error_shown);
         held.lease.close("lost");

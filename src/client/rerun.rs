@@ -7,8 +7,9 @@
 //!
 //! Never a write, for only reads are kept; never inside a transaction; never after a result was shown; at most twice.
 
+use super::failover;
 use super::plan::label;
-use super::retry::{self, Culprit, Net, Rerun, cause};
+use super::retry::{self, Culprit, MOST_TRIES, Net, Rerun, cause};
 use super::session::Session;
 use super::unit::{Gather, Piece};
 use crate::clock;
@@ -19,12 +20,12 @@ use crate::route::{Class, Reason, Refusal, Route, Target};
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::{Header, TransactionStatus, backend};
 
-/// Most that a unit is run again.
-const MOST_TRIES: u8 = 2;
-
 impl Session {
     /// Keeps the unit that begins, if it is one that may run again.
     pub(super) fn keep_unit(&mut self, piece: &Piece, tries: u8) {
+        if self.active == Some(Target::Primary) {
+            return self.keep_for_primary(piece, tries);
+        }
         if self.active != Some(Target::Replica) || !Net::fits(piece) {
             return;
         }
@@ -41,7 +42,7 @@ impl Session {
 
     /// The route of a unit that runs again; none: it runs for the first time.
     pub(super) fn route_again(&self, piece: &Piece) -> Option<Route> {
-        let rerun = self.net.again()?;
+        let rerun = self.net.again().filter(|rerun| !rerun.anew)?;
         // It may have been learned meanwhile that it is no read.
         let reads = matches!(piece.facts.class, Class::Read | Class::Empty);
         let held = self.held.get(Target::Replica.index()).and_then(Option::as_ref);
@@ -79,6 +80,9 @@ impl Session {
         }
         let body = self.reply_body(at, head).to_vec();
         let fields = backend::fields(&body);
+        if self.net.at_primary {
+            return failover::is_doubt(fields.code) && self.catch_demoted(at, &body);
+        }
         let Some(cause) = cause(&fields) else { return false };
         if cause == RerunCause::Refused {
             self.learn(left, &body);
@@ -99,7 +103,10 @@ impl Session {
     }
 
     /// Where what failed on `node` runs again; none: nowhere. The connection stays the client's if it is `kept`.
-    fn plan(&self, cause: RerunCause, node: Node, kept: bool) -> Option<Rerun> {
+    pub(super) fn plan(&self, cause: RerunCause, node: Node, kept: bool) -> Option<Rerun> {
+        if self.net.at_primary {
+            return self.plan_for_primary(cause, node);
+        }
         let tries = self.net.tries() + 1;
         if tries > MOST_TRIES {
             return None;
@@ -110,9 +117,11 @@ impl Session {
             (view.primary().is_some(), view.replicas().any(|replica| replica != node))
         };
         let costs = matches!(cause, RerunCause::Cancelled | RerunCause::Lost);
-        let target = if costs && other && !kept && tries < MOST_TRIES {
+        // A lost read that can go nowhere now can wait: it is decided anew where it goes.
+        let anew = cause == RerunCause::Lost && !primary;
+        let target = if costs && other && !kept && (tries < MOST_TRIES || !primary) {
             Target::Replica
-        } else if primary {
+        } else if primary || anew {
             Target::Primary
         } else {
             return None;
@@ -121,11 +130,11 @@ impl Session {
             database.metrics.rerun(cause, TargetLabel::None);
             return None;
         }
-        Some(Rerun { cause, target, avoid: node, tries })
+        Some(Rerun { cause, target, avoid: node, tries, anew })
     }
 
     /// Drops what was held, but for what is about the connection and not the unit.
-    fn drop_held(&mut self, held_bytes: usize) {
+    pub(super) fn drop_held(&mut self, held_bytes: usize) {
         self.back.hold = 0;
         let Some(target) = self.active else { return };
         let Some(Some(held)) = self.held.get_mut(target.index()) else { return };
@@ -145,6 +154,9 @@ impl Session {
     pub(super) fn run_failed_again(&mut self) -> bool {
         let Some(rerun) = self.net.failed else { return false };
         self.run_again(rerun);
+        if rerun.cause == RerunCause::Demoted {
+            self.drop_doubted();
+        }
         true
     }
 

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use super::failover::Doubt;
 use super::options::Retry;
 use super::prepared::Statements;
 use super::unit::{Kind, Piece};
@@ -14,6 +15,9 @@ use crate::route::{Class, Target};
 use crate::wire::backend::Fields;
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::frontend::{self, Named};
+
+/// Most that a unit is run again.
+pub(super) const MOST_TRIES: u8 = 2;
 
 /// A buffer larger than this is not kept when there is nothing in it.
 const KEEP_CAPACITY: usize = 4 * 1024;
@@ -30,6 +34,8 @@ pub(super) struct Rerun {
     pub(super) avoid: Node,
     /// How often they will have run in vain.
     pub(super) tries: u8,
+    /// Where it goes is decided anew.
+    pub(super) anew: bool,
 }
 
 /// A unit that was sent to a replica.
@@ -57,6 +63,12 @@ pub(super) struct Net {
     pub(super) unconfirmed: usize,
     /// The first unit runs again, and all behind it: what the replica still says is not for the client.
     pub(super) failed: Option<Rerun>,
+    /// The one unit that is kept went to the primary.
+    pub(super) at_primary: bool,
+    /// It is no read.
+    pub(super) writes: bool,
+    /// What runs again was refused by what should have been the primary.
+    pub(super) doubt: Option<Doubt>,
     /// So many units at the front of the client's window are to run again, and how.
     again: Option<(Rerun, usize)>,
 }
@@ -64,13 +76,17 @@ pub(super) struct Net {
 impl Net {
     /// Whether that unit may run again.
     pub(super) fn fits(piece: &Piece) -> bool {
+        Self::is_whole(piece) && matches!(piece.facts.class, Class::Read | Class::Empty)
+    }
+
+    /// Whether the copy of a unit would be all of it, and its answer all that comes of it.
+    pub(super) fn is_whole(piece: &Piece) -> bool {
         piece.kind == Kind::Unit
             && piece.ends
             && piece.rest == 0
             && !piece.flush
             && !piece.facts.copy
             && !piece.facts.transaction
-            && matches!(piece.facts.class, Class::Read | Class::Empty)
     }
 
     /// Whether that unit may be sent behind those that are kept, if any are: all behind a unit run again with it.
@@ -123,6 +139,7 @@ impl Net {
         self.released = false;
         self.has_result = false;
         self.unconfirmed = 0;
+        (self.at_primary, self.writes) = (false, false);
         if self.bytes.capacity() > KEEP_CAPACITY {
             self.bytes = Vec::new();
         }
@@ -314,7 +331,7 @@ mod tests {
         net.keep(b"third", 0);
         assert_eq!((net.first(), net.bytes()), (&b"second"[..], &b"secondthird"[..]));
         let (cause, target, avoid) = (RerunCause::Lost, Target::Replica, Node(1));
-        net.start_over(Rerun { cause, target, avoid, tries: 2 });
+        net.start_over(Rerun { cause, target, avoid, tries: 2, anew: false });
         assert!(net.is_empty() && net.bytes().is_empty());
         assert_eq!([(); 3].map(|()| net.placed().map(|rerun| rerun.tries)), [Some(2), Some(2), None]);
         net.keep(&[b'x'; 10 * KEEP_CAPACITY], 0);

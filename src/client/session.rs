@@ -120,6 +120,8 @@ pub(super) struct Held {
     pub(super) counted: bool,
     /// A transaction may be open on it, as far as what was sent tells.
     pub(super) transaction: bool,
+    /// What was sent and is not answered may have changed something, for all that can be known if the connection breaks.
+    pub(super) uncertain: bool,
     /// The open transaction would run on a replica if its database were not only observed.
     pub(super) observed: bool,
     /// An error of the unit that is being answered has been shown.
@@ -290,6 +292,8 @@ pub(super) struct Session {
     /// A unit that began on a replica goes on on the primary, once the replica has answered.
     pub(super) moving: bool,
     pub(super) next: Option<Next>,
+    /// The state of the cluster that it has looked at.
+    pub(super) epoch: u64,
     /// pgweir's own settings, as the client has set them.
     pub(super) own: Own,
     /// The statements that texts under way make or drop by SQL, in order.
@@ -325,6 +329,7 @@ impl Session {
             moving: false,
             next: None,
             names: VecDeque::new(),
+            epoch: u64::MAX,
             desk: None,
         }
     }
@@ -375,6 +380,11 @@ impl Session {
 
     /// Moves bytes both ways until nothing moves. Each direction is tried again only after the other has moved.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if self.epoch != self.identity.database.cluster.epoch()
+            && let Err(leave) = self.look_around(cx)
+        {
+            return Poll::Ready(Next::Leave(leave));
+        }
         match self.move_both(cx) {
             Err(leave) => Poll::Ready(Next::Leave(leave)),
             Ok(()) => match self.next.take() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Budget, Cancels, Console, Options};
+use super::{Budget, Cancels, Console, Failover, Options};
 use crate::auth::Directory;
 use crate::ids::Node;
 use crate::metrics::{DatabaseMetrics, Metrics};
@@ -41,6 +41,8 @@ pub struct Database {
     pub metrics: Arc<DatabaseMetrics>,
     /// How many more reads may run again.
     pub retries: Budget,
+    /// Those who wait for a primary.
+    pub failover: Failover,
     /// What a client hears of the server's settings after its login, by who asks with which parameters.
     pub greetings: Greetings,
 }
@@ -173,8 +175,8 @@ impl Shared {
             });
             let name = entry.server_database.as_ref().unwrap_or(database);
             let metrics = self.metrics.pool(&entry.name, user, &address.to_string());
-            let options = entry.pool.clone();
-            Pool::new(address, login, name.to_string(), options, self.buffers.clone(), metrics)
+            let (options, term) = (entry.pool.clone(), entry.cluster.term(node));
+            Pool::new(address, login, name.to_string(), options, term, self.buffers.clone(), metrics)
         }))
     }
 }

@@ -30,7 +30,7 @@ impl Health {
         match event {
             Event::Probed(_) => Self::Up,
             Event::ProbeFailed(_) => Self::Down,
-            Event::ConnectFailed(_) | Event::Lost(_) => match self {
+            Event::ConnectFailed(_) | Event::Lost(_) | Event::Doubted(_) => match self {
                 Self::Up | Self::Suspect => Self::Suspect,
                 // What clients run into says nothing new about a server that is down or was never asked.
                 Self::Unknown | Self::Down => self,

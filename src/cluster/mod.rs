@@ -1,7 +1,8 @@
 //! A primary and its replicas: the snapshot of who is up, who is primary, and who may not be used. Pure.
 //!
 //! Invariants, each with a test:
-//! - `primary()` is a server that claims to be one, was not found down, and is neither fenced nor foreign.
+//! - `primary()` is a server that claims to be one, was not found down, and is neither fenced nor foreign; if it was down
+//!   before, the others were asked since.
 //! - `replicas()` are up, in recovery, of the cluster's own system, and not on an older timeline than the primary.
 
 mod balance;
@@ -41,6 +42,8 @@ pub enum Event {
     ConnectFailed(String),
     /// An open connection broke.
     Lost(String),
+    /// It refused a write, or ended connections: it may be primary no more.
+    Doubted(String),
 }
 
 /// What is known of one server.
@@ -62,6 +65,9 @@ pub struct ServerView {
     pub timeline: u32,
     /// Its version as a number (`150006`); 0: not known.
     pub version: u32,
+    /// A bit for each server that is still to be asked before this one, which was down and came back as primary, is
+    /// believed: the cluster may have moved on meanwhile.
+    pub unconfirmed: u64,
     /// The last failure, empty when it is up.
     pub why: String,
     /// Since when its health is what it is; none before the first event.
@@ -81,6 +87,7 @@ impl ServerView {
             system_identifier: None,
             timeline: 0,
             version: 0,
+            unconfirmed: 0,
             why: String::new(),
             since: None,
         }
@@ -88,7 +95,10 @@ impl ServerView {
 
     /// May writes go there?
     fn is_usable_primary(&self) -> bool {
-        self.role == Role::Primary && self.health.keeps_primary() && self.standing == Standing::Member
+        self.role == Role::Primary
+            && self.health.keeps_primary()
+            && self.standing == Standing::Member
+            && self.unconfirmed == 0
     }
 
     /// May reads go there?
@@ -131,12 +141,30 @@ impl View {
         self.servers.get(node.index())
     }
 
+    /// Whether what `now` says of a server makes connections useless that were opened while it was what `self` says: a
+    /// write over one of them might go to a server that is primary no more. What a replica does keeps its connections.
+    #[must_use]
+    pub fn is_over(&self, now: &Self, node: Node) -> bool {
+        let (Some(was), Some(is)) = (self.server(node), now.server(node)) else { return false };
+        let shut = |server: &ServerView| matches!(server.standing, Standing::Fenced | Standing::Foreign);
+        let other_role = was.role != is.role && was.role != Role::Unknown;
+        let other_timeline = is.role == Role::Primary && was.timeline != is.timeline && was.timeline != 0;
+        other_role || other_timeline || shut(is) && !shut(was)
+    }
+
     /// The snapshot after `event` happened to `node`.
     #[must_use]
     pub fn apply(&self, node: Node, event: Event, now: Instant) -> Self {
         let mut view = self.clone();
         let incumbent = self.primary();
+        if matches!(event, Event::Probed(_) | Event::ProbeFailed(_)) {
+            view.servers.iter_mut().for_each(|server| server.unconfirmed &= !node.bit());
+        }
+        let others =
+            view.servers.iter().filter(|server| server.node != node && server.health.keeps_primary());
+        let others = others.fold(0, |bits, server| bits | server.node.bit());
         let Some(server) = view.servers.get_mut(node.index()) else { return view };
+        let returns = server.health == Health::Down;
         let health = server.health.after(&event);
         if health != server.health || server.since.is_none() {
             server.since = Some(now);
@@ -150,8 +178,13 @@ impl View {
                 server.timeline = result.timeline;
                 server.version = result.version;
                 server.why.clear();
+                if returns || result.in_recovery {
+                    server.unconfirmed = if result.in_recovery { 0 } else { others };
+                }
             }
-            Event::ProbeFailed(why) | Event::ConnectFailed(why) | Event::Lost(why) => server.why = why,
+            Event::ProbeFailed(why) | Event::ConnectFailed(why) | Event::Lost(why) | Event::Doubted(why) => {
+                server.why = why
+            }
         }
         role::settle(&mut view, incumbent);
         view

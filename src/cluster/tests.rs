@@ -25,6 +25,10 @@ fn lost() -> Event {
     Event::Lost("reset".into())
 }
 
+fn doubted() -> Event {
+    Event::Doubted("25006".into())
+}
+
 fn failed() -> Event {
     Event::ProbeFailed("no answer".into())
 }
@@ -66,13 +70,13 @@ fn health() {
     assert_eq!((view.servers[1].health, view.servers[1].why.as_str()), (Health::Down, "reset"));
     check("a primary lost one connection", 3, &with(&[(0, lost()), (0, refused())]), Some(0), &[1, 2]);
     check("its probe failed", 3, &with(&[(0, lost()), (0, failed())]), None, &[1, 2]);
-    check(
-        "and passed again",
-        3,
-        &with(&[(0, lost()), (0, failed()), (0, probed(P, 1, 1))]),
-        Some(0),
-        &[1, 2],
-    );
+    let again = [(0, lost()), (0, failed()), (0, probed(P, 1, 1))];
+    check("and passed again: may another have taken over?", 3, &with(&again), None, &[1, 2]);
+    let one = [again.to_vec(), vec![(1, probed(R, 1, 1)), (0, probed(P, 1, 1))]].concat();
+    check("not the first", 3, &with(&one), None, &[1, 2]);
+    check("nor the second", 3, &with(&[one.clone(), vec![(2, failed())]].concat()), Some(0), &[1]);
+    let other = [one, vec![(2, probed(P, 1, 2))]].concat();
+    check("the second has", 3, &with(&other), Some(2), &[]);
     check("a stranger's news", 3, &with(&[(9, failed())]), Some(0), &[1, 2]);
 }
 
@@ -103,6 +107,28 @@ fn failover() {
     check("the old one returns as a replica", 3, &with(&rebuilt), Some(1), &[0]);
     check("two on one timeline: the incumbent stays", 3, &with(&[(1, probed(P, 1, 1))]), Some(0), &[2]);
     check("until it goes", 3, &with(&[(1, probed(P, 1, 1)), (0, lost()), (0, failed())]), Some(1), &[2]);
+    check("one that is doubted stays until it is asked", 3, &with(&[(0, doubted())]), Some(0), &[1, 2]);
+}
+
+/// What must not be used for writes any more.
+#[test]
+fn connections_that_are_over() {
+    let start = || vec![(0, probed(P, 1, 1)), (1, probed(R, 1, 1)), (2, probed(R, 1, 1))];
+    let over = |more: &[(u16, Event)]| -> Vec<u16> {
+        let (was, is) = (view(3, &start()), view(3, &[start(), more.to_vec()].concat()));
+        (0..3).filter(|node| was.is_over(&is, Node(*node))).collect()
+    };
+    assert!(over(&[(0, lost()), (1, failed()), (0, probed(P, 1, 1)), (1, probed(R, 1, 1))]).is_empty());
+    assert_eq!(
+        over(&[(1, probed(R, 1, 2))]),
+        [0],
+        "the primary is over, the replica that follows another is not"
+    );
+    assert_eq!(over(&[(0, probed(P, 1, 2))]), [0], "another timeline");
+    assert_eq!(over(&[(0, probed(R, 1, 1))]), [0], "demoted");
+    assert_eq!(over(&[(1, probed(P, 1, 2))]), [0, 1], "fenced, and promoted");
+    assert_eq!(over(&[(2, probed(R, 7, 1))]), [2], "foreign");
+    assert!(!view(3, &[]).is_over(&view(3, &start()), Node(0)), "known for the first time");
 }
 
 #[test]
@@ -155,6 +181,7 @@ fn events() -> impl Strategy<Value = Vec<(u16, Event)>> {
         1 => Just(failed()),
         1 => Just(refused()),
         1 => Just(lost()),
+        1 => Just(doubted()),
     ];
     proptest::collection::vec((0..5_u16, event), 0..40)
 }
@@ -169,7 +196,7 @@ proptest! {
         if let Some(node) = view.primary() {
             let primary = &view.servers[node.index()];
             prop_assert_eq!(primary.role, P);
-            prop_assert_eq!(primary.standing, Standing::Member);
+            prop_assert_eq!((primary.standing, primary.unconfirmed), (Standing::Member, 0));
             prop_assert!(matches!(primary.health, Health::Up | Health::Suspect));
             prop_assert!(ours(&primary), "foreign");
             let rivals = view.servers.iter().filter(ours).filter(|server| server.role == P);

@@ -278,6 +278,7 @@ impl Check<'_, '_> {
             servers: sheet.addresses("databases.NAME.servers", within)?.to_vec(),
             balance,
             pool,
+            failover: self.failover(within),
             login: login?,
             monitor: monitor?.clone(),
         })
@@ -308,6 +309,17 @@ impl Check<'_, '_> {
             (Asked::Nothing, known) => known.cloned(),
         };
         Some(Some(Login { user: user.into(), secret }))
+    }
+
+    /// Who waits for a primary: as the database says, else as the file does.
+    fn failover(&self, within: Option<&str>) -> client::FailoverOptions {
+        let mut options = client::FailoverOptions::default();
+        for within in [None, within] {
+            set(&mut options.wait, self.sheet.duration("failover_wait", within));
+            set(&mut options.waiting, self.sheet.count("failover_max_waiting", within));
+            set(&mut options.bytes, self.sheet.count("failover_max_bytes", within));
+        }
+        options
     }
 
     fn pool(&mut self, base: &pool::Options, within: Option<&str>) -> pool::Options {

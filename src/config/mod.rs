@@ -6,6 +6,7 @@
 mod check;
 mod complaint;
 pub mod keys;
+mod kind;
 mod raw;
 mod rules;
 mod value;
@@ -76,6 +77,8 @@ pub struct Database {
     pub balance: cluster::Balance,
     /// Limits of each of its pools.
     pub pool: pool::Options,
+    /// Who waits for a primary.
+    pub failover: client::FailoverOptions,
     /// As whom servers are logged in to, whatever the client's user is; `None`: as the client's user.
     pub login: Option<server::Login>,
     /// How its servers are probed.

@@ -51,6 +51,8 @@ pub enum RerunCause {
     Cancelled,
     /// The connection broke.
     Lost,
+    /// What was taken for the primary refused to write.
+    Demoted,
 }
 
 impl RerunCause {
@@ -62,6 +64,7 @@ impl RerunCause {
             Self::Behind => "behind",
             Self::Cancelled => "cancelled",
             Self::Lost => "lost",
+            Self::Demoted => "demoted",
         }
     }
 }
@@ -146,6 +149,17 @@ impl DatabaseMetrics {
     pub fn rerun(&self, cause: RerunCause, target: TargetLabel) {
         let labels = [&self.name, cause.code(), target.slot().1];
         self.registry.counter(&table::RERUNS, &labels).increment(1);
+    }
+
+    /// So many units of so many bytes wait for a primary.
+    pub fn failover_waiting(&self, units: usize, bytes: usize) {
+        self.registry.gauge(&table::FAILOVER_WAITING, &[&self.name]).set(units as f64);
+        self.registry.gauge(&table::FAILOVER_WAITING_BYTES, &[&self.name]).set(bytes as f64);
+    }
+
+    /// A unit waits for a primary no more.
+    pub fn failover_waited(&self, outcome: &'static str) {
+        self.registry.counter(&table::FAILOVER_WAITS, &[&self.name, outcome]).increment(1);
     }
 
     /// A replica refused what was taken for a read.

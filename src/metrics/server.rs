@@ -20,6 +20,8 @@ pub enum RoleLabel {
 /// The handles of one server.
 pub struct ServerMetrics {
     up: Gauge,
+    fenced: Gauge,
+    role_changes: Counter,
     roles: [(RoleLabel, Gauge); 3],
     units: Tally,
     running: Tally,
@@ -32,6 +34,8 @@ impl ServerMetrics {
         let role = |label, name| (label, registry.gauge(&table::SERVER_ROLE, &[server, name]));
         let metrics = Self {
             up: registry.gauge(&table::SERVER_UP, &[server]),
+            fenced: registry.gauge(&table::SERVER_FENCED, &[server]),
+            role_changes: registry.counter(&table::SERVER_ROLE_CHANGES, &[server]),
             roles: [
                 role(RoleLabel::Primary, "primary"),
                 role(RoleLabel::Replica, "replica"),
@@ -43,6 +47,7 @@ impl ServerMetrics {
             probe_failures: registry.counter(&table::PROBE_FAILURES, &[server]),
         };
         metrics.up(false);
+        metrics.fenced(false);
         metrics.role(RoleLabel::Unknown);
         metrics
     }
@@ -50,6 +55,16 @@ impl ServerMetrics {
     /// Whether the server is up.
     pub fn up(&self, up: bool) {
         self.up.set(f64::from(u8::from(up)));
+    }
+
+    /// Whether it calls itself primary, and the cluster has moved on.
+    pub fn fenced(&self, fenced: bool) {
+        self.fenced.set(f64::from(u8::from(fenced)));
+    }
+
+    /// It is something else than it was.
+    pub fn role_changed(&self) {
+        self.role_changes.increment(1);
     }
 
     /// The server's role.

@@ -80,11 +80,17 @@ table! {
     ERRORS Counter Count "pgweir_errors_total" ["database", "origin", "class"]
         "Errors sent to clients, by who raised them and by the class (first two characters) of the SQLSTATE.";
     RERUNS Counter Count "pgweir_reruns_total" ["database", "cause", "target"]
-        "Reads that a replica refused or lost and that ran again elsewhere, unseen by the client; target none: the retry budget was spent.";
+        "Units that a server refused or lost and that ran again, unseen by the client: reads, and writes that what was taken for the primary refused; target none: the retry budget was spent.";
     PREPARES Counter Count "pgweir_prepared_statements_total" ["database", "what"]
         "Prepared statements of clients that pgweir itself prepared on a server connection that lacked them (supplied), that were there already when a client prepared them (shared), and that had to make room (evicted).";
     LEARNED Counter Count "pgweir_learned_total" ["database"]
         "Statements that a replica refused although they were taken for reads: statements like them go to the primary for a while.";
+    FAILOVER_WAITING Gauge Count "pgweir_failover_waiting" ["database"]
+        "Units that wait for a primary.";
+    FAILOVER_WAITING_BYTES Gauge Bytes "pgweir_failover_waiting_bytes" ["database"]
+        "Bytes of the units that wait for a primary.";
+    FAILOVER_WAITS Counter Count "pgweir_failover_waits_total" ["database", "outcome"]
+        "Units that had to wait for a primary, by what came of it: served, timeout, full (the queue was) or gone (the client was).";
     PINS Counter Count "pgweir_pins_total" ["database", "reason"]
         "Server connections that were tied to one client beyond its transaction, by the state that needed it.";
     POOL_SERVERS Gauge Count "pgweir_pool_servers" ["database", "user", "server", "state"]
@@ -109,6 +115,10 @@ table! {
         "1 when the last probe of the server passed and no connection to it was lost since, else 0.";
     SERVER_ROLE Gauge Count "pgweir_server_role" ["server", "role"]
         "1 for the server's role as probed (primary, replica or unknown), 0 for the other two.";
+    SERVER_ROLE_CHANGES Counter Count "pgweir_server_role_changes_total" ["server"]
+        "How often the server was found to be something else than before: a promotion or a demotion.";
+    SERVER_FENCED Gauge Count "pgweir_server_fenced" ["server"]
+        "1 while the server calls itself primary although the cluster has moved on to another: it gets nothing. An alarm.";
     SERVER_UNITS Counter Count "pgweir_server_units_total" ["server"]
         "Units sent to the server.";
     SERVER_RUNNING Gauge Count "pgweir_server_running" ["server"]

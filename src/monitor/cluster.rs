@@ -22,6 +22,8 @@ pub struct Cluster {
     view: ArcSwap<View>,
     /// Counts snapshots, for those who wait for a change.
     version: watch::Sender<u64>,
+    /// The same number, for those who look in passing.
+    epoch: AtomicU64,
     /// Held while an event is applied: no event is lost to another.
     applying: Mutex<()>,
     balance: Balance,
@@ -34,6 +36,8 @@ struct Server {
     running: AtomicU32,
     /// Asks the probe to come at once.
     wake: Notify,
+    /// Counts what ends the use of its connections: see [`View::is_over`].
+    term: Arc<AtomicU64>,
     metrics: Arc<ServerMetrics>,
 }
 
@@ -44,11 +48,13 @@ impl Cluster {
         let server = |address: &Address| Server {
             running: AtomicU32::new(0),
             wake: Notify::new(),
+            term: Arc::default(),
             metrics: metrics.server(&address.to_string()),
         };
         Arc::new(Self {
             view: ArcSwap::from_pointee(View::new(servers.iter().map(Address::to_string))),
             version: watch::Sender::new(0),
+            epoch: AtomicU64::new(0),
             applying: Mutex::new(()),
             balance,
             turn: AtomicU64::new(0),
@@ -61,6 +67,18 @@ impl Cluster {
     #[must_use]
     pub fn view(&self) -> Guard<Arc<View>> {
         self.view.load()
+    }
+
+    /// Another number for each snapshot.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Grows when open connections to a server must not be used any more: its role has changed, or it was fenced.
+    #[must_use]
+    pub fn term(&self, node: Node) -> Arc<AtomicU64> {
+        self.server(node).map_or_else(Arc::default, |server| server.term.clone())
     }
 
     /// The servers' addresses, each at its node's index.
@@ -128,6 +146,22 @@ impl Cluster {
         self.apply(node, Event::Lost(why.into()));
     }
 
+    /// A server that should be the primary has refused a write, or throws its connections out.
+    pub fn doubted(&self, node: Node, why: impl Into<String>) {
+        self.apply(node, Event::Doubted(why.into()));
+    }
+
+    /// Waits for another snapshot than that of `epoch`.
+    pub async fn changed(&self, epoch: u64) {
+        let mut version = self.version.subscribe();
+        while self.epoch() == epoch {
+            // The sender is ours: it lives as long as we do.
+            if version.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits until the snapshot is as `pred` wants it. False if it was not so by `deadline`.
     pub async fn wait_for(&self, deadline: Instant, pred: impl Fn(&View) -> bool) -> bool {
         let mut version = self.version.subscribe();
@@ -169,18 +203,40 @@ impl Cluster {
             if after == before {
                 return;
             }
+            for (number, server) in (0..).zip(&self.servers) {
+                if before.is_over(&after, Node(number)) {
+                    server.term.fetch_add(1, Ordering::AcqRel);
+                }
+            }
             self.view.store(Arc::clone(&after));
+            self.epoch.fetch_add(1, Ordering::AcqRel);
             (before, after)
         };
-        let health = |view: &View| view.server(node).map(|server| server.health);
-        if health(&after) == Some(Health::Suspect) && health(&before) != Some(Health::Suspect) {
-            server.wake.notify_one();
-        }
+        self.ask(node, server, &before, &after);
         for ((was, is), server) in before.servers.iter().zip(&after.servers).zip(&self.servers) {
             report(was, is);
             record(was, is, &server.metrics);
         }
         self.version.send_modify(|version| *version += 1);
+    }
+
+    /// Has those asked at once whose answer matters now: a server that smells; if it is the primary, the others too, for one
+    /// of them may have taken over; and all who have to confirm one that came back.
+    fn ask(&self, node: Node, server: &Server, before: &View, after: &View) {
+        let is = |view: &View, health| view.server(node).is_some_and(|server| server.health == health);
+        let becomes = |health| is(after, health) && !is(before, health);
+        let smells = becomes(Health::Suspect);
+        if smells {
+            server.wake.notify_one();
+        }
+        let unconfirmed = after.server(node).map_or(0, |server| server.unconfirmed);
+        let primary = before.primary() == Some(node);
+        let all = primary && (smells || becomes(Health::Down));
+        for (number, other) in (0..).zip(&self.servers).filter(|(number, _)| *number != node.0) {
+            if all || unconfirmed & Node(number).bit() != 0 {
+                other.wake.notify_one();
+            }
+        }
     }
 
     fn server(&self, node: Node) -> Option<&Server> {
@@ -228,7 +284,13 @@ fn record(was: &ServerView, is: &ServerView, metrics: &ServerMetrics) {
     if was.health != is.health {
         metrics.up(is.health == Health::Up);
     }
+    if was.standing != is.standing {
+        metrics.fenced(is.standing == Standing::Fenced);
+    }
     if was.role != is.role {
+        if was.role != Role::Unknown {
+            metrics.role_changed();
+        }
         metrics.role(match is.role {
             Role::Unknown => RoleLabel::Unknown,
             Role::Primary => RoleLabel::Primary,

@@ -18,6 +18,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// The longest pause after a failed probe: a server that returns is seen within about a second.
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
+/// The longest pause while there is no primary: any server may be promoted at any moment, and writes wait for it.
+const NO_PRIMARY: Duration = Duration::from_millis(200);
+
 /// Probes start at least this far apart, whatever the clients run into.
 const LEAST_DISTANCE: Duration = Duration::from_millis(50);
 
@@ -46,7 +49,8 @@ pub(super) async fn run(cluster: &Cluster, node: Node, options: &Options) {
                 cluster.apply(node, Event::Probed(result));
                 session = Some(open);
                 retry = FIRST_RETRY;
-                options.interval
+                let none = cluster.view().primary().is_none();
+                if none { options.interval.min(NO_PRIMARY) } else { options.interval }
             }
             Err(failure) => {
                 if let Some(metrics) = cluster.metrics(node) {

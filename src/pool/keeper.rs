@@ -64,6 +64,7 @@ impl Pool {
         let options = &self.options;
         let due = self.ledger().take_due(|server, left| {
             server.stream.is_disturbed()
+                || self.is_over(server)
                 || now.duration_since(server.since) > options.server_lifetime
                 || (left > options.min_size
                     && now.duration_since(server.idle_since) > options.server_idle_timeout)

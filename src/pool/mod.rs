@@ -11,6 +11,7 @@ mod set;
 
 use std::fmt;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
@@ -75,6 +76,8 @@ pub struct Pool {
     login: Login,
     database: String,
     options: Options,
+    /// Grows when connections that are open must not be used any more: the server is not what it was.
+    term: Arc<AtomicU64>,
     buffers: Arc<Buffers>,
     metrics: Arc<PoolMetrics>,
     ledger: Mutex<Ledger<Box<Server>>>,
@@ -100,6 +103,7 @@ impl Pool {
         login: Login,
         database: String,
         options: Options,
+        term: Arc<AtomicU64>,
         buffers: Arc<Buffers>,
         metrics: Arc<PoolMetrics>,
     ) -> Self {
@@ -109,6 +113,7 @@ impl Pool {
             login,
             database,
             options,
+            term,
             buffers,
             metrics,
             ledger,
@@ -148,6 +153,10 @@ impl Pool {
     pub fn try_lease(self: &Arc<Self>, wants: &Arc<Parameters>) -> Option<Lease> {
         loop {
             let server = self.ledger().take_idle(wants)?;
+            if self.is_over(&server) {
+                self.close(server, "role_changed");
+                continue;
+            }
             // What speaks or closes while it is idle is not to be trusted: a notice of shutdown, most likely.
             if server.stream.is_disturbed() {
                 self.close(server, "server_gone");
@@ -190,6 +199,12 @@ impl Pool {
         }
     }
 
+    /// Whether the server is no longer what it was when that connection was opened.
+    #[must_use]
+    pub fn is_over(&self, server: &Server) -> bool {
+        server.term != self.term.load(Ordering::Acquire)
+    }
+
     /// What the ledger grants at once, or a place in the queue.
     fn ask(
         self: &Arc<Self>,
@@ -214,11 +229,13 @@ impl Pool {
         let mut permit = Permit { pool: self, used: false };
         self.turn(deadline).await?;
         let start = clock::now();
+        let term = self.term.load(Ordering::Acquire);
         let opening =
             server::connect(self.address.clone(), &self.login, &self.database, wants, &self.buffers);
         let opened = timeout(self.options.server_connect_timeout, opening).await;
         match opened.unwrap_or_else(|_| Err(ConnectError::Timeout(self.address.clone()))) {
-            Ok(server) => {
+            Ok(mut server) => {
+                server.term = term;
                 permit.used = true;
                 *self.back_off() = BackOff::default();
                 self.settled.notify_waiters();
@@ -283,6 +300,9 @@ impl Pool {
         server.idle_since = now;
         if now.duration_since(server.since) > self.options.server_lifetime {
             return self.close(server, "lifetime");
+        }
+        if self.is_over(&server) {
+            return self.close(server, "role_changed");
         }
         let evicted = self.ledger().put_back(server);
         if let Some(server) = evicted {

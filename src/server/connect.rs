@@ -134,6 +134,7 @@ pub async fn connect(
         shared: Shelf::default(),
         prepared: HashMap::default(),
         unnamed: 0,
+        term: 0,
         since: now,
         idle_since: now,
     })

@@ -46,6 +46,8 @@ pub struct Server {
     pub prepared: HashMap<Box<[u8]>, u64, ahash::RandomState>,
     /// The number of the client's unnamed statement that it has; zero: none, or somebody else's.
     pub unnamed: u64,
+    /// What its pool counted as the server's term when it was opened: in another one it must not be used.
+    pub term: u64,
     /// When it was opened.
     pub since: Instant,
     /// When it was last put back.

@@ -11,6 +11,8 @@ impl SqlState {
     pub const CONNECTION_EXCEPTION: Self = Self("08000");
     /// `connection_failure`: an established server connection broke.
     pub const CONNECTION_FAILURE: Self = Self("08006");
+    /// `transaction_resolution_unknown`: it broke, and nobody can know what became of what was sent.
+    pub const TRANSACTION_RESOLUTION_UNKNOWN: Self = Self("08007");
     /// `protocol_violation`.
     pub const PROTOCOL_VIOLATION: Self = Self("08P01");
     /// `feature_not_supported`.
@@ -48,6 +50,7 @@ impl SqlState {
     pub const ALL: &'static [Self] = &[
         Self::CONNECTION_EXCEPTION,
         Self::CONNECTION_FAILURE,
+        Self::TRANSACTION_RESOLUTION_UNKNOWN,
         Self::PROTOCOL_VIOLATION,
         Self::FEATURE_NOT_SUPPORTED,
         Self::INVALID_AUTHORIZATION,

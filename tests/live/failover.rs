@@ -24,6 +24,8 @@ struct Crowd {
 #[derive(Default)]
 struct Seen {
     right: AtomicUsize,
+    /// Of each client.
+    each: std::sync::Mutex<Vec<usize>>,
     errors: std::sync::Mutex<Vec<(usize, String)>>,
     /// The longest that one waited, in milliseconds.
     slowest: AtomicU32,
@@ -74,6 +76,7 @@ impl Crowd {
         unit: impl Fn(usize) -> bytes::BytesMut + Send + 'static,
     ) {
         let (stop, seen) = (self.stop.clone(), self.seen.clone());
+        seen.each.lock().unwrap().push(0);
         self.tasks.spawn(async move {
             for n in 1.. {
                 if stop.load(Relaxed) {
@@ -86,7 +89,10 @@ impl Crowd {
                 seen.slowest.fetch_max(u32::try_from(start.elapsed().as_millis()).unwrap(), Relaxed);
                 assert_eq!(answer.status, 'I', "{answer:?}");
                 match answer.errors.first() {
-                    None => drop(seen.right.fetch_add(1, Relaxed)),
+                    None => {
+                        seen.right.fetch_add(1, Relaxed);
+                        seen.each.lock().unwrap()[nth] += 1;
+                    }
                     Some(error) => {
                         seen.errors.lock().unwrap().push((nth, format!("{} {}", error.code, error.message)));
                     }
@@ -104,10 +110,12 @@ impl Crowd {
         Duration::from_millis(self.seen.slowest.swap(0, Relaxed).into())
     }
 
-    /// Waits until so many more answers have come.
+    /// Waits until so many more answers have come, and some to each client.
     async fn go_on(&self, more: usize) {
         let goal = self.right() + more;
-        eventually(SOON, || async { self.right() >= goal }).await.unwrap();
+        let before = self.seen.each.lock().unwrap().clone();
+        let all = || self.seen.each.lock().unwrap().iter().zip(&before).all(|(now, then)| *now > then + 1);
+        eventually(SOON, || async { self.right() >= goal && all() }).await.unwrap();
     }
 
     fn errors(&self) -> Vec<(usize, String)> {
@@ -156,8 +164,7 @@ async fn a_replica_killed_under_readers_costs_no_error() {
 async fn a_silent_replica_costs_no_error_and_a_bounded_wait() {
     let cluster = servers(2).await;
     let relay = Relay::before(&cluster.replica(0).address()).await;
-    let servers =
-        [cluster.primary().address(), relay.address(), cluster.replica(1).address()];
+    let servers = [cluster.primary().address(), relay.address(), cluster.replica(1).address()];
     let proxy = Proxy::before(&servers, "");
     proxy.knows(3).await;
     proxy.reads_catalog("postgres").await;
@@ -273,14 +280,17 @@ async fn a_write_refused_by_a_supposed_primary_goes_to_the_new_one() {
     let text = configuration(&servers, "", "").replace("\"200ms\"", "\"60s\"");
     let proxy = Proxy::with(&text);
     proxy.knows(2).await;
-    let (mut simple, mut prepared) = (proxy.client().await, proxy.client().await);
     cluster.replica(0).promote().await.unwrap();
     relay.lead_to(&cluster.replica(1).address());
-    simple.ok("INSERT INTO w VALUES (1, 1)").await;
+    let (mut simple, mut prepared) = (proxy.client().await, proxy.client().await);
+    simple.send(&query("INSERT INTO w VALUES (1, 1)")).await.unwrap();
     let mut unit = crate::raw::extended("s", "INSERT INTO w VALUES (2, 1)");
     unit.unsplit(sync());
     prepared.send(&unit).await.unwrap();
+    assert_eq!(simple.answer().await.unwrap().errors, []);
     assert_eq!(prepared.answer().await.unwrap().errors, []);
+    // The old one behind the address was not asked at all.
+    assert_eq!(written(cluster.primary()).await, (0, 0));
     assert_eq!(written(cluster.replica(0)).await, (2, 2));
     assert!(proxy.sum("pgweir_reruns_total", &["cause=\"demoted\""]).await >= 1.0);
 }

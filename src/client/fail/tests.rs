@@ -54,6 +54,9 @@ fn all() -> Vec<Failure> {
         Failure::ServerSaid(refusal.response.clone()),
         Failure::ServerLost,
         Failure::SessionLost,
+        Failure::OutcomeUnknown(String::new()),
+        Failure::SessionUnknown("terminating connection due to administrator command (57P01)".to_owned()),
+        Failure::FailoverFull(10_000),
         Failure::ServerProtocol(ProtocolError::Unexpected(b'1')),
         Failure::StatementMode,
         Failure::InFailedTransaction,
@@ -85,6 +88,9 @@ fn visit(failure: &Failure) {
         | Failure::ServerSaid(_)
         | Failure::ServerLost
         | Failure::SessionLost
+        | Failure::OutcomeUnknown(_)
+        | Failure::SessionUnknown(_)
+        | Failure::FailoverFull(_)
         | Failure::ServerProtocol(_)
         | Failure::OwnMixed
         | Failure::NoConsole(_)

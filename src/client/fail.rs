@@ -219,6 +219,11 @@ impl Failure {
                 ),
                 "It was not sent anywhere. Raise failover_max_waiting or failover_max_bytes.",
             ),
+            Self::NoServer => told(
+                SqlState::CANNOT_CONNECT_NOW,
+                "no server of this database can be reached at the moment",
+                "pgweir keeps looking; try again.",
+            ),
             Self::OutcomeUnknown(said) => unknown(
                 "the server connection was lost while the statement ran: its outcome is unknown",
                 said,

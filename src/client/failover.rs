@@ -17,7 +17,7 @@ use tokio::time::timeout_at;
 use super::fail::Failure;
 use super::options::FailoverOptions;
 use super::plan::{Search, note_outage};
-use super::retry::{MOST_TRIES, Net, Rerun};
+use super::retry::{AtPrimary, MOST_TRIES, Net, Rerun};
 use super::session::{Leave, Session};
 use super::shared::Shared;
 use super::unit::Piece;
@@ -335,15 +335,14 @@ impl Session {
             && let Some(unit) = self.window.as_ref().and_then(|window| window.bytes().get(..piece.size))
         {
             self.net.keep(unit, tries);
-            self.net.at_primary = true;
-            self.net.writes = !reads;
+            self.net.at_primary = Some(if reads { AtPrimary::Reads } else { AtPrimary::Writes });
         }
     }
 
     /// What was kept for the primary runs again because the connection broke; none: it may have been carried out.
     pub(super) fn plan_for_primary(&self, cause: RerunCause, node: Node) -> Option<Rerun> {
         let tries = self.net.tries() + 1;
-        let harmless = !self.net.writes || cause == RerunCause::Demoted;
+        let harmless = self.net.at_primary != Some(AtPrimary::Writes) || cause == RerunCause::Demoted;
         if tries > MOST_TRIES || !harmless {
             return None;
         }

@@ -80,7 +80,7 @@ impl Session {
         }
         let body = self.reply_body(at, head).to_vec();
         let fields = backend::fields(&body);
-        if self.net.at_primary {
+        if self.net.at_primary.is_some() {
             return failover::is_doubt(fields.code) && self.catch_demoted(at, &body);
         }
         let Some(cause) = cause(&fields) else { return false };
@@ -104,7 +104,7 @@ impl Session {
 
     /// Where what failed on `node` runs again; none: nowhere. The connection stays the client's if it is `kept`.
     pub(super) fn plan(&self, cause: RerunCause, node: Node, kept: bool) -> Option<Rerun> {
-        if self.net.at_primary {
+        if self.net.at_primary.is_some() {
             return self.plan_for_primary(cause, node);
         }
         let tries = self.net.tries() + 1;

@@ -38,7 +38,14 @@ pub(super) struct Rerun {
     pub(super) anew: bool,
 }
 
-/// A unit that was sent to a replica.
+/// What a unit does that was sent to the primary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum AtPrimary {
+    Reads,
+    Writes,
+}
+
+/// A unit that was sent to a server.
 #[derive(Debug)]
 struct Unit {
     size: usize,
@@ -64,9 +71,7 @@ pub(super) struct Net {
     /// The first unit runs again, and all behind it: what the replica still says is not for the client.
     pub(super) failed: Option<Rerun>,
     /// The one unit that is kept went to the primary.
-    pub(super) at_primary: bool,
-    /// It is no read.
-    pub(super) writes: bool,
+    pub(super) at_primary: Option<AtPrimary>,
     /// What runs again was refused by what should have been the primary.
     pub(super) doubt: Option<Doubt>,
     /// So many units at the front of the client's window are to run again, and how.
@@ -139,7 +144,7 @@ impl Net {
         self.released = false;
         self.has_result = false;
         self.unconfirmed = 0;
-        (self.at_primary, self.writes) = (false, false);
+        self.at_primary = None;
         if self.bytes.capacity() > KEEP_CAPACITY {
             self.bytes = Vec::new();
         }

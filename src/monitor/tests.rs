@@ -65,6 +65,10 @@ async fn waits_for_a_view_but_not_for_ever() {
     let returns = async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         cluster.apply(Node(0), probed(false));
+        // It was down: the others have to be asked whether they have taken over.
+        for node in cluster.nodes().skip(1) {
+            cluster.apply(node, probed(true));
+        }
     };
     let deadline = clock::now() + Duration::from_millis(200);
     let (found, ()) = tokio::join!(cluster.wait_for(deadline, |view| view.primary().is_some()), returns);

@@ -131,7 +131,7 @@ async fn drop_under(cluster: &Cluster, clients: Vec<(Doing, Speaker)>) -> Vec<Sp
                 client.listen().await
             }
         };
-        let known = ["57P01", "57P04", "40001", "3D000", "08006"];
+        let known = ["57P01", "57P04", "40001", "3D000", "08006", "08007"];
         assert!(reply.errors.len() == 1 && known.contains(&reply.codes()[0]), "{doing:?}: {reply:?}");
         let relies = matches!(doing, Doing::SessionState | Doing::Transaction | Doing::ReadOnlyTransaction);
         assert_eq!(reply.closed, relies, "{doing:?}: {reply:?}");

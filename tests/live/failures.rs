@@ -108,7 +108,7 @@ async fn replicas_die_and_return() {
 
 #[tokio::test]
 async fn the_primary_dies_and_returns() {
-    let (cluster, proxy) = start("server_connect_timeout = \"1s\"\nserver_login_retry_max = \"1s\"").await;
+    let (cluster, proxy) = start("failover_wait = \"1s\"\nserver_login_retry_max = \"1s\"").await;
     let mut writer = proxy.client().await;
     writer.ok("INSERT INTO t VALUES (11)").await;
     cluster.primary().sql("DELETE FROM t WHERE id = 11").await.unwrap();
@@ -161,7 +161,7 @@ async fn clients_are_thrown_out() {
     watch.becomes("wait_event = 'PgSleep'", 1, SOON).await;
     throw_out().await;
     let answer = client.answer().await.unwrap();
-    assert_eq!((answer.code(), &*answer.errors[0].severity, &*answer.tags), ("57P01", "ERROR", "TEZ"));
+    assert_eq!((answer.code(), &*answer.errors[0].severity, &*answer.tags), ("08007", "ERROR", "EZ"));
     assert_eq!(client.value("SELECT 1, txid_current()").await, "1");
     // In a transaction, or with state on the connection: FATAL, once, and the end.
     for texts in [
@@ -195,7 +195,8 @@ async fn clients_are_thrown_out() {
 #[tokio::test]
 async fn any_servers_may_be_up_at_the_start() {
     let (cluster, _) = start("").await;
-    let settings = "server_connect_timeout = \"300ms\"\nquery_wait_timeout = \"1s\"";
+    let settings =
+        "server_connect_timeout = \"300ms\"\nquery_wait_timeout = \"1s\"\nfailover_wait = \"300ms\"";
     for up in [0b000, 0b001, 0b010, 0b011, 0b100, 0b101, 0b110] {
         for (nth, server) in cluster.all().iter().enumerate() {
             match (up >> nth & 1 == 1, server.is_running()) {

@@ -56,6 +56,8 @@ impl Session {
     /// for a server sends what it has only when its buffer is full or the unit is over.
     pub(super) fn hold_or_release(&mut self, tag: u8, whole: bool) {
         match tag {
+            // Of a long statement on the primary, what it tells of its progress must not wait for its end.
+            b'N' if self.net.at_primary.is_some() => self.release(),
             b'1' | b'2' | b'3' | b't' | b'T' | b'n' | b'N' | b'S' | b'A' if whole => {}
             b'D' | b'C' | b'I' | b's' if whole => self.net.has_result = true,
             _ => self.release(),

@@ -283,7 +283,7 @@ impl Session {
     }
 
     /// What the client sends up to its next Sync is thrown away, also what was cut of it.
-    fn skip_unit(&mut self) {
+    pub(super) fn skip_unit(&mut self) {
         self.discard.until_sync = true;
         self.piece = None;
         self.gather = Gather::default();
@@ -348,75 +348,13 @@ impl Session {
             })
     }
 
-    /// The active connection is gone. What was not answered gets an error; what depended on it ends the session.
-    pub(super) fn server_lost(&mut self, failure: Failure) -> Result<(), Leave> {
-        let Some(target) = self.active.take() else { return Ok(()) };
-        self.identity.cancel.rest();
-        let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
-        if !held.lease.pool().is_over(&held.lease) {
-            self.identity.database.cluster.lost(held.node, "a connection in use was lost");
-        }
-        let owed = &held.lease.owed;
-        if std::mem::take(&mut self.defines) {
-            self.identity.catalog.changed();
-        }
-        if !self.net.is_empty() {
-            // The rest of a unit that was sent in part stands behind what was about to go.
-            let rest = self.piece.filter(|_| owed.is_open()).map_or(0, |piece| piece.size);
-            if self.rescue(held.node, self.forth.run + rest) {
-                held.lease.close("lost");
-                return Ok(());
-            }
-        }
-        let said = self.last_words.take();
-        let in_transaction = held.transaction || owed.status() != TransactionStatus::Idle;
-        let uncertain = held.uncertain && !owed.is_empty();
-        let cut = self.back.rest > 0 && self.back.rest_show == Show::Forward;
-        let words = said.as_deref().map(Failure::said).unwrap_or_default();
-        if held.has_state() || in_transaction || owed.is_copy_in() || cut {
-            // Half a message is on its way to the client, or what it relies on is lost.
-            held.lease.close("lost");
-            let lost = match said {
-                _ if uncertain => Failure::SessionUnknown(words),
-                Some(said) => Failure::ServerSaid(said),
-                None => Failure::SessionLost,
-            };
-            return Err(if cut { Leave::Gone } else { Leave::Told(lost) });
-        }
-        let failure = match said {
-            _ if uncertain => Failure::OutcomeUnknown(words),
-            Some(said) => Failure::ServerSaid(said),
-            None => failure,
-        };
-        let moving = std::mem::take(&mut self.moving);
-        let (readies, open, shown) = (owed.readies(), owed.is_open() || moving, held.error_shown);
-        held.lease.close("lost");
-        self.back.rest = 0;
-        self.drop_forth();
-        self.names.clear();
-        self.statements.abandon();
-        for nth in 0..readies {
-            if nth > 0 || !shown {
-                self.say_error(&failure);
-            }
-            write::ready_for_query(&mut self.back.own, TransactionStatus::Idle);
-        }
-        if open {
-            if readies > 0 || !shown {
-                self.say_error(&failure);
-            }
-            self.skip_unit();
-        }
-        Ok(())
-    }
-
     pub(super) fn say_error(&mut self, failure: &Failure) {
         self.identity.database.metrics.error(&failure.code(), Origin::Pgweir);
         failure.write(&mut self.back.own, Severity::Error);
     }
 
     /// Forgets what was meant for a server that is gone.
-    fn drop_forth(&mut self) {
+    pub(super) fn drop_forth(&mut self) {
         self.forth.own.clear();
         let run = std::mem::take(&mut self.forth.run);
         self.discard.rest = std::mem::take(&mut self.forth.rest);

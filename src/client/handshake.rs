@@ -162,6 +162,7 @@ impl Guest {
             scope: Scope::without_catalog(),
             known: 0,
             search_path: None,
+            acts_as: None,
             catalog: Live::unused(),
             rules: 0,
             seat,

@@ -20,6 +20,7 @@ mod relay;
 mod rerun;
 mod retry;
 mod session;
+mod settings;
 mod shared;
 mod supply;
 mod unit;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 pub use cancel::Cancels;
 pub use console::{CONSOLE, Console, Role};
 pub use desk::{Refusal, Table};
-pub use options::{Options, Retry, StatementLimits};
+pub use options::{Options, Retry, SettingLimits, StatementLimits};
 pub use retry::Budget;
 pub use shared::{Database, Databases, Greetings, Shared};
 

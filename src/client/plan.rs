@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use super::fail::Failure;
 use super::retry::Net;
 use super::session::{Held, Leave, Next, Running, Session};
+use super::settings::{Doubt, Under};
 use super::shared::Database;
 use super::unit::{Kind, Piece, Residue};
 use crate::clock;
@@ -159,6 +160,7 @@ impl Session {
         self.send_begin(route);
         let refused = self.is_refused_on_replica(&piece);
         let reason = if refused { Reason::ReplicaTransactionRefused } else { route.reason };
+        self.dress();
         let again = self.net.placed();
         match again {
             // It was counted when it ran first.
@@ -254,20 +256,14 @@ impl Session {
 
     /// What the piece leaves behind on its server connection.
     fn note(&mut self, piece: &Piece) {
-        let on_primary = self.active == Some(Target::Primary);
-        self.pinned |= piece.facts.pins && on_primary;
+        self.note_state(piece);
         self.defines |= piece.facts.defines;
         if piece.facts.resets {
             self.own = Own::default();
         }
         let Some(held) = self.held() else { return };
         held.transaction |= piece.facts.transaction;
-        held.residue = held.residue.max(piece.residue);
-        if piece.facts.pins && !held.has_state() {
-            held.residue = Residue::State;
-            let reason = piece.facts.reason;
-            self.identity.database.metrics.pin(reason.index(), reason.code());
-        }
+        held.leaves(piece.residue);
     }
 
     /// A piece with nothing before it: the route is decided anew.
@@ -345,7 +341,7 @@ impl Session {
         let session = route::Session {
             transaction,
             observed,
-            pinned: self.pinned,
+            pinned: self.pinned || self.strict,
             text_safe: self.identity.text_safe,
             wish: self.own.route,
             rules: self.identity.rules,
@@ -407,15 +403,9 @@ impl Session {
     }
 
     /// Takes a fresh lease into use.
-    fn hold(&mut self, target: Target, node: Node, mut lease: Lease) {
-        let wanted = &self.identity.wants.application_name;
-        if lease.application_name.as_ref() != Some(wanted) {
-            let set = format!("SET application_name = {}", write::quote_literal(wanted));
-            write::query(&mut self.forth.own, &set);
-            lease.owed.sent(b'Q', Show::Swallow);
-            lease.application_name = Some(wanted.clone());
-        }
-        if lease.search_path != self.identity.search_path {
+    fn hold(&mut self, target: Target, node: Node, lease: Lease) {
+        let own_path = self.settings.as_ref().is_some_and(|settings| settings.value("search_path").is_some());
+        if !own_path && lease.search_path != self.identity.search_path {
             // The role's setting has changed since: later statements are judged by the newer one.
             self.identity.search_path.clone_from(&lease.search_path);
             self.identity.known = 0;
@@ -426,6 +416,11 @@ impl Session {
             node,
             running,
             residue: Residue::None,
+            floor: Residue::None,
+            doubt: Doubt::None,
+            unseen: false,
+            under: Under::Nothing,
+            pin_counted: false,
             counted: false,
             transaction: false,
             observed: false,

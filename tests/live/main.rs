@@ -36,5 +36,6 @@ mod raw;
 mod retries;
 mod routes;
 mod rules;
+mod settings;
 mod speaker;
 mod wire;

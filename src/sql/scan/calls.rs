@@ -29,8 +29,9 @@ impl<F: Names> Scan<'_, F> {
                 if path.before == Before::Keyword(Keyword::Tablesample)
                     && matches!(name.last, b"bernoulli" | b"system") => {}
             Effect::Config if self.config.is_none() => {
-                self.config = Some(Config { depth: self.depth + 1, commas: 0, local: None });
+                self.config = Some(Config { depth: self.depth + 1, commas: 0, local: None, named: None });
             }
+            Effect::Config => self.effects.insert(Effect::ConfigHidden),
             _ => self.effects.insert(effect),
         }
     }
@@ -119,6 +120,15 @@ impl<F: Names> Scan<'_, F> {
         match token.kind {
             Kind::Comma if self.depth == config.depth => config.commas += 1,
             Kind::Close if self.depth == config.depth => {}
+            _ if config.commas == 0 => {
+                let plain = token.kind == Kind::Param
+                    || token.kind == Kind::String && self.text.get(token.start) == Some(&b'\'');
+                config.named = match config.named {
+                    None => Some(plain),
+                    // A cast.
+                    Some(named) => Some(named && matches!(token.kind, Kind::Cast | Kind::Word)),
+                };
+            }
             _ if config.commas >= 2 => {
                 let local = config.local.is_none() && word == Some(b"true") && config.commas == 2;
                 config.local = Some(local);

@@ -163,6 +163,7 @@ impl Guest {
             known: 0,
             search_path: None,
             acts_as: None,
+            last_known: None,
             catalog: Live::unused(),
             rules: 0,
             seat,

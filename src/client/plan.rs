@@ -64,6 +64,10 @@ impl Session {
             let done = owed.readies() == 0 || owed.is_copy_in();
             return if done { Err(Leave::Gone) } else { Ok(Place::Wait) };
         }
+        if held.is_asked() && !owed.is_open() {
+            // What it means depends on the answer.
+            return Ok(Place::Wait);
+        }
         if owed.len() > MAX_OWED {
             return Ok(Place::Wait);
         }

@@ -53,7 +53,8 @@ impl Session {
                 return Ok(moved);
             }
             if self.refused_settings.is_some() && self.settings_refused()? {
-                return Ok(true);
+                moved = true;
+                continue;
             }
             match self.scan() {
                 Ok(true) => {

@@ -33,7 +33,7 @@ use crate::metrics::Origin;
 use crate::monitor::{Cluster, Live};
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
-use crate::route::{Own, Reason, Route, Scope, SearchPath, ShapeId, Target};
+use crate::route::{Catalog, Known, Own, Reason, Route, Scope, SearchPath, ShapeId, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
 use crate::server::settings::Settings;
@@ -50,6 +50,8 @@ pub(super) struct Identity {
     pub(super) text_safe: bool,
     /// The catalog of its database.
     pub(super) catalog: Arc<Live>,
+    /// The last that was known of it.
+    pub(super) last_known: Option<Arc<Catalog>>,
     /// [`Live::version`] of what `scope` was made from; 0: it is still to be made.
     pub(super) known: u64,
     /// The search path of its server connections.
@@ -83,7 +85,11 @@ impl Identity {
         let login = self.database.login.as_ref().map_or(&*self.user, |login| &login.user);
         let user = self.acts_as.as_deref().unwrap_or(login);
         let path = self.search_path.as_deref().and_then(|path| SearchPath::parse(path, user));
-        self.scope = Scope::new(self.catalog.known(), path, self.database.rules.clone());
+        let known = self.catalog.known();
+        if let Known::Loaded(catalog) = &known {
+            self.last_known = Some(catalog.clone());
+        }
+        self.scope = Scope::new(known, path, self.database.rules.clone());
     }
 }
 
@@ -148,6 +154,11 @@ impl Held {
     pub(super) fn leaves(&mut self, residue: Residue) {
         self.floor = self.floor.max(residue);
         self.residue = self.residue.max(residue);
+    }
+
+    /// Whether its server is being asked what is in force on it.
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(self.under, Under::Asked(_))
     }
 
     /// Whether session state lives on it.

@@ -13,7 +13,7 @@ use super::options::SettingLimits;
 use super::session::{Held, Leave, Session};
 use super::unit::{Piece, Residue, primary_only};
 use crate::pool::PoolMode;
-use crate::route::{Class, Known, Reason};
+use crate::route::{Class, Reason};
 use crate::server::owed::Show;
 use crate::server::settings::{self, Answer, Login, Settings};
 use crate::wire::frame::HEADER;
@@ -136,10 +136,7 @@ impl Session {
         let known = held.lease.settings.clone();
         let custom = self.custom.names.iter().map(|name| &**name);
         let more = known.iter().flat_map(|known| known.custom());
-        let of_functions = match self.identity.scope.known() {
-            Known::Loaded(catalog) => Some(catalog.custom()),
-            Known::Loading | Known::Unused => None,
-        };
+        let of_functions = self.identity.last_known.as_ref().map(|catalog| catalog.custom());
         let more = more.chain(of_functions.into_iter().flatten());
         let more = more.filter(|name| !self.custom.names.iter().any(|known| **known == **name));
         write::query(&mut self.forth.own, &settings::question(custom.chain(more)));

@@ -220,11 +220,12 @@ fn query(statement: Statement) -> Option<(Class, Reason)> {
         (Mark::Temporary, Class::Write, Reason::Temporary),
         (Mark::Server, Class::Write, Reason::ServerState),
     ];
-    const EFFECTS: [(Effect, Class, Reason); 22] = [
+    const EFFECTS: [(Effect, Class, Reason); 23] = [
         (Effect::Volatile, Class::Write, Reason::VolatileFunction),
         (Effect::Listed, Class::Write, Reason::ListedFunction),
         (Effect::Learned, Class::Write, Reason::Learned),
         (Effect::Loading, Class::Write, Reason::CatalogLoading),
+        (Effect::LoadingCall, Class::Write, Reason::CatalogLoading),
         (Effect::Unknown, Class::Write, Reason::UnknownFunction),
         (Effect::User, Class::Write, Reason::UserFunction),
         (Effect::UserSets, Class::Write, Reason::UserFunction),
@@ -290,6 +291,9 @@ fn pins(statement: Statement) -> bool {
             Effect::ConfigHidden,
             Effect::UserSets,
             Effect::UserHides,
+            // Nobody knows what it does.
+            Effect::LoadingCall,
+            Effect::Unknown,
             Effect::Session,
             Effect::AdvisorySession,
         ])

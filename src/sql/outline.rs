@@ -143,6 +143,8 @@ pub enum Effect {
     NoRelation,
     /// The catalog is not known yet.
     Loading,
+    /// The same, and what may be a function of the database's own is called.
+    LoadingCall,
     /// An operator, a cast or a type that calls what must run on the primary.
     Operator,
 }

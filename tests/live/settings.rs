@@ -94,8 +94,9 @@ async fn run(client: &mut Raw, text: &str, values: &[String]) -> String {
 async fn both(pair: &mut (Raw, Raw), text: &str, values: &[String], history: &mut Vec<String>) {
     history.push(format!("{text} {values:?}"));
     let (through, direct) = (run(&mut pair.0, text, values).await, run(&mut pair.1, text, values).await);
-    let from = history.len().saturating_sub(40);
-    assert_eq!(through, direct, "through pgweir, and direct; after {:#?}", &history[from..]);
+    let steps: Vec<_> = history.iter().filter(|step| !step.starts_with("SELECT concat_ws")).collect();
+    let from = steps.len().saturating_sub(20);
+    assert_eq!(through, direct, "through pgweir, and direct; {}, after {:#?}", history[0], &steps[from..]);
 }
 
 /// Clients with one server connection between them, each beside a direct connection that does the same.
@@ -122,7 +123,9 @@ async fn interleave(seed: u64, steps: u64) {
                         _ => step(&mut chance),
                     };
                     both(pair, &text, &values, &mut history).await;
-                    both(pair, LOOK, &[], &mut history).await;
+                    // RESET gives the name back that the connection was opened with, until the transaction is over.
+                    both(pair, &LOOK.replace("current_setting('application_name'), ", ""), &[], &mut history)
+                        .await;
                 }
                 let end = if chance.below(2) == 0 { "COMMIT" } else { "ROLLBACK" };
                 both(pair, end, &[], &mut history).await;
@@ -173,7 +176,7 @@ async fn a_pin_lasts_as_long_as_what_needs_it() {
         ("PREPARE p AS SELECT 1", "DISCARD ALL"),
     ] {
         one.ok(makes).await;
-        assert_eq!(two.query(write).await.unwrap().code(), "57014", "{makes} does not keep its connection");
+        assert_eq!(two.query(write).await.unwrap().code(), "53300", "{makes} does not keep its connection");
         one.ok(ends).await;
         let answer = two.query(write).await.unwrap();
         assert!(answer.errors.is_empty(), "{ends} does not end {makes}: {answer:?}");
@@ -185,7 +188,7 @@ async fn a_pin_lasts_as_long_as_what_needs_it() {
     assert!((proxy.sum("pgweir_pins_total", &[]).await - pins).abs() < 0.5);
     // What nobody can be asked for stays with its client.
     one.ok("SELECT hides('app.hidden', 'mine')").await;
-    assert_eq!(two.query(write).await.unwrap().code(), "57014");
+    assert_eq!(two.query(write).await.unwrap().code(), "53300");
     assert_eq!(one.value("SELECT current_setting('app.hidden')").await, "mine");
 }
 

@@ -24,6 +24,10 @@ impl<F: Names> Scan<'_, F> {
             if path.deep || last.as_bytes().is_empty() { Effect::Unknown } else { self.names.function(name) };
         match effect {
             Effect::Safe => {}
+            Effect::Loading => {
+                self.effects.insert(Effect::Loading);
+                self.effects.insert(Effect::LoadingCall);
+            }
             Effect::Unknown if path.schema.is_none() && !path.deep && self.is_alias(path.before) => {}
             Effect::Volatile
                 if path.before == Before::Keyword(Keyword::Tablesample)

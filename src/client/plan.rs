@@ -161,10 +161,10 @@ impl Session {
 
     /// A unit for the connection that works.
     fn start_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
+        self.dress();
         self.send_begin(route);
         let refused = self.is_refused_on_replica(&piece);
         let reason = if refused { Reason::ReplicaTransactionRefused } else { route.reason };
-        self.dress();
         let again = self.net.placed();
         match again {
             // It was counted when it ran first.

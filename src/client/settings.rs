@@ -162,17 +162,18 @@ impl Session {
         }
     }
 
-    /// An error that only pgweir sees. Settings that a connection does not take are the client's to know: nothing that was
+    /// An error that only pgweir sees. True: it is about settings. Those that a connection does not take are the client's to know: nothing that was
     /// sent behind them has had an effect.
     #[cold]
-    pub(super) fn heard_error(&mut self, at: usize, head: Header) {
+    pub(super) fn heard_error(&mut self, at: usize, head: Header) -> bool {
         let body = self.reply_body(at, head).to_vec();
-        let Some(held) = self.held() else { return };
+        let Some(held) = self.held() else { return false };
         match &mut held.under {
-            Under::Nothing => {}
+            Under::Nothing => return false,
             Under::Asked(answer) => answer.failed = true,
             Under::Set => {
-                held.transaction = false;
+                // A BEGIN that was held back is lost with it, and with that the session.
+                held.transaction = held.begins;
                 held.residue = held.floor;
                 held.doubt = Doubt::None;
                 let mut words = bytes::BytesMut::new();
@@ -181,6 +182,7 @@ impl Session {
                 self.pinned = false;
             }
         }
+        true
     }
 
     /// Settings were refused: the connection goes, and the client hears why.

@@ -13,7 +13,7 @@ use super::options::SettingLimits;
 use super::session::{Held, Leave, Session};
 use super::unit::{Piece, Residue, primary_only};
 use crate::pool::PoolMode;
-use crate::route::{Class, Reason};
+use crate::route::{Class, Facts, Reason, Sets};
 use crate::server::owed::Show;
 use crate::server::settings::{self, Answer, Login, Settings};
 use crate::wire::frame::HEADER;
@@ -89,8 +89,23 @@ impl Session {
     pub(super) fn note_state(&mut self, piece: &Piece) {
         let facts = piece.facts;
         let has_state = self.held().is_some_and(|held| held.has_state());
-        if facts.pins || has_state && may_end(facts.reason) {
+        if facts.pins || has_state && may_end(facts.reason) || self.may_set_inside(facts) {
             self.doubt(piece);
+        }
+    }
+
+    /// Whether what a statement calls may change settings in turn.
+    fn may_set_inside(&self, facts: Facts) -> bool {
+        if facts.class != Class::Write {
+            return false;
+        }
+        match self.identity.last_known.as_ref().map_or(Sets::Nothing, |catalog| catalog.sets()) {
+            Sets::Nothing => false,
+            Sets::Calls => matches!(
+                facts.reason,
+                Reason::UserFunction | Reason::View | Reason::VolatileOperator | Reason::MultiStatementWrite
+            ),
+            Sets::Writes => true,
         }
     }
 

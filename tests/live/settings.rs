@@ -23,6 +23,7 @@ async fn start(settings: &str) -> (Cluster, Proxy) {
         "CREATE TABLE public.t AS SELECT 'public'::text AS what; GRANT SELECT ON s.t, public.t TO public",
         "CREATE FUNCTION sets(value text) RETURNS int LANGUAGE plpgsql AS \
          $$BEGIN PERFORM set_config('app.c', value, false); PERFORM set_config('work_mem', '7MB', false); RETURN 1; END$$",
+        "CREATE FUNCTION inside(value text) RETURNS int LANGUAGE plpgsql AS $$BEGIN RETURN sets(value); END$$",
         "CREATE FUNCTION hides(name text, value text) RETURNS int LANGUAGE plpgsql AS \
          $$BEGIN PERFORM set_config(name, value, false); RETURN 1; END$$",
     ] {
@@ -54,7 +55,7 @@ fn step(chance: &mut Chance) -> (String, Vec<String>) {
         2 => format!("SET LOCAL app.a = '{value}'"),
         3 => format!("SELECT set_config('app.b', '{value}', false)"),
         4 => format!("WITH x AS (SELECT set_config('app.b', '{value}', false)) SELECT * FROM x"),
-        5 => format!("SELECT sets('{value}')"),
+        5 => format!("SELECT {}('{value}')", if chance.below(2) == 0 { "sets" } else { "inside" }),
         6 => "RESET work_mem".to_owned(),
         7 => "RESET app.a".to_owned(),
         8 => "RESET ALL".to_owned(),

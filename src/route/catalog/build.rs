@@ -11,7 +11,7 @@ use ahash::RandomState;
 use super::rows::{Body, FIRST_OWN, FunctionRow, Oid, RelationRow, Rows, TreeRow};
 use super::scope::SearchPath;
 use super::tree::{Named, named};
-use super::{Catalog, Relation};
+use super::{Catalog, Relation, Sets};
 use crate::route::builtins::{Builtins, Listed};
 use crate::route::facts::{Class, Facts};
 use crate::sql::{Effect, Name, Names, Seeds, is_server_view, scan};
@@ -21,6 +21,9 @@ const MAX_DEPTH: usize = 64;
 
 /// Most tables that are remembered of what a view reads; one that reads more may read anything.
 const MAX_READS: usize = 256;
+
+/// The type that trigger functions give back.
+const TRIGGER: Oid = 2279;
 
 /// Most custom settings that functions name; with more, none of these functions says which it sets.
 const MAX_CUSTOM: usize = 64;
@@ -495,6 +498,13 @@ impl<'a> Build<'a> {
             }
         }
         catalog.types = self.taint.types.iter().copied().collect();
+        let set = |row: &&FunctionRow| row.sets || row.hides;
+        catalog.sets =
+            match self.rows.functions.iter().filter(set).map(|row| row.results.contains(&TRIGGER)).max() {
+                None => Sets::Nothing,
+                Some(false) => Sets::Calls,
+                Some(true) => Sets::Writes,
+            };
         catalog.custom = self.rows.custom.iter().take(MAX_CUSTOM).map(|name| name.as_str().into()).collect();
         catalog.fill(&schemas, &functions, &relations, &self.taint.words, &self.taint.operators);
         catalog

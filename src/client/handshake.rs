@@ -159,6 +159,7 @@ impl Guest {
                 application_name: printable(startup.value("application_name").unwrap_or_default()).into(),
             },
             text_safe: true,
+            strict: false,
             scope: Scope::without_catalog(),
             known: 0,
             search_path: None,

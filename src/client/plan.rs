@@ -345,7 +345,7 @@ impl Session {
         let session = route::Session {
             transaction,
             observed,
-            pinned: self.pinned || self.strict,
+            pinned: self.pinned || self.identity.strict,
             text_safe: self.identity.text_safe,
             wish: self.own.route,
             rules: self.identity.rules,

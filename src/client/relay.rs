@@ -200,13 +200,7 @@ impl Session {
                 self.back.rest_show = show;
             }
             if show == Show::Swallow {
-                if head.tag == b'D' {
-                    self.heard_row(at, head);
-                }
-                if let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) {
-                    window.cut_out(at, there);
-                }
-                self.back.hold = at;
+                self.swallow(at, there, head);
                 return Ok(true);
             }
             at += there;

@@ -48,6 +48,8 @@ pub(super) struct Identity {
     pub(super) user: Arc<str>,
     pub(super) wants: Wants,
     pub(super) text_safe: bool,
+    /// Its transactions are SERIALIZABLE unless they say otherwise: a replica refuses them.
+    pub(super) strict: bool,
     /// The catalog of its database.
     pub(super) catalog: Arc<Live>,
     /// The last that was known of it.
@@ -319,8 +321,6 @@ pub(super) struct Session {
     pub(super) custom: Custom,
     /// The `application_name` that it connected with.
     pub(super) application_name: Arc<str>,
-    /// Its transactions are SERIALIZABLE unless they say otherwise: a replica refuses them.
-    pub(super) strict: bool,
     /// Why a connection did not take its settings.
     pub(super) refused_settings: Option<Bytes>,
     /// Session state lives on the connection to the primary.
@@ -365,7 +365,6 @@ impl Session {
             settings: None,
             custom: Custom::default(),
             application_name: identity_name,
-            strict: false,
             refused_settings: None,
             pinned: false,
             defines: false,

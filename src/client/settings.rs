@@ -160,6 +160,17 @@ impl Session {
         true
     }
 
+    /// Takes a message that the client does not see out of the server's window.
+    pub(super) fn swallow(&mut self, at: usize, there: usize, head: Header) {
+        if head.tag == b'D' {
+            self.heard_row(at, head);
+        }
+        if let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) {
+            window.cut_out(at, there);
+        }
+        self.back.hold = at;
+    }
+
     /// A row that only pgweir sees stands in the server's window at `at`.
     #[cold]
     pub(super) fn heard_row(&mut self, at: usize, head: Header) {
@@ -268,7 +279,7 @@ impl Session {
         }
         let safe = is_text_safe("standard_conforming_strings", &answer.strings)
             && is_text_safe("client_encoding", &answer.encoding);
-        self.strict = list
+        self.identity.strict = list
             .and_then(|list| list.value("default_transaction_isolation"))
             .is_some_and(|level| level == "serializable");
         let acts_as: Option<Arc<str>> = list.and_then(Settings::acts_as).map(Into::into);

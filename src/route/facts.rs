@@ -293,7 +293,6 @@ fn pins(statement: Statement) -> bool {
             Effect::UserHides,
             // Nobody knows what it does.
             Effect::LoadingCall,
-            Effect::Unknown,
             Effect::Session,
             Effect::AdvisorySession,
         ])

@@ -162,8 +162,8 @@ fn lists_of_the_operator() {
     for (text, expected) in [
         ("SELECT f(1), any_schema.f(2), F(3)", "replica read"),
         ("SELECT app.g(1)", "replica read"),
-        ("SELECT g(1)", "primary unknown_function pins"),
-        ("SELECT other.g(1)", "primary unknown_function pins"),
+        ("SELECT g(1)", "primary unknown_function"),
+        ("SELECT other.g(1)", "primary unknown_function"),
         ("SELECT nextval('s')", "primary primary_function"),
         ("SELECT pg_backend_pid()", "replica read"),
         ("SELECT lower('A')", "primary listed_function silent"),

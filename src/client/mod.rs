@@ -21,6 +21,7 @@ mod relay;
 mod rerun;
 mod retry;
 mod session;
+mod settings;
 mod shared;
 mod supply;
 mod unit;
@@ -31,7 +32,7 @@ pub use cancel::Cancels;
 pub use console::{CONSOLE, Console, Role};
 pub use desk::{Refusal, Table};
 pub use failover::{Failover, watch};
-pub use options::{FailoverOptions, Options, Retry, StatementLimits};
+pub use options::{FailoverOptions, Options, Retry, SettingLimits, StatementLimits};
 pub use retry::Budget;
 pub use shared::{Database, Databases, Greetings, Shared};
 

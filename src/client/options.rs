@@ -17,6 +17,8 @@ pub struct Options {
     pub retry: Retry,
     /// What is kept of a client's prepared statements.
     pub statements: StatementLimits,
+    /// What is kept of a client's settings.
+    pub settings: SettingLimits,
 }
 
 /// Most that is kept of one client's prepared statements. One beyond it is used on the primary alone, on a connection that
@@ -26,6 +28,16 @@ pub struct StatementLimits {
     /// Statements with a name.
     pub count: usize,
     /// Bytes of their texts, with the types of their parameters.
+    pub bytes: usize,
+}
+
+/// Most that is kept of one client's settings, and of names that may be those of its own settings. Beyond it the client keeps
+/// its connection to the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettingLimits {
+    /// Settings.
+    pub count: usize,
+    /// Bytes of their names and values.
     pub bytes: usize,
 }
 
@@ -65,6 +77,7 @@ impl Default for Options {
             idle_timeout: Duration::ZERO,
             retry: Retry::default(),
             statements: StatementLimits::default(),
+            settings: SettingLimits::default(),
         }
     }
 }
@@ -72,6 +85,12 @@ impl Default for Options {
 impl Default for StatementLimits {
     fn default() -> Self {
         Self { count: 5_000, bytes: 1024 * 1024 }
+    }
+}
+
+impl Default for SettingLimits {
+    fn default() -> Self {
+        Self { count: 64, bytes: 16 * 1024 }
     }
 }
 

@@ -9,6 +9,7 @@ use super::fail::Failure;
 use super::failover::Doubt;
 use super::retry::Net;
 use super::session::{Held, Leave, Next, Running, Session};
+use super::settings::{Changed, Under};
 use super::shared::Database;
 use super::unit::{Kind, Piece, Residue};
 use crate::clock;
@@ -64,6 +65,10 @@ impl Session {
             // Units that were sent whole are carried out; one without its end, or a COPY without its data, never ends.
             let done = owed.readies() == 0 || owed.is_copy_in();
             return if done { Err(Leave::Gone) } else { Ok(Place::Wait) };
+        }
+        if held.is_asked() && !owed.is_open() {
+            // What it means depends on the answer.
+            return Ok(Place::Wait);
         }
         if owed.len() > MAX_OWED {
             return Ok(Place::Wait);
@@ -158,6 +163,7 @@ impl Session {
 
     /// A unit for the connection that works.
     fn start_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
+        self.dress();
         self.send_begin(route);
         let refused = self.is_refused_on_replica(&piece);
         let reason = if refused { Reason::ReplicaTransactionRefused } else { route.reason };
@@ -256,8 +262,7 @@ impl Session {
 
     /// What the piece leaves behind on its server connection.
     fn note(&mut self, piece: &Piece) {
-        let on_primary = self.active == Some(Target::Primary);
-        self.pinned |= piece.facts.pins && on_primary;
+        self.note_state(piece);
         self.defines |= piece.facts.defines;
         if piece.facts.resets {
             self.own = Own::default();
@@ -270,12 +275,7 @@ impl Session {
             !matches!(piece.facts.class, Class::Empty | Class::Read | Class::BeginReadOnly | Class::Begin)
         };
         held.transaction |= piece.facts.transaction;
-        held.residue = held.residue.max(piece.residue);
-        if piece.facts.pins && !held.has_state() {
-            held.residue = Residue::State;
-            let reason = piece.facts.reason;
-            self.identity.database.metrics.pin(reason.index(), reason.code());
-        }
+        held.leaves(piece.residue);
     }
 
     /// A piece with nothing before it: the route is decided anew.
@@ -353,7 +353,7 @@ impl Session {
         let session = route::Session {
             transaction,
             observed,
-            pinned: self.pinned,
+            pinned: self.pinned || self.identity.strict,
             text_safe: self.identity.text_safe,
             wish: self.own.route,
             rules: self.identity.rules,
@@ -417,15 +417,9 @@ impl Session {
     }
 
     /// Takes a fresh lease into use.
-    fn hold(&mut self, target: Target, node: Node, mut lease: Lease) {
-        let wanted = &self.identity.wants.application_name;
-        if lease.application_name.as_ref() != Some(wanted) {
-            let set = format!("SET application_name = {}", write::quote_literal(wanted));
-            write::query(&mut self.forth.own, &set);
-            lease.owed.sent(b'Q', Show::Swallow);
-            lease.application_name = Some(wanted.clone());
-        }
-        if lease.search_path != self.identity.search_path {
+    fn hold(&mut self, target: Target, node: Node, lease: Lease) {
+        let own_path = self.settings.as_ref().is_some_and(|settings| settings.value("search_path").is_some());
+        if !own_path && lease.search_path != self.identity.search_path {
             // The role's setting has changed since: later statements are judged by the newer one.
             self.identity.search_path.clone_from(&lease.search_path);
             self.identity.known = 0;
@@ -436,6 +430,11 @@ impl Session {
             node,
             running,
             residue: Residue::None,
+            floor: Residue::None,
+            doubt: Changed::None,
+            unseen: false,
+            under: Under::Nothing,
+            pin_counted: false,
             counted: false,
             transaction: false,
             uncertain: false,

@@ -54,6 +54,10 @@ impl Session {
             if self.active.is_none() {
                 return Ok(moved);
             }
+            if self.refused_settings.is_some() && self.settings_refused()? {
+                moved = true;
+                continue;
+            }
             match self.scan() {
                 Ok(true) => {
                     moved = true;
@@ -66,6 +70,9 @@ impl Session {
                 }
             }
             if self.is_settled() {
+                if self.asks() {
+                    return Ok(true);
+                }
                 let again = self.run_failed_again();
                 self.settle();
                 return Ok(moved || again);
@@ -179,7 +186,7 @@ impl Session {
             if event == Event::Known {
                 window.replace(at, PARSE_COMPLETE);
             }
-            if left > 0 && self.catch(at, head, left) {
+            if left > 0 && show == Show::Forward && self.catch(at, head, left) {
                 at = 0;
             }
             if self.net.failed.is_some() && !matches!(head.tag, b'S' | b'A') {
@@ -195,10 +202,7 @@ impl Session {
                 self.back.rest_show = show;
             }
             if show == Show::Swallow {
-                if let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) {
-                    window.cut_out(at, there);
-                }
-                self.back.hold = at;
+                self.swallow(at, there, head);
                 return Ok(true);
             }
             at += there;
@@ -248,12 +252,14 @@ impl Session {
             Event::Prepared => self.saw_name(Use::Prepare),
             Event::Deallocated => self.saw_name(Use::Deallocate),
             Event::Error { parse } if show == Show::Swallow => {
-                self.parse_refused(parse);
-                self.own_refused();
+                if !self.heard_error(at, head) {
+                    self.parse_refused(parse);
+                    self.own_refused();
+                }
             }
             Event::Error { parse } => self.saw_error(parse, at, head),
             Event::Ready { number, .. } if self.net.failed.is_some() => self.saw_void_ready(number),
-            Event::Ready { .. } if show == Show::Swallow => self.moved(),
+            Event::Ready { .. } if show == Show::Swallow => self.heard_ready(),
             Event::Ready { status, number } => self.saw_ready(status, number),
             Event::Parameter if show == Show::Swallow => {}
             Event::Parameter => {
@@ -275,7 +281,7 @@ impl Session {
     }
 
     /// The replica's part of a unit that moves to the primary is over. If it failed, the rest is skipped.
-    fn moved(&mut self) {
+    pub(super) fn moved(&mut self) {
         let failed = self.held().is_some_and(|held| held.error_shown);
         if std::mem::take(&mut self.moving) && failed {
             self.skip_unit();

@@ -24,6 +24,7 @@ use super::desk::Desk;
 use super::fail::Failure;
 use super::prepared::{NOBODY, Statements};
 use super::retry::Net;
+use super::settings::{Changed, Custom, Under};
 use super::shared::{Database, Seat, Shared};
 use super::unit::{Gather, Piece, Residue};
 use crate::clock::{self, Instant};
@@ -32,9 +33,10 @@ use crate::metrics::Origin;
 use crate::monitor::{Cluster, Live};
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
-use crate::route::{Own, Reason, Route, Scope, SearchPath, ShapeId, Target};
+use crate::route::{Catalog, Known, Own, Reason, Route, Scope, SearchPath, ShapeId, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
+use crate::server::settings::Settings;
 use crate::sql::NamedStatement;
 use crate::wire::write::{self, Severity};
 
@@ -46,14 +48,20 @@ pub(super) struct Identity {
     pub(super) user: Arc<str>,
     pub(super) wants: Wants,
     pub(super) text_safe: bool,
+    /// Its transactions are SERIALIZABLE unless they say otherwise: a replica refuses them.
+    pub(super) strict: bool,
     /// The catalog of its database.
     pub(super) catalog: Arc<Live>,
+    /// The last that was known of it.
+    pub(super) last_known: Option<Arc<Catalog>>,
     /// [`Live::version`] of what `scope` was made from; 0: it is still to be made.
     pub(super) known: u64,
     /// The search path of its server connections.
     pub(super) search_path: Option<Arc<str>>,
     /// What names mean to it.
     pub(super) scope: Scope,
+    /// Whom it has become with SET ROLE or SET SESSION AUTHORIZATION.
+    pub(super) acts_as: Option<Arc<str>>,
     /// The rules that it can be matched by.
     pub(super) rules: u64,
     /// pgweir's own settings that it connected with.
@@ -76,9 +84,14 @@ impl Identity {
     fn look_up(&mut self) {
         self.known = self.catalog.version();
         // `$user` is whom the server knows.
-        let user = self.database.login.as_ref().map_or(&*self.user, |login| &login.user);
+        let login = self.database.login.as_ref().map_or(&*self.user, |login| &login.user);
+        let user = self.acts_as.as_deref().unwrap_or(login);
         let path = self.search_path.as_deref().and_then(|path| SearchPath::parse(path, user));
-        self.scope = Scope::new(self.catalog.known(), path, self.database.rules.clone());
+        let known = self.catalog.known();
+        if let Known::Loaded(catalog) = &known {
+            self.last_known = Some(catalog.clone());
+        }
+        self.scope = Scope::new(known, path, self.database.rules.clone());
     }
 }
 
@@ -116,6 +129,16 @@ pub(super) struct Held {
     pub(super) running: Running,
     /// What the client leaves behind on it.
     pub(super) residue: Residue,
+    /// The same, session state aside.
+    pub(super) floor: Residue,
+    /// Whether what was sent may have changed it.
+    pub(super) doubt: Changed,
+    /// What was sent may have left what no server can be asked for.
+    pub(super) unseen: bool,
+    /// What of pgweir's own about settings is under way.
+    pub(super) under: Under,
+    /// That session state keeps it has been counted.
+    pub(super) pin_counted: bool,
     /// That prepared statements keep it has been counted.
     pub(super) counted: bool,
     /// A transaction may be open on it, as far as what was sent tells.
@@ -131,6 +154,17 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// Something else than session state is left behind.
+    pub(super) fn leaves(&mut self, residue: Residue) {
+        self.floor = self.floor.max(residue);
+        self.residue = self.residue.max(residue);
+    }
+
+    /// Whether its server is being asked what is in force on it.
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(self.under, Under::Asked(_))
+    }
+
     /// Whether session state lives on it.
     pub(super) fn has_state(&self) -> bool {
         self.residue == Residue::State
@@ -283,6 +317,14 @@ pub(super) struct Session {
     pub(super) discard: Discard,
     /// The FATAL error of a server that is about to close the active connection.
     pub(super) last_words: Option<Bytes>,
+    /// Its settings, as a server has last told; none: those of its login.
+    pub(super) settings: Option<Arc<Settings>>,
+    /// Names of settings that it may have made up.
+    pub(super) custom: Custom,
+    /// The `application_name` that it connected with.
+    pub(super) application_name: Arc<str>,
+    /// Why a connection did not take its settings.
+    pub(super) refused_settings: Option<Bytes>,
     /// Session state lives on the connection to the primary.
     pub(super) pinned: bool,
     /// What was sent since the last end of a transaction may change what names mean.
@@ -306,6 +348,7 @@ impl Session {
     pub(super) fn new(stream: Stream, window: Window, shared: Arc<Shared>, identity: Identity) -> Self {
         identity.database.metrics.clients().increment(1.0);
         let statements = shared.options.statements;
+        let identity_name = identity.wants.application_name.clone();
         Self {
             own: identity.own,
             stream,
@@ -323,6 +366,10 @@ impl Session {
             net: Net::default(),
             discard: Discard::default(),
             last_words: None,
+            settings: None,
+            custom: Custom::default(),
+            application_name: identity_name,
+            refused_settings: None,
             pinned: false,
             defines: false,
             begun: None,

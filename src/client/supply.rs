@@ -256,7 +256,7 @@ impl Way<'_> {
         if self.held.lease.owed.sent(b'P', Show::Swallow).is_some() {
             write::parse_nothing(self.own, name, 0);
             self.statements.send_own(name, NOBODY);
-            self.held.residue = self.held.residue.max(Residue::Unseen);
+            self.held.leaves(Residue::Unseen);
         }
     }
 

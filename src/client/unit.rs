@@ -170,6 +170,13 @@ impl Gather {
         }
     }
 
+    /// What was judged of the piece that is being cut was judged by names that mean something else now.
+    pub(super) fn distrust(&mut self) {
+        if self.piece.size > 0 {
+            self.piece.facts = self.piece.facts.and(primary_only(Reason::SessionState));
+        }
+    }
+
     /// What a text does may have been learned anew.
     pub(super) fn forget_memo(&mut self) {
         self.memo = Memo::default();
@@ -218,7 +225,13 @@ impl Gather {
                 // a statement on data is most likely just that, and long: the connection is reset before it goes on.
                 let data = begins_on_data(body);
                 self.piece.residue = if data { Residue::Unseen } else { Residue::None };
-                Facts { pins: !data, transaction: true, defines: !data, ..primary_only(Reason::ParseBudget) }
+                Facts {
+                    pins: !data,
+                    unseen: !data,
+                    transaction: true,
+                    defines: !data,
+                    ..primary_only(Reason::ParseBudget)
+                }
             }
             b'P' => {
                 let name = frontend::parse_name(body).ok_or(bad)?;

@@ -353,6 +353,18 @@ pub static KEYS: &[Key] = &[
         "Most bytes of the texts of these for one client.",
     ),
     row(
+        "max_client_settings",
+        count(0, 10_000),
+        "64",
+        "Settings of one client's session that follow it to any server connection; one more keeps one.",
+    ),
+    row(
+        "client_settings_memory",
+        count(0, 1 << 20),
+        "16384",
+        "Most bytes of the names and values of these for one client.",
+    ),
+    row(
         "retry.budget",
         count(0, 100),
         "2",

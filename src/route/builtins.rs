@@ -94,6 +94,8 @@ impl Names for View<'_> {
                 Effect::Unknown
                 | Effect::Server
                 | Effect::User
+                | Effect::UserSets
+                | Effect::UserHides
                 | Effect::View
                 | Effect::Operator
                 | Effect::Loading,

@@ -38,7 +38,8 @@ pub struct Facts {
     pub class: Class,
     /// Why it goes to the primary, or [`Reason::Read`] if it need not.
     pub reason: Reason,
-    /// It leaves state on the server connection that no other client may meet.
+    /// It may leave state on the server connection that no other client may meet: the server is asked when its transaction
+    /// is over.
     pub pins: bool,
     /// A replica would accept it without an error although it must not run there.
     pub silent: bool,
@@ -56,6 +57,8 @@ pub struct Facts {
     pub hint: Option<Wish>,
     /// It has RESET ALL or DISCARD ALL.
     pub resets: bool,
+    /// What it leaves behind cannot all be asked for afterwards.
+    pub unseen: bool,
     /// It names prepared statements: PREPARE, EXECUTE, DEALLOCATE.
     pub names: bool,
     /// Where it is counted.
@@ -76,6 +79,7 @@ impl Facts {
         all: u64::MAX,
         hint: None,
         resets: false,
+        unseen: false,
         names: false,
         shape: ShapeId::OTHER,
     };
@@ -105,6 +109,7 @@ impl Facts {
             all: self.all & other.all,
             hint: Wish::stronger(self.hint, other.hint),
             resets: self.resets || other.resets,
+            unseen: self.unseen || other.unseen,
             names: self.names || other.names,
             shape: strong.shape,
         }
@@ -125,6 +130,7 @@ impl Facts {
         all: 0,
         hint: None,
         resets: false,
+        unseen: true,
         names: false,
         shape: ShapeId::OTHER,
     };
@@ -155,6 +161,7 @@ impl Facts {
                     | Verb::FinishPrepared
             ),
             defines: runs && defines(statement),
+            unseen: runs && unseen(statement),
             names: matches!(statement.verb, Verb::Prepare | Verb::Execute | Verb::Deallocate),
             ..Facts::EMPTY
         }
@@ -213,13 +220,16 @@ fn query(statement: Statement) -> Option<(Class, Reason)> {
         (Mark::Temporary, Class::Write, Reason::Temporary),
         (Mark::Server, Class::Write, Reason::ServerState),
     ];
-    const EFFECTS: [(Effect, Class, Reason); 19] = [
+    const EFFECTS: [(Effect, Class, Reason); 23] = [
         (Effect::Volatile, Class::Write, Reason::VolatileFunction),
         (Effect::Listed, Class::Write, Reason::ListedFunction),
         (Effect::Learned, Class::Write, Reason::Learned),
         (Effect::Loading, Class::Write, Reason::CatalogLoading),
+        (Effect::LoadingCall, Class::Write, Reason::CatalogLoading),
         (Effect::Unknown, Class::Write, Reason::UnknownFunction),
         (Effect::User, Class::Write, Reason::UserFunction),
+        (Effect::UserSets, Class::Write, Reason::UserFunction),
+        (Effect::UserHides, Class::Write, Reason::UserFunction),
         (Effect::View, Class::Write, Reason::View),
         (Effect::Operator, Class::Write, Reason::VolatileOperator),
         (Effect::Unlogged, Class::Write, Reason::Unlogged),
@@ -231,6 +241,7 @@ fn query(statement: Statement) -> Option<(Class, Reason)> {
         (Effect::AdvisorySession, Class::Session, Reason::AdvisoryLock),
         (Effect::Advisory, Class::Session, Reason::AdvisoryLock),
         (Effect::Config, Class::Session, Reason::Session),
+        (Effect::ConfigHidden, Class::Session, Reason::Session),
         (Effect::Session, Class::Session, Reason::Session),
         (Effect::ConfigLocal, Class::InTransaction, Reason::TransactionControl),
     ];
@@ -247,6 +258,8 @@ fn query(statement: Statement) -> Option<(Class, Reason)> {
 fn pins(statement: Statement) -> bool {
     let by_verb = match statement.verb {
         Verb::Set | Verb::Listen | Verb::Prepare => true,
+        // Settings, and whatever else cannot be seen from here.
+        Verb::Do | Verb::Call | Verb::Execute => true,
         Verb::CreateTemporary => !statement.marks.has(Mark::DropOnCommit),
         Verb::Define => statement.marks.has(Mark::Temporary),
         Verb::Declare => statement.marks.has(Mark::Hold),
@@ -259,9 +272,6 @@ fn pins(statement: Statement) -> bool {
         | Verb::Lock
         | Verb::Maintain
         | Verb::System
-        | Verb::Do
-        | Verb::Call
-        | Verb::Execute
         | Verb::Deallocate
         | Verb::Notify
         | Verb::SetLocal
@@ -276,7 +286,22 @@ fn pins(statement: Statement) -> bool {
     };
     by_verb
         || statement.marks.has(Mark::IntoTemporary)
-        || statement.effects.has_any(&[Effect::Config, Effect::Session, Effect::AdvisorySession])
+        || statement.effects.has_any(&[
+            Effect::Config,
+            Effect::ConfigHidden,
+            Effect::UserSets,
+            Effect::UserHides,
+            // Nobody knows what it does.
+            Effect::LoadingCall,
+            Effect::Session,
+            Effect::AdvisorySession,
+        ])
+}
+
+/// Whether what it leaves behind cannot all be asked for: a library, or settings whose names are not in the text. Only those
+/// of PostgreSQL are listed by the server.
+fn unseen(statement: Statement) -> bool {
+    statement.marks.has(Mark::Load) || statement.effects.has_any(&[Effect::ConfigHidden, Effect::UserHides])
 }
 
 /// Whether it may change what names mean. Functions and procedures may, too, but few do, and they are called often: that is
@@ -331,6 +356,9 @@ fn silent(statement: Statement) -> bool {
             Effect::Volatile,
             Effect::Listed,
             Effect::Config,
+            Effect::ConfigHidden,
+            Effect::UserSets,
+            Effect::UserHides,
             Effect::Session,
             Effect::Advisory,
             Effect::AdvisorySession,

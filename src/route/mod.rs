@@ -12,7 +12,7 @@ mod reason;
 pub mod rules;
 mod shapes;
 
-pub use catalog::{Catalog, Known, Scope, SearchPath};
+pub use catalog::{Catalog, Known, Scope, SearchPath, Sets};
 pub use facts::{Class, Facts};
 pub use hint::Wish;
 pub use judge::{Judge, JudgeOptions};

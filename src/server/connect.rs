@@ -131,6 +131,7 @@ pub async fn connect(
         application_name: Some(wants.application_name.clone()),
         reported,
         search_path,
+        settings: None,
         shared: Shelf::default(),
         prepared: HashMap::default(),
         unnamed: 0,

@@ -5,6 +5,7 @@ mod options;
 pub mod owed;
 mod parameters;
 mod prepared;
+pub mod settings;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::clock::Instant;
 use crate::ids::CancelKey;
 use crate::net::{Address, Stream, Window};
 use owed::Owed;
+use settings::Settings;
 
 /// A connection that has logged in. It is in one place at a time: idle in a pool, or leased to one client.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Server {
     pub reported: Vec<(String, String)>,
     /// The `search_path` that was in force when it was opened; none: not known.
     pub search_path: Option<Arc<str>>,
+    /// The settings in force on it that differ from those it was opened with; none: there are none.
+    pub settings: Option<Arc<Settings>>,
     /// The statements that clients share which it has.
     pub shared: Shelf,
     /// The prepared statements that it has under a name of the present client's, each with the client's number for it.
@@ -67,5 +71,6 @@ impl Server {
         self.shared.clear();
         // It falls back to what the connection was opened with, which may have been another client's.
         self.application_name = None;
+        self.settings = None;
     }
 }

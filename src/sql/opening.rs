@@ -138,7 +138,7 @@ impl Opening {
     pub(super) fn step(&mut self, seen: Seen<'_>, marks: &mut Set<Mark>) {
         let word = if seen.kind == Kind::Word { seen.text } else { &[][..] };
         self.phase = match self.phase {
-            Phase::Start => self.start(seen, word),
+            Phase::Start => self.start(seen, word, marks),
             Phase::Explain => self.explain(seen, word, marks),
             Phase::ExplainParenthesis => self.parenthesis(seen, word, marks),
             Phase::ExplainOption { analyze, named } => self.option(seen, analyze, named, marks),
@@ -190,7 +190,7 @@ impl Opening {
     }
 
     /// The first word. Behind a parenthesis only a query can stand, behind EXPLAIN only what has a plan.
-    fn start(&mut self, seen: Seen<'_>, word: &[u8]) -> Phase {
+    fn start(&mut self, seen: Seen<'_>, word: &[u8], marks: &mut Set<Mark>) -> Phase {
         if seen.kind == Kind::Open {
             return Phase::Start;
         }
@@ -209,6 +209,9 @@ impl Opening {
             };
         }
         self.verb = Some(verb);
+        if word == b"load" {
+            marks.insert(Mark::Load);
+        }
         match word {
             b"set" => Phase::Set,
             b"prepare" => Phase::Prepare,
@@ -238,7 +241,7 @@ impl Opening {
         if !self.analyze {
             marks.insert(Mark::PlanOnly);
         }
-        self.start(seen, word)
+        self.start(seen, word, marks)
     }
 
     fn parenthesis(&mut self, seen: Seen<'_>, word: &[u8], marks: &mut Set<Mark>) -> Phase {

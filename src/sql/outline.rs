@@ -92,6 +92,8 @@ pub enum Mark {
     Hold,
     /// ON COMMIT DROP.
     DropOnCommit,
+    /// LOAD.
+    Load,
 }
 
 /// What a call of a function may do. The names in lower case are the second column of `route/builtins.tsv`.
@@ -111,6 +113,8 @@ pub enum Effect {
     Session,
     /// `config`: `set_config` for the session, or for what cannot be told.
     Config,
+    /// The same, and the text does not show which setting.
+    ConfigHidden,
     /// `set_config` whose third argument is `true`: for the transaction.
     ConfigLocal,
     /// `advisory`: advisory locks of the transaction, and giving back those of the session.
@@ -125,6 +129,10 @@ pub enum Effect {
     Unknown,
     /// A function of the database's own that is VOLATILE, or that calls what must run on the primary.
     User,
+    /// The same, and its body has SET or `set_config`.
+    UserSets,
+    /// The same, and it does not say which settings.
+    UserHides,
     /// A view, or a table with a policy, that calls what must run on the primary or reads what only the primary has.
     View,
     /// An unlogged table: replicas do not have its rows.
@@ -135,6 +143,8 @@ pub enum Effect {
     NoRelation,
     /// The catalog is not known yet.
     Loading,
+    /// The same, and what may be a function of the database's own is called.
+    LoadingCall,
     /// An operator, a cast or a type that calls what must run on the primary.
     Operator,
 }

@@ -66,6 +66,8 @@ struct Config {
     depth: usize,
     commas: usize,
     local: Option<bool>,
+    /// The first argument is a string or a parameter, and nothing else.
+    named: Option<bool>,
 }
 
 /// The scan of one statement.
@@ -586,7 +588,8 @@ impl Config {
     fn effect(self) -> Effect {
         match (self.commas, self.local) {
             (2, Some(true)) => Effect::ConfigLocal,
-            _ => Effect::Config,
+            _ if self.named == Some(true) => Effect::Config,
+            _ => Effect::ConfigHidden,
         }
     }
 }

@@ -63,6 +63,20 @@ pub fn first_column(body: &[u8]) -> Option<&[u8]> {
     body.get(6..)?.get(..usize::try_from(length).ok()?)
 }
 
+/// The first three columns of a DataRow, as they were sent; none: there is none, or it is null.
+#[must_use]
+pub fn three_columns(body: &[u8]) -> [Option<&[u8]>; 3] {
+    let mut rest = body.get(2..).unwrap_or_default();
+    [(); 3].map(|()| {
+        let (length, after) = rest.split_first_chunk()?;
+        // Null is -1: no bytes follow.
+        let length = usize::try_from(i32::from_be_bytes(*length)).ok();
+        let (column, next) = after.split_at_checked(length.unwrap_or(0))?;
+        rest = next;
+        length.map(|_| column)
+    })
+}
+
 /// The key of a BackendKeyData.
 ///
 /// # Errors
@@ -98,6 +112,8 @@ mod tests {
         assert!(parameter_status(b"a\0b").is_err());
         assert_eq!(backend_key_data(&[0, 0, 0, 1, 0, 0, 0, 2]).unwrap().process, 1);
         assert!(backend_key_data(&[0; 9]).is_err());
+        let row = b"\0\x03\0\0\0\x01a\xff\xff\xff\xff\0\0\0\0";
+        assert_eq!(three_columns(row), [Some(&b"a"[..]), None, Some(&b""[..])]);
         assert_eq!(first_column(b"\0\x01\0\0\0\x02ab"), Some(&b"ab"[..]));
         for bad in [&b""[..], b"\0\x01\xff\xff\xff\xff", b"\0\x01\0\0\0\x03ab"] {
             assert_eq!(first_column(bad), None);

@@ -100,9 +100,9 @@ const TABLE: &[Row] = &[
         "SET, then reads",
         &[
             ("SET statement_timeout = '1234ms'", Primary, ""),
-            ("SHOW statement_timeout", Primary, "1234ms"),
-            ("SELECT a FROM t", Primary, "7"),
-            ("SHOW statement_timeout", Primary, "1234ms"),
+            ("SHOW statement_timeout", Replica, "1234ms"),
+            ("SELECT a FROM t", Replica, "7"),
+            ("SHOW statement_timeout", Replica, "1234ms"),
         ],
     ),
     (

@@ -38,5 +38,6 @@ mod relay;
 mod retries;
 mod routes;
 mod rules;
+mod settings;
 mod speaker;
 mod wire;

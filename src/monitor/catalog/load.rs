@@ -32,15 +32,25 @@ const FINGERPRINT: &str = "SELECT md5(concat_ws(',', \
 
 const SCHEMAS: &str = "SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)'";
 
-/// `BODY` is `prosqlbody` where there is one (from version 14).
+/// `BODY` is `prosqlbody` where there is one (from version 14). The last columns look for what changes
+/// settings, at the beginning of a statement (UPDATE has a SET, too) or in a text that is run; and for what does so without
+/// saying which.
 const FUNCTIONS: &str = "SELECT p.oid, p.proname, p.pronamespace, p.provolatile, p.prokind, \
     CASE WHEN l.lanname = 'sql' AND p.provolatile <> 'v' THEN p.prosrc END, \
     CASE WHEN p.provolatile <> 'v' THEN BODY END, \
     (SELECT substr(c, 13) FROM unnest(p.proconfig) c WHERE c LIKE 'search\\_path=%' LIMIT 1), \
     p.proargtypes::text, concat_ws(' ', p.prorettype, array_to_string(p.proallargtypes, ' ')), \
-    p.pronargdefaults, p.proargdefaults, p.provariadic \
+    p.pronargdefaults, p.proargdefaults, p.provariadic, \
+    SOURCE ~* '\\mset_config\\M|(^|;|''|\\$|>>|\\*/|\\m(begin|then|else|loop)\\M)\\s*(set|reset|load|discard)\\s', \
+    SOURCE ~* '\\mset_config\\s*\\(\\s*(?!''[^'']*''(::\\w+)?\\s*,)' \
+        OR SOURCE ~* '\\mexecute\\M.*''.*\\mset' OR SOURCE ~* '\\mload\\s+''' \
     FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang \
     WHERE p.oid >= 16384 OR p.pronamespace <> 'pg_catalog'::regnamespace";
+
+/// The custom settings that functions name where they set them.
+const CUSTOM: &str = "SELECT DISTINCT lower(m[1]) FROM pg_proc p, regexp_matches(SOURCE, \
+    '(?:\\mset_config\\s*\\(\\s*''|\\mset\\s+(?:session\\s+)?)([a-z_][a-z0-9_$]*(?:[.][a-z_][a-z0-9_$]*)+)', 'gi') m \
+    WHERE p.oid >= 16384 LIMIT 65";
 
 const BUILTINS: &str = "SELECT oid, proname, pronamespace FROM pg_proc WHERE oid < 16384 AND pronamespace = 'pg_catalog'::regnamespace";
 
@@ -144,9 +154,16 @@ impl Reader {
 
     async fn all(&mut self) -> Result<Rows, LinkError> {
         let body = if self.version >= 140_000 { "p.prosqlbody" } else { "NULL" };
+        let source = if self.version >= 140_000 {
+            "coalesce(pg_get_function_sqlbody(p.oid), p.prosrc)"
+        } else {
+            "p.prosrc"
+        };
+        let functions = FUNCTIONS.replace("BODY", body).replace("SOURCE", source);
         let mut rows = Rows {
             schemas: self.each(SCHEMAS, |row| Ok((number(row, 0)?, text(row, 1)?))).await?,
-            functions: self.each(&FUNCTIONS.replace("BODY", body), function).await?,
+            functions: self.each(&functions, function).await?,
+            custom: self.each(&CUSTOM.replace("SOURCE", source), |row| text(row, 0)).await?,
             aggregates: self.each(AGGREGATES, |row| Ok((number(row, 0)?, numbers(row, 1)?))).await?,
             operators: self.each(OPERATORS, operator).await?,
             casts: self.each(CASTS, cast).await?,
@@ -221,6 +238,8 @@ fn function(row: &SimpleQueryRow) -> Result<FunctionRow, LinkError> {
         optional: usize::try_from(number(row, 10)?).map_err(|_| LinkError::Nonsense)?,
         defaults: column(row, 11)?.map(str::to_owned),
         variadic: number(row, 12)?,
+        sets: flag(row, 13)?,
+        hides: flag(row, 14)?,
     })
 }
 

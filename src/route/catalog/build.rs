@@ -11,7 +11,7 @@ use ahash::RandomState;
 use super::rows::{Body, FIRST_OWN, FunctionRow, Oid, RelationRow, Rows, TreeRow};
 use super::scope::SearchPath;
 use super::tree::{Named, named};
-use super::{Catalog, Relation};
+use super::{Catalog, Relation, Sets};
 use crate::route::builtins::{Builtins, Listed};
 use crate::route::facts::{Class, Facts};
 use crate::sql::{Effect, Name, Names, Seeds, is_server_view, scan};
@@ -21,6 +21,12 @@ const MAX_DEPTH: usize = 64;
 
 /// Most tables that are remembered of what a view reads; one that reads more may read anything.
 const MAX_READS: usize = 256;
+
+/// The type that trigger functions give back.
+const TRIGGER: Oid = 2279;
+
+/// Most custom settings that functions name; with more, none of these functions says which it sets.
+const MAX_CUSTOM: usize = 64;
 
 /// Types that a function with one argument may have to be called as `row.name` for a row of any table: `record` and the
 /// polymorphic ones.
@@ -151,6 +157,12 @@ impl<'a> Build<'a> {
         // A call that leaves an argument out runs its default.
         if row.defaults.as_ref().is_some_and(|defaults| !self.reads_only(&named(defaults), None)) {
             return Effect::User;
+        }
+        if row.hides || row.sets && self.rows.custom.len() > MAX_CUSTOM {
+            return Effect::UserHides;
+        }
+        if row.sets {
+            return Effect::UserSets;
         }
         if row.kind == b'a' {
             let parts = self.aggregates.get(&row.oid);
@@ -331,9 +343,15 @@ pub(super) fn has_operator<'n>(run: &[u8], mut names: impl Iterator<Item = &'n [
     names.any(|name| memchr::memmem::find(run, name).is_some())
 }
 
-/// The one of two effects that is not safe.
+/// The one of two effects that is not safe; of two, the one that leaves something behind.
 pub(super) fn worse(one: Effect, other: Effect) -> Effect {
-    if one == Effect::Safe { other } else { one }
+    let leaves = |effect| matches!(effect, Effect::UserSets | Effect::UserHides);
+    match (one, other) {
+        (Effect::Safe, other) => other,
+        (one, Effect::UserHides) if one != Effect::Listed => other,
+        (one, other) if leaves(other) && !leaves(one) => other,
+        (one, _) => one,
+    }
 }
 
 /// Operators that keywords stand for (PostgreSQL's `gram.y` and `parse_expr.c`).
@@ -480,6 +498,14 @@ impl<'a> Build<'a> {
             }
         }
         catalog.types = self.taint.types.iter().copied().collect();
+        let set = |row: &&FunctionRow| row.sets || row.hides;
+        catalog.sets =
+            match self.rows.functions.iter().filter(set).map(|row| row.results.contains(&TRIGGER)).max() {
+                None => Sets::Nothing,
+                Some(false) => Sets::Calls,
+                Some(true) => Sets::Writes,
+            };
+        catalog.custom = self.rows.custom.iter().take(MAX_CUSTOM).map(|name| name.as_str().into()).collect();
         catalog.fill(&schemas, &functions, &relations, &self.taint.words, &self.taint.operators);
         catalog
     }

@@ -26,6 +26,10 @@ type ByName<T> = HashMap<Box<[u8]>, Box<[(u16, T)]>, RandomState>;
 /// A database's own names. PostgreSQL's functions are not in it: those stand in a table of their own.
 #[derive(Debug, Default)]
 pub struct Catalog {
+    /// See [`Catalog::sets`].
+    sets: Sets,
+    /// See [`Catalog::custom`].
+    custom: Vec<Box<str>>,
     version: u64,
     schemas: HashMap<Box<[u8]>, u16, RandomState>,
     /// Functions, with the worst of their overloads.
@@ -52,6 +56,18 @@ pub struct Relation {
     pub triggers: bool,
     /// Writing to it may write to other tables, by a foreign key with CASCADE, SET NULL or SET DEFAULT.
     pub cascades: bool,
+}
+
+/// Which statements may change settings inside of what they call.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Sets {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those that call functions of the database's own.
+    Calls,
+    /// Those that write, too: triggers do so.
+    Writes,
 }
 
 impl Catalog {
@@ -142,6 +158,17 @@ impl Catalog {
         !self.everything && !self.types.contains(&of)
     }
 
+    /// Which statements may run a function that changes settings, though they do not show it.
+    #[must_use]
+    pub fn sets(&self) -> Sets {
+        self.sets
+    }
+
+    /// Custom settings that functions set.
+    pub fn custom(&self) -> impl Iterator<Item = &str> {
+        self.custom.iter().map(|name| &**name)
+    }
+
     /// How many functions (by name and schema) and relations it knows.
     #[must_use]
     pub fn objects(&self) -> usize {
@@ -184,7 +211,7 @@ impl Catalog {
         // Not a secret, and the same in each process.
         let mut hasher = DefaultHasher::new();
         (schemas, functions, relations, words, operators).hash(&mut hasher);
-        (&self.relations, &self.types, self.everything).hash(&mut hasher);
+        (&self.relations, &self.types, &self.custom, self.sets, self.everything).hash(&mut hasher);
         self.version = hasher.finish();
         let boxed = |name: &str| Box::<[u8]>::from(name.as_bytes());
         self.schemas = schemas.iter().map(|(name, number)| (boxed(name), *number)).collect();

@@ -31,6 +31,10 @@ pub struct FunctionRow {
     pub defaults: Option<String>,
     /// `provariadic`
     pub variadic: Oid,
+    /// Its source has SET, `set_config` or their like.
+    pub sets: bool,
+    /// And it does not say which.
+    pub hides: bool,
     /// `prorettype`, and the types of arguments that it gives back.
     pub results: Vec<Oid>,
 }
@@ -125,6 +129,8 @@ impl Rows {
 /// All of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Rows {
+    /// Custom settings that functions name where they set them.
+    pub custom: Vec<String>,
     /// `pg_namespace`: number and name.
     pub schemas: Vec<(Oid, String)>,
     /// `pg_proc`

@@ -24,13 +24,18 @@ impl<F: Names> Scan<'_, F> {
             if path.deep || last.as_bytes().is_empty() { Effect::Unknown } else { self.names.function(name) };
         match effect {
             Effect::Safe => {}
+            Effect::Loading => {
+                self.effects.insert(Effect::Loading);
+                self.effects.insert(Effect::LoadingCall);
+            }
             Effect::Unknown if path.schema.is_none() && !path.deep && self.is_alias(path.before) => {}
             Effect::Volatile
                 if path.before == Before::Keyword(Keyword::Tablesample)
                     && matches!(name.last, b"bernoulli" | b"system") => {}
             Effect::Config if self.config.is_none() => {
-                self.config = Some(Config { depth: self.depth + 1, commas: 0, local: None });
+                self.config = Some(Config { depth: self.depth + 1, commas: 0, local: None, named: None });
             }
+            Effect::Config => self.effects.insert(Effect::ConfigHidden),
             _ => self.effects.insert(effect),
         }
     }
@@ -119,6 +124,15 @@ impl<F: Names> Scan<'_, F> {
         match token.kind {
             Kind::Comma if self.depth == config.depth => config.commas += 1,
             Kind::Close if self.depth == config.depth => {}
+            _ if config.commas == 0 => {
+                let plain = token.kind == Kind::Param
+                    || token.kind == Kind::String && self.text.get(token.start) == Some(&b'\'');
+                config.named = match config.named {
+                    None => Some(plain),
+                    // A cast.
+                    Some(named) => Some(named && matches!(token.kind, Kind::Cast | Kind::Word)),
+                };
+            }
             _ if config.commas >= 2 => {
                 let local = config.local.is_none() && word == Some(b"true") && config.commas == 2;
                 config.local = Some(local);

@@ -93,7 +93,7 @@ EXPLAIN (ANALYZE off, ANALYZE on) UPDATE t SET a = 1
 EXPLAIN (ANALYZE, COSTS off) CREATE TABLE x AS SELECT 1
 --> primary unknown_statement silent
 EXPLAIN ANALYZE EXECUTE p(1)
---> primary execute
+--> primary execute pins
 EXPLAIN ANALYZE SELECT nextval('s')
 --> primary primary_function
 EXPLAIN (FORMAT json, ANALYZE 1) WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x

@@ -139,15 +139,15 @@ LOCK TABLE t IN ACCESS SHARE MODE
 LOCK t
 --> primary lock silent
 DO $$ BEGIN END $$
---> primary do silent
+--> primary do pins silent
 DO LANGUAGE plpgsql 'BEGIN INSERT INTO t VALUES (1); END'
---> primary do silent
+--> primary do pins silent
 CALL p(1)
---> primary call silent
+--> primary call pins silent
 NOTIFY c, 'x'
 --> primary notify
 EXECUTE p(1)
---> primary execute
+--> primary execute pins
 COPY t FROM STDIN
 --> primary copy_in copy
 COPY t (a, b) FROM STDIN WITH (FORMAT csv)
@@ -189,7 +189,7 @@ EXPLAIN ANALYZE SELECT * FROM t FOR UPDATE
 EXPLAIN EXECUTE p
 --> primary execute
 EXPLAIN ANALYZE EXECUTE p(1)
---> primary execute
+--> primary execute pins
 EXPLAIN DECLARE c CURSOR FOR SELECT 1
 --> primary unknown_statement
 EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1

@@ -1,0 +1,343 @@
+//! The settings of a client's session: where a statement may have changed them, the server is asked when the transaction is
+//! over; what it says is put onto every server connection that the client gets after that.
+//!
+//! From the statement to the answer the connection is the client's, and all that it sends goes there. The answer also says
+//! whether something is left that lives on that connection alone (temporary objects, session locks, cursors, LISTEN, SQL's
+//! PREPARE): as long as there is, the client keeps it.
+
+use std::sync::Arc;
+
+use super::fail::Failure;
+use super::handshake::is_text_safe;
+use super::options::SettingLimits;
+use super::session::{Held, Leave, Session};
+use super::unit::{Piece, Residue, primary_only};
+use crate::pool::PoolMode;
+use crate::route::{Class, Facts, Reason, Sets};
+use crate::server::owed::Show;
+use crate::server::settings::{self, Answer, Login, Settings};
+use crate::wire::frame::HEADER;
+use crate::wire::{Header, backend, write};
+
+/// Whether a connection may have been changed by what was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Changed {
+    /// No, or its server has said how.
+    None,
+    /// It may: the server is asked.
+    Open,
+    /// The server is being asked.
+    Asked,
+    /// It may, and the server did not say: the connection is kept until it does.
+    Unanswered,
+}
+
+/// What of pgweir's own about settings is under way on a connection.
+#[derive(Debug)]
+pub(super) enum Under {
+    /// Nothing.
+    Nothing,
+    /// They are put onto it.
+    Set,
+    /// The server is asked.
+    Asked(Box<Answer>),
+}
+
+/// Names of settings that the client may have made up.
+#[derive(Debug, Default)]
+pub(super) struct Custom {
+    names: Vec<Box<str>>,
+    bytes: usize,
+    /// There were more: they are not known.
+    over: bool,
+}
+
+impl Custom {
+    fn collect(&mut self, message: &[u8], limits: SettingLimits) {
+        settings::dotted(message, |name| {
+            if self.names.iter().any(|known| **known == *name) {
+                return;
+            }
+            // Most are those of tables and columns.
+            if self.names.len() >= 4 * limits.count || self.bytes + name.len() > limits.bytes {
+                self.over = true;
+                return;
+            }
+            self.bytes += name.len();
+            self.names.push(name.into());
+        });
+    }
+}
+
+/// Whether a statement may end what keeps a connection.
+fn may_end(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Ddl
+            | Reason::Temporary
+            | Reason::Cursor
+            | Reason::Prepare
+            | Reason::AdvisoryLock
+            | Reason::Listen
+            | Reason::Session
+            | Reason::MultiStatementWrite
+    )
+}
+
+impl Session {
+    /// A piece that may change the session is about to be sent.
+    pub(super) fn note_state(&mut self, piece: &Piece) {
+        let facts = piece.facts;
+        let has_state = self.held().is_some_and(|held| held.has_state());
+        if facts.pins || has_state && may_end(facts.reason) || self.may_set_inside(facts) {
+            self.doubt(piece);
+        }
+    }
+
+    /// Whether what a statement calls may change settings in turn.
+    fn may_set_inside(&self, facts: Facts) -> bool {
+        if facts.class != Class::Write {
+            return false;
+        }
+        match self.identity.last_known.as_ref().map_or(Sets::Nothing, |catalog| catalog.sets()) {
+            Sets::Nothing => false,
+            Sets::Calls => matches!(
+                facts.reason,
+                Reason::UserFunction | Reason::View | Reason::VolatileOperator | Reason::MultiStatementWrite
+            ),
+            Sets::Writes => true,
+        }
+    }
+
+    #[cold]
+    fn doubt(&mut self, piece: &Piece) {
+        let limits = self.shared.options.settings;
+        if let Some(window) = &self.window {
+            self.custom.collect(window.bytes().get(..piece.size).unwrap_or_default(), limits);
+        }
+        let unseen = piece.facts.unseen;
+        let Some(held) = self.held() else { return };
+        held.unseen |= unseen;
+        held.doubt = Changed::Open;
+        if !held.has_state() {
+            held.residue = Residue::State;
+            if held.lease.pool().options().mode == PoolMode::Session {
+                let reason = piece.facts.reason;
+                self.identity.database.metrics.pin(reason.index(), reason.code());
+            }
+        }
+        self.pinned = true;
+    }
+
+    /// The active connection has nothing more to do. True: its server is asked first.
+    pub(super) fn asks(&mut self) -> bool {
+        match self.held() {
+            Some(held) if held.doubt == Changed::Open => self.ask(),
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn ask(&mut self) -> bool {
+        let Some(Some(held)) = self.active.and_then(|target| self.held.get_mut(target.index())) else {
+            return false;
+        };
+        if held.lease.pool().options().mode == PoolMode::Session {
+            // It stays the client's as it is.
+            held.doubt = Changed::Unanswered;
+            return false;
+        }
+        held.doubt = Changed::Asked;
+        let known = held.lease.settings.clone();
+        let custom = self.custom.names.iter().map(|name| &**name);
+        let more = known.iter().flat_map(|known| known.custom());
+        let of_functions = self.identity.last_known.as_ref().map(|catalog| catalog.custom());
+        let more = more.chain(of_functions.into_iter().flatten());
+        let more = more.filter(|name| !self.custom.names.iter().any(|known| **known == **name));
+        write::query(&mut self.forth.own, &settings::question(custom.chain(more)));
+        held.lease.owed.sent(b'Q', Show::Swallow);
+        held.under = Under::Asked(Box::default());
+        true
+    }
+
+    /// Takes a message that the client does not see out of the server's window.
+    pub(super) fn swallow(&mut self, at: usize, there: usize, head: Header) {
+        if head.tag == b'D' {
+            self.heard_row(at, head);
+        }
+        if let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) {
+            window.cut_out(at, there);
+        }
+        self.back.hold = at;
+    }
+
+    /// A row that only pgweir sees stands in the server's window at `at`.
+    #[cold]
+    pub(super) fn heard_row(&mut self, at: usize, head: Header) {
+        let role = self.identity.wants.parameters.iter().any(|(name, _)| matches!(name, "options" | "role"));
+        let user = match &self.identity.database.login {
+            Some(login) => login.user.clone(),
+            None => self.identity.user.clone(),
+        };
+        let Some(Held { under: Under::Asked(answer), lease, .. }) = self.held() else { return };
+        let message = lease.window.as_ref().and_then(|window| window.bytes().get(at..)).unwrap_or_default();
+        match message.get(HEADER..head.size) {
+            Some(body) => answer.row(backend::three_columns(body), Login { user: &user, role }),
+            // Longer than a window.
+            None => answer.failed = true,
+        }
+    }
+
+    /// An error that only pgweir sees. True: it is about settings. Those that a connection does not take are the client's to know: nothing that was
+    /// sent behind them has had an effect.
+    #[cold]
+    pub(super) fn heard_error(&mut self, at: usize, head: Header) -> bool {
+        let body = self.reply_body(at, head).to_vec();
+        let Some(held) = self.held() else { return false };
+        match &mut held.under {
+            Under::Nothing => return false,
+            Under::Asked(answer) => answer.failed = true,
+            Under::Set => {
+                // A BEGIN that was held back is lost with it, and with that the session.
+                held.transaction = held.begins;
+                held.uncertain = false;
+                held.residue = held.floor;
+                held.doubt = Changed::None;
+                let mut words = bytes::BytesMut::new();
+                write::error_repeated(&mut words, write::Severity::Error, &body);
+                self.refused_settings = Some(words.freeze());
+                self.pinned = false;
+            }
+        }
+        true
+    }
+
+    /// Settings were refused: the connection goes, and the client hears why.
+    pub(super) fn settings_refused(&mut self) -> Result<bool, Leave> {
+        let Some(words) = self.refused_settings.take() else { return Ok(false) };
+        self.last_words = Some(words);
+        self.server_lost(Failure::ServerLost)?;
+        Ok(true)
+    }
+
+    /// A ReadyForQuery that only pgweir sees.
+    #[cold]
+    pub(super) fn heard_ready(&mut self) {
+        let Some(held) = self.held() else { return };
+        match std::mem::replace(&mut held.under, Under::Nothing) {
+            Under::Nothing => self.moved(),
+            Under::Set => {}
+            Under::Asked(answer) if answer.failed => {
+                if held.doubt == Changed::Asked {
+                    held.doubt = Changed::Unanswered;
+                }
+            }
+            Under::Asked(answer) => self.told_settings(*answer),
+        }
+    }
+
+    /// The server has said what is in force.
+    fn told_settings(&mut self, mut answer: Answer) {
+        let limits = self.shared.options.settings;
+        let unseen = self.custom.over || self.held().is_some_and(|held| held.unseen);
+        let list = answer.settings(limits.count, limits.bytes);
+        let left = match answer.left.as_bytes().first() {
+            _ if unseen || list.is_none() => Some(Reason::Session),
+            Some(b't') => Some(Reason::Temporary),
+            Some(b'a') => Some(Reason::AdvisoryLock),
+            Some(b'c') => Some(Reason::Cursor),
+            Some(b'n') => Some(Reason::Listen),
+            Some(_) => Some(Reason::Prepare),
+            None => None,
+        };
+        let list = list.filter(|list| *list != Settings::default()).map(Arc::new);
+        self.adopt(&answer, list.as_deref());
+        self.settings.clone_from(&list);
+        let name: Arc<str> = self.identity.wants.application_name.clone();
+        let Some(held) = self.held() else { return };
+        held.lease.settings = list;
+        held.lease.application_name = answer.application_name.1.then_some(name);
+        if held.doubt != Changed::Asked {
+            // More has been sent since: the server is asked again.
+            return;
+        }
+        held.doubt = Changed::None;
+        held.residue = if left.is_some() { Residue::State } else { held.floor };
+        let fresh = left.filter(|_| !std::mem::replace(&mut held.pin_counted, left.is_some()));
+        self.pinned = left.is_some();
+        if let Some(reason) = fresh {
+            self.identity.database.metrics.pin(reason.index(), reason.code());
+        }
+    }
+
+    /// What the settings mean for what is judged, and for connections to come.
+    fn adopt(&mut self, answer: &Answer, list: Option<&Settings>) {
+        let (name, set) = &answer.application_name;
+        if *set && **name != *self.identity.wants.application_name {
+            self.identity.wants.application_name = name.as_str().into();
+        } else if !*set {
+            self.identity.wants.application_name = self.application_name.clone();
+        }
+        let safe = is_text_safe("standard_conforming_strings", &answer.strings)
+            && is_text_safe("client_encoding", &answer.encoding);
+        self.identity.strict = list
+            .and_then(|list| list.value("default_transaction_isolation"))
+            .is_some_and(|level| level == "serializable");
+        let acts_as: Option<Arc<str>> = list.and_then(Settings::acts_as).map(Into::into);
+        let path = self.identity.search_path.as_deref();
+        if path != Some(&answer.search_path)
+            || acts_as != self.identity.acts_as
+            || safe != self.identity.text_safe
+        {
+            self.identity.search_path = Some(answer.search_path.as_str().into());
+            self.identity.acts_as = acts_as;
+            self.identity.text_safe = safe;
+            self.identity.known = 0;
+            // What was judged before by other names.
+            if let Some(piece) = &mut self.piece
+                && piece.facts.class != Class::Own
+            {
+                piece.facts = piece.facts.and(primary_only(Reason::SessionState));
+            }
+            self.gather.distrust();
+        }
+    }
+
+    /// A unit is about to begin on the active connection: it gets the client's settings first.
+    #[inline]
+    pub(super) fn dress(&mut self) {
+        let Some(Some(held)) = self.active.and_then(|target| self.held.get_mut(target.index())) else {
+            return;
+        };
+        if held.doubt == Changed::Unanswered {
+            held.doubt = Changed::Open;
+        }
+        let named = held.lease.application_name.as_ref() == Some(&self.identity.wants.application_name);
+        if !named || !settings::are_same(held.lease.settings.as_ref(), self.settings.as_ref()) {
+            self.put_on(named);
+        }
+    }
+
+    #[cold]
+    fn put_on(&mut self, named: bool) {
+        let Some(Some(held)) = self.active.and_then(|target| self.held.get_mut(target.index())) else {
+            return;
+        };
+        let owed = &held.lease.owed;
+        if held.doubt != Changed::None || !owed.is_free() {
+            return;
+        }
+        let name = &self.identity.wants.application_name;
+        let sql = if settings::are_same(held.lease.settings.as_ref(), self.settings.as_ref()) {
+            format!("SET application_name = {}", write::quote_literal(name))
+        } else {
+            let name = (!named).then_some(&**name);
+            settings::difference(held.lease.settings.as_deref(), self.settings.as_deref(), name)
+        };
+        write::query(&mut self.forth.own, &sql);
+        held.lease.owed.sent(b'Q', Show::Swallow);
+        held.lease.settings.clone_from(&self.settings);
+        held.lease.application_name = Some(name.clone());
+        held.under = Under::Set;
+    }
+}

@@ -1,0 +1,296 @@
+//! The settings of a session that are not those of its login: what one server connection has, and what takes it from one
+//! list to another. Pure.
+//!
+//! A list is what the server itself has said (the answer to [`question`]), so that commit, rollback and savepoints need no
+//! rules here. Names in order, each once; the role and the session's user are settings like the others.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::wire::write::quote_literal;
+
+/// The user that the session acts for: SET SESSION AUTHORIZATION.
+const USER: &str = "session_authorization";
+
+/// The role that it has taken: SET ROLE.
+const ROLE: &str = "role";
+
+/// Settings that differ from those of the login.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Settings {
+    list: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Settings {
+    /// In any order, with each name once.
+    #[must_use]
+    pub fn new(mut list: Vec<(Box<str>, Box<str>)>) -> Self {
+        list.sort();
+        list.dedup_by(|one, other| one.0 == other.0);
+        Self { list }
+    }
+
+    /// The value of a setting.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let at = self.list.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        self.list.get(at).map(|(_, value)| &**value)
+    }
+
+    /// Whom the session acts as.
+    #[must_use]
+    pub fn acts_as(&self) -> Option<&str> {
+        self.value(ROLE).filter(|role| *role != "none").or_else(|| self.value(USER))
+    }
+
+    /// The names of settings that extensions and applications make up.
+    pub fn custom(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().map(|(name, _)| &**name).filter(|name| name.contains('.'))
+    }
+}
+
+/// Whether two lists say the same; none: nothing differs from the login.
+#[inline]
+#[must_use]
+pub fn are_same(one: Option<&Arc<Settings>>, other: Option<&Arc<Settings>>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        _ => false,
+    }
+}
+
+/// What makes a connection with the settings `from` one with the settings `to`, and with that `application_name` if there is
+/// one.
+///
+/// It is one transaction: where it fails, it stays open and failed, and nothing that was sent behind it has an effect.
+/// Settings come while the login acts for itself, since it may set all that it has set before; then its user, then its role.
+#[must_use]
+pub fn difference(from: Option<&Settings>, to: Option<&Settings>, name: Option<&str>) -> String {
+    let nothing = Settings::default();
+    let (from, to) = (from.unwrap_or(&nothing), to.unwrap_or(&nothing));
+    let mut sql = String::from("BEGIN;");
+    if let Some(name) = name {
+        let _ = write!(sql, "SET application_name = {};", quote_literal(name));
+    }
+    if from.value(ROLE) != to.value(ROLE) || from.value(USER) != to.value(USER) || to.acts_as().is_some() {
+        sql.push_str("RESET SESSION AUTHORIZATION;RESET ROLE;");
+    }
+    let acts = |name: &str| name == USER || name == ROLE;
+    for (name, _) in from.list.iter().filter(|(name, _)| !acts(name) && to.value(name).is_none()) {
+        let _ = write!(sql, "RESET {};", identifiers(name));
+    }
+    let mut word = "SELECT ";
+    for (name, value) in
+        to.list.iter().filter(|(name, value)| !acts(name) && from.value(name) != Some(&**value))
+    {
+        let _ = write!(
+            sql,
+            "{word}pg_catalog.set_config({},{},false)",
+            quote_literal(name),
+            quote_literal(value)
+        );
+        word = ",";
+    }
+    if word == "," {
+        sql.push(';');
+    }
+    if let Some(user) = to.value(USER) {
+        let _ = write!(sql, "SET SESSION AUTHORIZATION {};", quote_literal(user));
+    }
+    match to.value(ROLE) {
+        Some("none") => sql.push_str("SET ROLE NONE;"),
+        Some(role) => {
+            let _ = write!(sql, "SET ROLE {};", quote_literal(role));
+        }
+        None => {}
+    }
+    sql.push_str("COMMIT");
+    sql
+}
+
+/// A name with dots, each part quoted.
+fn identifiers(name: &str) -> String {
+    let parts: Vec<_> = name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+    parts.join(".")
+}
+
+/// Asks a server what is in force: settings of the session, those of `custom` names that exist, and what else it holds for
+/// the session. Three columns: a letter, a name, a value.
+#[must_use]
+pub fn question<'a>(custom: impl Iterator<Item = &'a str>) -> String {
+    let mut sql = String::from(
+        "SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
+         WHERE source OPERATOR(pg_catalog.=) 'session' \
+         AND NOT name OPERATOR(pg_catalog.~) '^(transaction_|application_name$)' \
+         UNION ALL SELECT 'v', n, pg_catalog.current_setting(n) FROM pg_catalog.unnest(ARRAY['application_name',\
+         'search_path','standard_conforming_strings','client_encoding','role','session_authorization']) n \
+         UNION ALL SELECT 'a', source, NULL FROM pg_catalog.pg_settings \
+         WHERE name OPERATOR(pg_catalog.=) 'application_name' \
+         UNION ALL SELECT 'l', 't', NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_depend \
+         WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass \
+         AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
+         UNION ALL SELECT 'l', 'a', NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_locks \
+         WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
+         UNION ALL SELECT 'l', 'c', NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
+         UNION ALL SELECT 'l', 'n', NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) \
+         UNION ALL SELECT 'l', 'p', NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)",
+    );
+    let mut word =
+        " UNION ALL SELECT 's', n, pg_catalog.current_setting(n, true) FROM pg_catalog.unnest(ARRAY[";
+    for name in custom {
+        sql.push_str(word);
+        sql.push_str(&quote_literal(name));
+        word = ",";
+    }
+    if word == "," {
+        sql.push_str(
+            "]) n WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_settings \
+             WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=) n)",
+        );
+    }
+    sql
+}
+
+/// The answer to [`question`], row by row.
+#[derive(Debug, Default)]
+pub struct Answer {
+    list: Vec<(Box<str>, Box<str>)>,
+    bytes: usize,
+    /// A row could not be read.
+    pub failed: bool,
+    /// What else there is, a letter each: temporary objects, advisory locks, cursors, listening, prepared statements.
+    pub left: String,
+    /// `application_name`, and whether the session has set it.
+    pub application_name: (String, bool),
+    /// `search_path`
+    pub search_path: String,
+    /// `standard_conforming_strings`
+    pub strings: String,
+    /// `client_encoding`
+    pub encoding: String,
+}
+
+/// How a session's settings are to be told from those of its login.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    /// Its user.
+    pub user: &'a str,
+    /// The role may have been given at the login: that there is none says something then.
+    pub role: bool,
+}
+
+impl Answer {
+    /// Takes a row. One that is longer than `whole` says is not all there.
+    pub fn row(&mut self, columns: [Option<&[u8]>; 3], login: Login<'_>) {
+        let text = |column: Option<&[u8]>| column.map(|bytes| str::from_utf8(bytes).map(str::to_owned));
+        let [kind, name, value] = columns;
+        let (Some(Ok(name)), value) = (text(name), text(value).transpose()) else {
+            self.failed = true;
+            return;
+        };
+        let Ok(value) = value else {
+            self.failed = true;
+            return;
+        };
+        match (kind, name.as_str(), value) {
+            (Some(b"a"), source, _) => self.application_name.1 = source == "session",
+            (Some(b"l"), letter, _) => self.left.push_str(letter),
+            (Some(b"s"), _, Some(value)) => self.add(name, value),
+            (Some(b"s"), _, None) => {}
+            (Some(b"v"), "application_name", Some(value)) => self.application_name.0 = value,
+            (Some(b"v"), "search_path", Some(value)) => self.search_path = value,
+            (Some(b"v"), "standard_conforming_strings", Some(value)) => self.strings = value,
+            (Some(b"v"), "client_encoding", Some(value)) => self.encoding = value,
+            (Some(b"v"), ROLE, Some(value)) if value != "none" || login.role => self.add(name, value),
+            (Some(b"v"), USER, Some(value)) if value != login.user => self.add(name, value),
+            (Some(b"v"), ROLE | USER, _) => {}
+            _ => self.failed = true,
+        }
+    }
+
+    fn add(&mut self, name: String, value: String) {
+        self.bytes += name.len() + value.len();
+        self.list.push((name.into(), value.into()));
+    }
+
+    /// The settings, if they are no more than that.
+    #[must_use]
+    pub fn settings(&mut self, count: usize, bytes: usize) -> Option<Settings> {
+        (self.list.len() <= count && self.bytes <= bytes)
+            .then(|| Settings::new(std::mem::take(&mut self.list)))
+    }
+}
+
+/// Names in a message that may be those of custom settings: words with dots between them, lower case. `"` is no end of one.
+pub fn dotted(message: &[u8], mut found: impl FnMut(&str)) {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.' | b'"' | 0x80..);
+    let mut at = 0;
+    while let Some(from) = message.get(at..).and_then(|rest| rest.iter().position(|byte| word(*byte))) {
+        let start = at + from;
+        let run = message.get(start..).unwrap_or_default();
+        let run =
+            run.get(..run.iter().position(|byte| !word(*byte)).unwrap_or(run.len())).unwrap_or_default();
+        at = start + run.len();
+        if !run.contains(&b'.') {
+            continue;
+        }
+        // The last byte of the length of a parameter may look like a letter.
+        let after_length = start >= 3 && message.get(start - 3..start) == Some(&[0, 0, 0]);
+        for run in [Some(run), run.get(1..).filter(|_| after_length)].into_iter().flatten() {
+            let name: Vec<u8> =
+                run.iter().filter(|byte| **byte != b'"').map(u8::to_ascii_lowercase).collect();
+            if let Ok(name) = str::from_utf8(&name)
+                && is_custom(name)
+            {
+                found(name);
+            }
+        }
+    }
+}
+
+fn is_custom(name: &str) -> bool {
+    let begins = |part: &str| part.bytes().next().is_some_and(|byte| !byte.is_ascii_digit() && byte != b'$');
+    name.contains('.') && name.split('.').all(begins) && !name.starts_with("pg_catalog.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(list: &[(&str, &str)]) -> Settings {
+        Settings::new(list.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+    }
+
+    #[test]
+    fn a_difference_sets_resets_and_then_takes_the_role() {
+        let (from, to) = (
+            settings(&[("a.b", "1"), ("work_mem", "4MB")]),
+            settings(&[("role", "r"), ("work_mem", "4MB"), ("x", "it's")]),
+        );
+        assert_eq!(
+            difference(Some(&from), Some(&to), None),
+            "BEGIN;RESET SESSION AUTHORIZATION;RESET ROLE;RESET \"a\".\"b\";\
+             SELECT pg_catalog.set_config('x','it''s',false);SET ROLE 'r';COMMIT"
+        );
+        assert_eq!(
+            difference(Some(&to), None, None),
+            "BEGIN;RESET SESSION AUTHORIZATION;RESET ROLE;RESET \"work_mem\";RESET \"x\";COMMIT"
+        );
+    }
+
+    #[test]
+    fn names_of_custom_settings_are_found_in_texts_and_parameters() {
+        let names = |message: &[u8]| {
+            let mut names = Vec::new();
+            dotted(message, |name| names.push(name.to_owned()));
+            names
+        };
+        assert_eq!(
+            names(b"SET \"My\".app = 1, SELECT pg_catalog.set_config('A.b', '1.5')"),
+            ["my.app", "a.b"]
+        );
+        assert_eq!(names(b"\0\0\0Aapp.x\0\0\0\x01v"), ["aapp.x", "app.x"]);
+        assert_eq!(names(b"1.5 .a b. 'c..d'"), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,234 @@
+//! Settings of a session follow their client over server connections that it shares with others; what cannot follow keeps
+//! its connection for as long as it is there.
+
+use pgweir::cli::demo::cluster::Cluster;
+
+use crate::proxy::{Proxy, SOON, cluster};
+use crate::raw::Raw;
+use crate::wire::{bind, execute, parse, sync};
+
+/// Whatever the steps below may change.
+const LOOK: &str = "SELECT concat_ws('|', current_setting('work_mem'), current_setting('search_path'), \
+    current_setting('DateStyle'), current_setting('TimeZone'), current_setting('application_name'), \
+    coalesce(nullif(current_setting('app.a', true), ''), '-'), \
+    coalesce(nullif(current_setting('app.b', true), ''), '-'), \
+    coalesce(nullif(current_setting('app.c', true), ''), '-'), current_user, session_user)";
+
+async fn start(settings: &str) -> (Cluster, Proxy) {
+    let cluster = cluster().replicas(1).start().await.unwrap();
+    let primary = cluster.primary();
+    for text in [
+        "CREATE ROLE reader; CREATE ROLE other LOGIN; GRANT reader TO other",
+        "CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO public; CREATE TABLE s.t AS SELECT 's'::text AS what",
+        "CREATE TABLE public.t AS SELECT 'public'::text AS what; GRANT SELECT ON s.t, public.t TO public",
+        "CREATE FUNCTION sets(value text) RETURNS int LANGUAGE plpgsql AS \
+         $$BEGIN PERFORM set_config('app.c', value, false); PERFORM set_config('work_mem', '7MB', false); RETURN 1; END$$",
+        "CREATE FUNCTION inside(value text) RETURNS int LANGUAGE plpgsql AS $$BEGIN RETURN sets(value); END$$",
+        "CREATE FUNCTION hides(name text, value text) RETURNS int LANGUAGE plpgsql AS \
+         $$BEGIN PERFORM set_config(name, value, false); RETURN 1; END$$",
+    ] {
+        primary.sql(text).await.unwrap();
+    }
+    cluster.wait_replayed(SOON).await.unwrap();
+    let proxy = Proxy::start(&cluster, settings).await;
+    (cluster, proxy)
+}
+
+/// Numbers without end from one seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % n
+    }
+}
+
+/// A step: a text, and values for its parameters; with some, it is sent as messages.
+fn step(chance: &mut Chance) -> (String, Vec<String>) {
+    let value = format!("v{}", chance.below(5));
+    let text = match chance.below(20) {
+        0 => format!("SET work_mem = '{}MB'", 1 + chance.below(9)),
+        1 => format!("SET app.a = '{value}'"),
+        2 => format!("SET LOCAL app.a = '{value}'"),
+        3 => format!("SELECT set_config('app.b', '{value}', false)"),
+        4 => format!("WITH x AS (SELECT set_config('app.b', '{value}', false)) SELECT * FROM x"),
+        5 => format!("SELECT {}('{value}')", if chance.below(2) == 0 { "sets" } else { "inside" }),
+        6 => "RESET work_mem".to_owned(),
+        7 => "RESET app.a".to_owned(),
+        8 => "RESET ALL".to_owned(),
+        9 => "SET search_path = s, public".to_owned(),
+        10 => "SET search_path TO DEFAULT".to_owned(),
+        11 => format!("SET application_name = '{value}'"),
+        12 => "SET DateStyle = 'German, DMY'".to_owned(),
+        13 => "SET TimeZone = 'Asia/Tokyo'".to_owned(),
+        14 => "SET ROLE reader".to_owned(),
+        15 => "RESET ROLE".to_owned(),
+        16 => "SET SESSION AUTHORIZATION other".to_owned(),
+        17 => "RESET SESSION AUTHORIZATION".to_owned(),
+        18 => {
+            let name = if chance.below(2) == 0 { "app.a" } else { "app.c" };
+            return ("SELECT set_config($1, $2, false)".to_owned(), vec![name.to_owned(), value]);
+        }
+        _ => format!("DO $$BEGIN SET app.b = '{value}'; END$$"),
+    };
+    (text, Vec::new())
+}
+
+async fn run(client: &mut Raw, text: &str, values: &[String]) -> String {
+    if values.is_empty() {
+        client.send(&crate::raw::query(text)).await.unwrap();
+    } else {
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        client
+            .send(&[parse("", text), bind("", "", &values), execute("", 0), sync()].concat())
+            .await
+            .unwrap();
+    }
+    let answer = client.answer().await.unwrap();
+    format!("{}{:?}{}", answer.status, answer.rows, answer.errors.first().map_or("", |error| &error.code))
+}
+
+/// Both do the same, and are told the same.
+async fn both(pair: &mut (Raw, Raw), text: &str, values: &[String], history: &mut Vec<String>) {
+    history.push(format!("{text} {values:?}"));
+    let (through, direct) = (run(&mut pair.0, text, values).await, run(&mut pair.1, text, values).await);
+    let steps: Vec<_> = history.iter().filter(|step| !step.starts_with("SELECT concat_ws")).collect();
+    let from = steps.len().saturating_sub(20);
+    assert_eq!(through, direct, "through pgweir, and direct; {}, after {:#?}", history[0], &steps[from..]);
+}
+
+/// Clients with one server connection between them, each beside a direct connection that does the same.
+async fn interleave(seed: u64, steps: u64) {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let mut pairs = Vec::new();
+    for name in ["one", "two"] {
+        let login = [("application_name", name)];
+        let direct = Raw::login(cluster.primary().address().parse().unwrap(), &login).await.unwrap();
+        pairs.push((Raw::login(proxy.address(), &login).await.unwrap(), direct));
+    }
+    let (mut chance, mut history) = (Chance(seed), vec![format!("seed {seed}")]);
+    for _ in 0..steps {
+        let who = usize::try_from(chance.below(2)).unwrap();
+        history.push(format!("client {who}"));
+        let pair = &mut pairs[who];
+        match chance.below(4) {
+            0 => {
+                both(pair, "BEGIN", &[], &mut history).await;
+                for _ in 0..1 + chance.below(4) {
+                    let (text, values) = match chance.below(6) {
+                        0 => ("SAVEPOINT p".to_owned(), Vec::new()),
+                        1 => ("ROLLBACK TO p".to_owned(), Vec::new()),
+                        _ => step(&mut chance),
+                    };
+                    both(pair, &text, &values, &mut history).await;
+                    // RESET gives the name back that the connection was opened with, until the transaction is over.
+                    both(pair, &LOOK.replace("current_setting('application_name'), ", ""), &[], &mut history)
+                        .await;
+                }
+                let end = if chance.below(2) == 0 { "COMMIT" } else { "ROLLBACK" };
+                both(pair, end, &[], &mut history).await;
+            }
+            1 => both(pair, "SELECT what FROM t", &[], &mut history).await,
+            _ => {
+                let (text, values) = step(&mut chance);
+                both(pair, &text, &values, &mut history).await;
+            }
+        }
+        both(pair, LOOK, &[], &mut history).await;
+    }
+    assert_eq!(proxy.sum("pgweir_pins_total", &[]).await, 0.0);
+    assert!(
+        proxy.sum("pgweir_units_total", &["target=\"replica\""]).await > 10.0,
+        "nothing was read on a replica"
+    );
+}
+
+/// T7.
+#[tokio::test]
+async fn each_client_reads_its_own_settings() {
+    interleave(0x9e37_79b9_7f4a_7c15, 400).await;
+}
+
+#[tokio::test]
+#[ignore = "the long form: minutes"]
+async fn each_client_reads_its_own_settings_for_long() {
+    for seed in 1..=10 {
+        interleave(seed * 7919, 1000).await;
+    }
+}
+
+/// T28: what ends, ends its pin.
+#[tokio::test]
+async fn a_pin_lasts_as_long_as_what_needs_it() {
+    let (_cluster, proxy) = start("pool_size = 1\nquery_wait_timeout = \"1s\"").await;
+    let (mut one, mut two) = (proxy.client().await, proxy.client().await);
+    let write = "SELECT txid_current()";
+    for (makes, ends) in [
+        ("CREATE TEMP TABLE x (a int)", "DROP TABLE x"),
+        ("CREATE TEMP TABLE x (a int)", "DISCARD TEMP"),
+        ("SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"),
+        ("SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE c"),
+        ("LISTEN n", "UNLISTEN *"),
+        ("PREPARE p AS SELECT 1", "DEALLOCATE p"),
+        ("PREPARE p AS SELECT 1", "DISCARD ALL"),
+    ] {
+        one.ok(makes).await;
+        assert_eq!(two.query(write).await.unwrap().code(), "53300", "{makes} does not keep its connection");
+        one.ok(ends).await;
+        let answer = two.query(write).await.unwrap();
+        assert!(answer.errors.is_empty(), "{ends} does not end {makes}: {answer:?}");
+    }
+    let reset = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL";
+    let pins = proxy.sum("pgweir_pins_total", &[]).await;
+    one.ok(reset).await;
+    two.ok(write).await;
+    assert!((proxy.sum("pgweir_pins_total", &[]).await - pins).abs() < 0.5);
+    // What nobody can be asked for stays with its client.
+    one.ok("SELECT hides('app.hidden', 'mine')").await;
+    assert_eq!(two.query(write).await.unwrap().code(), "53300");
+    assert_eq!(one.value("SELECT current_setting('app.hidden')").await, "mine");
+}
+
+/// T38: whatever a client sets at its login holds on every server connection that it gets.
+#[tokio::test]
+async fn settings_of_the_login_hold_everywhere() {
+    let (_cluster, proxy) = start("pool_size = 2").await;
+    let options = [
+        ("options", "-c work_mem=3MB --app.x=mine -c search_path=s"),
+        ("extra_float_digits", "2"),
+        ("DateStyle", "German"),
+    ];
+    let mut one = Raw::login(proxy.address(), &options).await.unwrap();
+    let mut two = proxy.client().await;
+    let look = "SELECT concat_ws('|', current_setting('work_mem'), current_setting('app.x', true), \
+                current_setting('search_path'), current_setting('extra_float_digits'), current_setting('DateStyle'))";
+    for _ in 0..5 {
+        for more in ["", ", txid_current()"] {
+            let text = format!("{look}{more}");
+            assert_eq!(one.value(&text).await, "3MB|mine|s|2|German, DMY");
+            assert_eq!(two.value(&text).await, "4MB|\"$user\", public|1|ISO, MDY");
+        }
+        one.ok("SET work_mem = '5MB'").await;
+        assert_eq!(one.value("SELECT current_setting('work_mem')").await, "5MB");
+        one.ok("RESET work_mem").await;
+        two.ok("SET work_mem = '6MB'; RESET work_mem").await;
+    }
+}
+
+/// Settings that a connection does not take: nothing that was sent with them happens.
+#[tokio::test]
+async fn settings_that_are_refused_stop_what_follows() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    cluster.primary().sql("CREATE ROLE gone; GRANT INSERT, SELECT ON t TO gone").await.unwrap();
+    let (mut one, mut two) = (proxy.client().await, proxy.client().await);
+    one.ok("SET ROLE gone").await;
+    two.ok("SELECT txid_current()").await;
+    cluster.primary().sql("DROP OWNED BY gone; DROP ROLE gone").await.unwrap();
+    let refused = one.query("INSERT INTO t VALUES ('must not be')").await.unwrap();
+    assert_eq!(refused.code(), "22023", "{refused:?}");
+    assert_eq!(two.value("SELECT count(*), txid_current() FROM t").await, "1");
+}

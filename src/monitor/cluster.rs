@@ -17,6 +17,8 @@ use crate::ids::Node;
 use crate::metrics::{Metrics, RoleLabel, ServerMetrics};
 use crate::net::Address;
 
+use super::Positions;
+
 /// A primary and its replicas, as they are now.
 pub struct Cluster {
     view: ArcSwap<View>,
@@ -28,6 +30,7 @@ pub struct Cluster {
     turn: AtomicU64,
     servers: Vec<Server>,
     addresses: Vec<Address>,
+    positions: Positions,
 }
 
 struct Server {
@@ -52,6 +55,7 @@ impl Cluster {
             applying: Mutex::new(()),
             balance,
             turn: AtomicU64::new(0),
+            positions: Positions::new(servers.len()),
             servers: servers.iter().map(server).collect(),
             addresses: servers,
         })
@@ -67,6 +71,13 @@ impl Cluster {
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// How far the servers have come.
+    #[inline]
+    #[must_use]
+    pub fn positions(&self) -> &Positions {
+        &self.positions
     }
 
     /// One server's address; none for a node of another cluster.
@@ -162,6 +173,9 @@ impl Cluster {
 
     pub(super) fn apply(&self, node: Node, event: Event) {
         let Some(server) = self.server(node) else { return };
+        if !matches!(event, Event::Probed(_)) {
+            self.positions.forget(node);
+        }
         let (before, after) = {
             let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
             let before = self.view.load_full();

@@ -86,7 +86,10 @@ mod tests {
             assert_eq!(text.parse::<Lsn>().unwrap().to_string(), text);
         }
         let position: Position = "3:0/3000060".parse().unwrap();
-        assert_eq!((position.timeline, position.lsn, position.to_string().as_str()), (3, Lsn(0x300_0060), "3:0/3000060"));
+        assert_eq!(
+            (position.timeline, position.lsn, position.to_string().as_str()),
+            (3, Lsn(0x300_0060), "3:0/3000060")
+        );
         assert!("0/FF".parse::<Lsn>().unwrap() < "1/0".parse().unwrap());
         for text in ["", "0", "/", "0/", "0/123456789", "+1/0", "0/0x1", "x/0"] {
             assert!(text.parse::<Lsn>().is_err(), "{text}");

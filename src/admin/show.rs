@@ -72,7 +72,7 @@ fn routes(shared: &Shared, most: usize) -> Vec<Row> {
             row.target().map(|target| target.code().to_owned()),
             row.reason.map(|reason| reason.code().to_owned()),
             some(row.last.code()),
-            None,
+            row.age.map(millis),
             row.text.as_ref().map(|_| format!("{:016x}", row.fingerprint)),
             some(row.text.as_deref().unwrap_or("(all others)")),
         ]

@@ -10,6 +10,7 @@ mod clean;
 mod console;
 mod desk;
 mod fail;
+mod fresh;
 mod handshake;
 mod named;
 mod options;

@@ -330,6 +330,7 @@ impl Session {
         self.shared.judge.shapes().answered(shape, time);
         self.identity.database.metrics.query_time(label(Some(target)), time);
         self.statements.ended(number, &mut held.lease);
+        self.note_answer(target, status, shape);
     }
 
     /// Whether the active connection has nothing more to do: all was sent, answered and shown, no transaction is open.
@@ -348,6 +349,8 @@ impl Session {
         self.identity.cancel.rest();
         let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
         self.identity.database.cluster.lost(held.node, "a connection in use was lost");
+        // What was sent to it may have been carried out.
+        self.note_primary(true);
         let owed = &held.lease.owed;
         if std::mem::take(&mut self.defines) {
             self.identity.catalog.changed();

@@ -6,9 +6,9 @@
 
 mod history;
 mod tables;
-mod track;
 #[cfg(test)]
 mod tests;
+mod track;
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Sets of tables in 64 bits, and who wrote to which of them last. A table has one bit of 64, by its name: two tables of one
+//! Sets of tables in 64 bits, and who wrote to which of them last. A table has one bit of 63, by its name: two tables of one
 //! bit are taken for one, which can only make a read stricter.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -12,6 +12,8 @@ pub struct Tables(u64);
 impl Tables {
     /// No table.
     pub const NONE: Tables = Tables(0);
+    /// What names mean: every read depends on it, and only what may reach any table changes it.
+    pub const DEFINITIONS: Tables = Tables(1);
     /// Any table: it is not known which.
     pub const ALL: Tables = Tables(u64::MAX);
 
@@ -22,7 +24,7 @@ impl Tables {
         let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
-        Tables(1 << (hash >> 58))
+        Tables(2 << (hash >> 32) % 63)
     }
 
     /// The tables of both.
@@ -64,8 +66,11 @@ impl Writes {
     /// By when the last write to one of these was acknowledged; none: there was none.
     #[must_use]
     pub fn last(&self, tables: Tables) -> Option<Ticket> {
-        let all = self.last.iter().enumerate().filter(|(place, _)| tables.0 & (1 << place) != 0);
-        let last = all.map(|(_, last)| last.load(SeqCst)).max().unwrap_or(0);
+        let (mut bits, mut last) = (tables.0, 0);
+        while let Some(slot) = self.last.get(bits.trailing_zeros() as usize) {
+            last = slot.load(SeqCst).max(last);
+            bits &= bits - 1;
+        }
         last.checked_sub(1).map(Ticket)
     }
 }

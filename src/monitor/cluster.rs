@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::clock::{self, Instant};
 use crate::cluster::{Balance, Event, Health, Role, ServerView, Standing, View};
+use crate::fresh::Writes;
 use crate::ids::Node;
 use crate::metrics::{Metrics, RoleLabel, ServerMetrics};
 use crate::net::Address;
@@ -31,6 +32,7 @@ pub struct Cluster {
     servers: Vec<Server>,
     addresses: Vec<Address>,
     positions: Positions,
+    writes: Writes,
 }
 
 struct Server {
@@ -55,6 +57,7 @@ impl Cluster {
             applying: Mutex::new(()),
             balance,
             turn: AtomicU64::new(0),
+            writes: Writes::default(),
             positions: Positions::new(servers.len()),
             servers: servers.iter().map(server).collect(),
             addresses: servers,
@@ -78,6 +81,13 @@ impl Cluster {
     #[must_use]
     pub fn positions(&self) -> &Positions {
         &self.positions
+    }
+
+    /// When tables were written last. For the whole cluster: two databases of the configuration may be one on the servers.
+    #[inline]
+    #[must_use]
+    pub fn writes(&self) -> &Writes {
+        &self.writes
     }
 
     /// One server's address; none for a node of another cluster.

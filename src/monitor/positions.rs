@@ -147,14 +147,21 @@ impl Positions {
     }
 
     /// Its answer. `is_primary` as the cluster sees it now; `in_recovery` as the server itself.
-    pub(super) fn answer(&self, question: &Question, is_primary: bool, in_recovery: bool, position: Option<Lsn>) {
+    pub(super) fn answer(
+        &self,
+        question: &Question,
+        is_primary: bool,
+        in_recovery: bool,
+        position: Option<Lsn>,
+    ) {
         let Some(place) = self.place(question.node) else { return };
         match (in_recovery, position) {
             (true, Some(position)) => {
                 place.track.answer(question.number, position);
                 place.replayed.store(position.0, SeqCst);
                 let lag = self.history().lag(position, clock::now());
-                let nanoseconds = lag.map_or(UNKNOWN, |lag| u64::try_from(lag.as_nanos()).unwrap_or(UNKNOWN - 1));
+                let nanoseconds =
+                    lag.map_or(UNKNOWN, |lag| u64::try_from(lag.as_nanos()).unwrap_or(UNKNOWN - 1));
                 place.lag.store(nanoseconds, SeqCst);
             }
             (false, Some(position)) if is_primary => {
@@ -186,9 +193,8 @@ impl Positions {
     /// It is not known any more how far a server has come.
     pub(super) fn forget(&self, node: Node) {
         let Some(place) = self.place(node) else { return };
-        if place.replayed.swap(0, SeqCst) > 0 {
-            place.life.fetch_add(1, SeqCst);
-        }
+        place.replayed.store(0, SeqCst);
+        place.life.fetch_add(1, SeqCst);
         place.lag.store(UNKNOWN, SeqCst);
     }
 

@@ -72,7 +72,13 @@ pub(super) async fn run(cluster: &Cluster, node: Node, options: &Options) {
 /// Pauses, until the time is over, the connection breaks, or somebody else ran into trouble with the server. After
 /// trouble the next probe opens a connection anew: that the old one answers does not show that the server accepts others.
 /// Meanwhile it asks for the server's position whenever somebody wants to know that.
-async fn rest(cluster: &Cluster, node: Node, session: &mut Option<Session>, pause: Duration, limit: Duration) {
+async fn rest(
+    cluster: &Cluster,
+    node: Node,
+    session: &mut Option<Session>,
+    pause: Duration,
+    limit: Duration,
+) {
     let mut over = pin!(sleep(pause));
     loop {
         let broken = async {
@@ -112,12 +118,18 @@ fn ask_position(cluster: &Cluster, node: Node) -> Option<Question> {
 }
 
 /// What a server said of its role and position, to all who want to know.
-fn tell(cluster: &Cluster, node: Node, question: Option<&Question>, (in_recovery, position): (bool, Option<Lsn>)) {
+fn tell(
+    cluster: &Cluster,
+    node: Node,
+    question: Option<&Question>,
+    (in_recovery, position): (bool, Option<Lsn>),
+) {
     let Some(question) = question else { return };
     let positions = cluster.positions();
     positions.answer(question, is_primary(cluster, node), in_recovery, position);
     if let Some(metrics) = cluster.metrics(node) {
-        let (lag, bytes) = if in_recovery { (positions.lag(node), positions.lag_bytes(node)) } else { (None, None) };
+        let (lag, bytes) =
+            if in_recovery { (positions.lag(node), positions.lag_bytes(node)) } else { (None, None) };
         metrics.lag(lag, bytes);
     }
 }

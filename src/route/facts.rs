@@ -1,5 +1,6 @@
 //! What is known of a statement, or of a unit of several: its class, the reason for it, and what it leaves behind.
 
+use crate::fresh::{Level, Tables};
 use crate::sql::{Effect, Mark, Statement, Verb};
 
 use super::hint::Wish;
@@ -58,6 +59,10 @@ pub struct Facts {
     pub resets: bool,
     /// It names prepared statements: PREPARE, EXECUTE, DEALLOCATE.
     pub names: bool,
+    /// The tables that it reads or writes.
+    pub tables: Tables,
+    /// What its comments wish its reads to see.
+    pub level: Option<Level>,
     /// Where it is counted.
     pub shape: ShapeId,
 }
@@ -77,6 +82,8 @@ impl Facts {
         hint: None,
         resets: false,
         names: false,
+        tables: Tables::NONE,
+        level: None,
         shape: ShapeId::OTHER,
     };
 
@@ -106,6 +113,8 @@ impl Facts {
             hint: Wish::stronger(self.hint, other.hint),
             resets: self.resets || other.resets,
             names: self.names || other.names,
+            tables: self.tables.and(other.tables),
+            level: self.level.max(other.level),
             shape: strong.shape,
         }
     }
@@ -126,6 +135,8 @@ impl Facts {
         hint: None,
         resets: false,
         names: false,
+        tables: Tables::ALL,
+        level: None,
         shape: ShapeId::OTHER,
     };
 

@@ -22,6 +22,7 @@ mod databases;
 mod dump;
 mod failures;
 mod fixture;
+mod fresh;
 mod leaving;
 mod memory;
 mod monitor;

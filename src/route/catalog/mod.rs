@@ -18,6 +18,7 @@ use ahash::RandomState;
 pub use rows::Rows;
 pub use scope::{Known, Scope, SearchPath};
 
+use crate::fresh::Tables;
 use crate::sql::{Effect, Name};
 
 /// By name: for each schema that has it, by its number, what it is.
@@ -44,6 +45,8 @@ pub struct Catalog {
 /// What is known of a table, view or the like.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Relation {
+    /// Its name, as one of a set of tables.
+    pub name: Tables,
     /// What reading it may do.
     pub effect: Effect,
     /// The tables that reading it reads, by their places in the catalog; none: too many to tell, or not known.

@@ -54,6 +54,8 @@ pub(super) struct Freshness {
     writing: Tables,
     /// One of these also reads.
     reads: bool,
+    /// `own.position` was found out for the unit that is being answered.
+    pub(super) told: bool,
     /// The piece that is being placed waits until then.
     deadline: Option<Instant>,
 }
@@ -243,7 +245,7 @@ impl Session {
             word.split_first()
                 .is_some_and(|(before, word)| *before != b'_' && word.eq_ignore_ascii_case(WORD))
         };
-        !self.fresh_position && text.windows(WORD.len() + 1).any(asks)
+        !self.fresh.told && text.windows(WORD.len() + 1).any(asks)
     }
 
     /// Finds out a position at or past all that the session has written and seen.
@@ -253,7 +255,7 @@ impl Session {
         let moment = positions.primary().now();
         let mut late = pin!(sleep_until(clock::now() + POSITION_WAIT));
         self.own.position = None;
-        self.fresh_position = true;
+        self.fresh.told = true;
         loop {
             let mut changed = pin!(positions.changed());
             changed.as_mut().enable();

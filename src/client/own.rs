@@ -107,7 +107,7 @@ impl Session {
             self.next = Some(Next::Position);
             return Ok(Place::Wait);
         }
-        self.fresh_position = false;
+        self.fresh.told = false;
         self.piece = None;
         if !fits {
             self.desk = None;

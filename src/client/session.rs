@@ -285,8 +285,6 @@ pub(super) struct Session {
     pub(super) net: Net,
     /// What it has written and seen.
     pub(super) fresh: Freshness,
-    /// `own.position` was found out for the unit that is being answered.
-    pub(super) fresh_position: bool,
     pub(super) discard: Discard,
     /// The FATAL error of a server that is about to close the active connection.
     pub(super) last_words: Option<Bytes>,
@@ -327,7 +325,6 @@ impl Session {
             back: Back { run: 0, hold: 0, rest: 0, rest_show: Show::Forward, own: BytesMut::new() },
             net: Net::default(),
             fresh: Freshness::default(),
-            fresh_position: false,
             discard: Discard::default(),
             last_words: None,
             pinned: false,

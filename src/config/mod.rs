@@ -6,6 +6,7 @@
 mod check;
 mod complaint;
 pub mod keys;
+mod kind;
 mod raw;
 mod rules;
 mod value;

@@ -24,7 +24,7 @@ impl Tables {
         let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
-        Tables(2 << (hash >> 32) % 63)
+        Tables(2 << ((hash >> 32) % 63))
     }
 
     /// The tables of both.

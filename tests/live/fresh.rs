@@ -13,6 +13,12 @@ const SCHEMA: &str = "CREATE TABLE t (id serial PRIMARY KEY); CREATE TABLE other
     CREATE TABLE watched (id int); CREATE TRIGGER note AFTER INSERT ON watched FOR EACH ROW EXECUTE FUNCTION note(); \
     CREATE FUNCTION add(n int) RETURNS void LANGUAGE sql VOLATILE AS $$ INSERT INTO other VALUES (n) $$";
 
+/// A pgweir that waits as long as it does by default, unless told otherwise.
+async fn started(cluster: &Cluster, settings: &str) -> Proxy {
+    let wait = if settings.contains("freshness_wait") { "" } else { "freshness_wait = \"5ms\"" };
+    Proxy::start(cluster, &format!("{wait}\n{settings}")).await
+}
+
 async fn start(replicas: usize) -> Cluster {
     let cluster = cluster().replicas(replicas).start().await.unwrap();
     cluster.primary().sql(SCHEMA).await.unwrap();
@@ -55,7 +61,7 @@ async fn misses_by_token(writer: &mut Raw, reader: &mut Raw, loops: usize) -> us
 
 /// T1, with replicas in that state.
 async fn no_miss(cluster: &Cluster, loops: usize) {
-    let (proxy, second) = (Proxy::start(cluster, "").await, Proxy::start(cluster, "").await);
+    let (proxy, second) = (started(cluster, "").await, started(cluster, "").await);
     let (mut one, mut other) = (proxy.client().await, proxy.client().await);
     let mut far = second.client().await;
     assert_eq!(misses(&mut one, None, loops).await, 0, "on the same connection");
@@ -65,7 +71,7 @@ async fn no_miss(cluster: &Cluster, loops: usize) {
 
 /// And that the same finds misses where nothing is promised.
 async fn misses_without(cluster: &Cluster) {
-    let proxy = Proxy::start(cluster, "reads = { consistency = \"eventual\" }").await;
+    let proxy = started(cluster, "reads = { consistency = \"eventual\" }").await;
     let (mut one, mut other) = (proxy.client().await, proxy.client().await);
     assert!(misses(&mut one, Some(&mut other), 20).await > 10, "the test cannot fail");
 }
@@ -104,7 +110,7 @@ async fn writes_are_read_while_replay_is_paused() {
 #[tokio::test]
 async fn most_reads_after_writes_run_on_replicas() {
     let cluster = start(2).await;
-    let proxy = Proxy::start(&cluster, "freshness_wait = \"50ms\"").await;
+    let proxy = started(&cluster, "freshness_wait = \"50ms\"").await;
     let mut client = proxy.client().await;
     let before = units(&proxy, "replica").await;
     assert_eq!(misses(&mut client, None, 300).await, 0);
@@ -118,7 +124,7 @@ async fn most_reads_after_writes_run_on_replicas() {
 async fn every_way_to_write_counts() {
     let cluster = start(1).await;
     cluster.replica(0).pause_replay().await.unwrap();
-    let proxy = Proxy::start(&cluster, "").await;
+    let proxy = started(&cluster, "").await;
     let (mut one, mut other) = (proxy.client().await, proxy.client().await);
     let rows = |table: &str| format!("SELECT count(*) FROM {table}");
     // A table that nobody has written to may be read anywhere.
@@ -148,7 +154,7 @@ async fn every_way_to_write_counts() {
 async fn copy_counts() {
     let cluster = start(1).await;
     cluster.replica(0).pause_replay().await.unwrap();
-    let proxy = Proxy::start(&cluster, "").await;
+    let proxy = started(&cluster, "").await;
     let (mut one, mut other) = (proxy.client().await, proxy.client().await);
     assert!(one.query("COPY other FROM STDIN").await.unwrap().tags.ends_with('G'));
     one.send(b"d\0\0\0\x067\nc\0\0\0\x04").await.unwrap();
@@ -159,8 +165,7 @@ async fn copy_counts() {
 #[tokio::test]
 async fn a_session_does_not_go_back_in_time() {
     let cluster = start(2).await;
-    let proxy =
-        Proxy::start(&cluster, "reads = { consistency = \"eventual\", balance = \"round_robin\" }").await;
+    let proxy = started(&cluster, "reads = { consistency = \"eventual\", balance = \"round_robin\" }").await;
     let mut client = proxy.client().await;
     cluster.replica(0).pause_replay().await.unwrap();
     let mut seen = 0;
@@ -181,7 +186,7 @@ async fn a_session_does_not_go_back_in_time() {
 #[tokio::test]
 async fn lag_is_told_and_limited() {
     let cluster = start(1).await;
-    let proxy = Proxy::start(&cluster, "reads = { consistency = \"eventual\", max_lag = \"1s\" }").await;
+    let proxy = started(&cluster, "reads = { consistency = \"eventual\", max_lag = \"1s\" }").await;
     // T11: an idle primary.
     let replica = cluster.replica(0).port().to_string();
     proxy.becomes("pgweir_server_lag_bytes", &[&replica], 0.0).await;
@@ -208,7 +213,7 @@ async fn lag_is_told_and_limited() {
 async fn settings_say_what_reads_see() {
     let cluster = start(1).await;
     cluster.replica(0).pause_replay().await.unwrap();
-    let proxy = Proxy::start(&cluster, "").await;
+    let proxy = started(&cluster, "").await;
     let (mut one, mut other) = (proxy.client().await, proxy.client().await);
     one.query("INSERT INTO other VALUES (1)").await.unwrap();
     let count = "SELECT count(*) FROM other";

@@ -188,7 +188,8 @@ async fn after_a_result_nothing_runs_again() {
 
 #[tokio::test]
 async fn a_replica_behind_a_definition() {
-    let (cluster, proxy) = start(1, "").await;
+    // Whoever waits for what was written does not meet this.
+    let (cluster, proxy) = start(1, "reads = { consistency = \"eventual\" }").await;
     cluster.replica(0).pause_replay().await.unwrap();
     let objects = || async { proxy.sum("pgweir_catalog_objects", &[]).await };
     let before = objects().await;

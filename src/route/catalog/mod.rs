@@ -51,7 +51,7 @@ pub struct Relation {
     pub effect: Effect,
     /// The tables that reading it reads, by their places in the catalog; none: too many to tell, or not known.
     pub reads: Option<Box<[u32]>>,
-    /// It has triggers of its owner's.
+    /// Writing to it runs what its owner made: triggers, rewrite rules, functions in defaults and checks.
     pub triggers: bool,
     /// Writing to it may write to other tables, by a foreign key with CASCADE, SET NULL or SET DEFAULT.
     pub cascades: bool,

@@ -117,7 +117,8 @@ impl Session {
 
     /// The route of a read, narrowed to the replicas that are fresh enough for it. None: it waits for one.
     pub(super) fn freshen(&mut self, facts: &Facts, route: Route) -> Option<Route> {
-        if route.target == Target::Primary || route.reason == Reason::InReadOnlyTransaction {
+        let begins = self.begun.is_some();
+        if route.target == Target::Primary || route.reason == Reason::InReadOnlyTransaction && !begins {
             return Some(route);
         }
         let need = self.need(facts, &route);
@@ -151,6 +152,9 @@ impl Session {
         let cluster = &self.identity.database.cluster;
         let (positions, fresh) = (cluster.positions(), &mut self.fresh);
         let primary = positions.primary();
+        // What will be read in a transaction that begins is not known yet.
+        let begins = self.begun.is_some();
+        let tables = if begins { Tables::ALL } else { facts.tables.and(Tables::DEFINITIONS) };
         let mut need = Need { max_lag: route.max_lag, ..Need::default() };
         if let Some(last) = fresh.last {
             match positions.most(last) {
@@ -167,7 +171,7 @@ impl Session {
             fresh.wrote.add_to(&mut need, primary);
         }
         if route.level >= Level::Database
-            && let Some(by) = cluster.writes().last(facts.tables.and(Tables::DEFINITIONS))
+            && let Some(by) = cluster.writes().last(tables)
         {
             Bound { by: Some(by), known: Lsn(0) }.add_to(&mut need, primary);
         }

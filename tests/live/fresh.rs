@@ -145,6 +145,16 @@ async fn every_way_to_write_counts() {
     assert_eq!(other.query(&rows("other")).await.unwrap().value(), "3", "a function");
     one.query("INSERT INTO watched VALUES (1)").await.unwrap();
     assert_eq!(other.query(&rows("log")).await.unwrap().value(), "1", "a trigger");
+    // Held back by pgweir, or told to a server at once.
+    for begin in ["BEGIN READ ONLY", "BEGIN READ ONLY; SELECT 1"] {
+        assert_eq!(other.query(begin).await.unwrap().errors, []);
+        assert_eq!(other.query(&rows("log")).await.unwrap().value(), "1", "{begin}");
+        assert_eq!(other.query("COMMIT").await.unwrap().errors, []);
+    }
+    let mut third = proxy.client().await;
+    third.query("BEGIN READ ONLY").await.unwrap();
+    assert_eq!(third.query(&rows("log")).await.unwrap().value(), "1", "a session that has seen nothing");
+    third.query("COMMIT").await.unwrap();
     assert_eq!(one.query("CREATE TABLE late AS SELECT 1 AS id").await.unwrap().errors, []);
     let made = other.query("SELECT to_regclass('late') IS NOT NULL").await.unwrap();
     assert_eq!(made.value(), "t", "a definition");

@@ -54,6 +54,8 @@ pub(super) struct Freshness {
     writing: Tables,
     /// One of these also reads.
     reads: bool,
+    /// One of these may end a transaction, and begin another: COMMIT AND CHAIN.
+    ends: bool,
     /// `own.position` was found out for the unit that is being answered.
     pub(super) told: bool,
     /// The piece that is being placed waits until then.
@@ -64,6 +66,7 @@ impl Freshness {
     /// A unit goes to the primary.
     #[inline]
     pub(super) fn sends(&mut self, facts: &Facts) {
+        self.ends |= facts.transaction;
         match facts.class {
             Class::Write | Class::Session => self.writing = self.writing.and(facts.tables),
             Class::Begin | Class::Empty | Class::Own => {}
@@ -101,7 +104,7 @@ impl Session {
         let cluster = &self.identity.database.cluster;
         let by = cluster.positions().primary().now();
         let fresh = &mut self.fresh;
-        if ended && !fresh.writing.is_none() {
+        if (ended || fresh.ends) && !fresh.writing.is_none() {
             cluster.writes().note(fresh.writing, by);
             fresh.wrote.by = Some(by);
         }
@@ -112,6 +115,7 @@ impl Session {
         if ended && !more {
             fresh.writing = Tables::NONE;
             fresh.reads = false;
+            fresh.ends = false;
         }
     }
 

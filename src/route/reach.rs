@@ -45,6 +45,12 @@ pub(super) fn without_names(facts: &Facts) -> Option<Tables> {
 /// The tables behind the names in a text. `writes`: what is named may be written.
 pub(super) fn tables(text: &[u8], scope: &Scope, writes: bool) -> Tables {
     let Some(names) = sql::tables(text) else { return Tables::ALL };
+    let says = |what: &[u8]| text.windows(what.len()).any(|word| word.eq_ignore_ascii_case(what));
+    // The name of a CTE can be that of a table, which is read inside of it or written beside it. TRUNCATE .. CASCADE reaches
+    // further than its names.
+    if says(b"with") || writes && (says(b"truncate") || names.is_empty()) {
+        return Tables::ALL;
+    }
     names.iter().map(|name| of_name(name, scope, writes)).fold(Tables::NONE, Tables::and)
 }
 
@@ -69,4 +75,34 @@ fn of_name(name: &[String], scope: &Scope, writes: bool) -> Tables {
         None => Tables::ALL,
     })
     .fold(Tables::NONE, Tables::and)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the parser does not show of a write would not be noted.
+    #[test]
+    fn every_table_of_a_write_is_seen() {
+        for (text, expected) in [
+            ("INSERT INTO a SELECT * FROM b", vec!["a", "b"]),
+            ("INSERT INTO a AS x VALUES (1) ON CONFLICT (id) DO UPDATE SET n = x.n + 1", vec!["a"]),
+            ("UPDATE a SET n = 1 FROM b WHERE b.id = a.id", vec!["a", "b"]),
+            ("UPDATE ONLY a SET n = 1", vec!["a"]),
+            ("DELETE FROM a USING b WHERE b.id = a.id", vec!["a", "b"]),
+            ("DELETE FROM ONLY a", vec!["a"]),
+            ("WITH gone AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM gone", vec!["a", "b"]),
+            ("WITH new AS (INSERT INTO a VALUES (1) RETURNING *) SELECT * FROM new", vec!["a"]),
+            ("MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DELETE", vec!["a", "b"]),
+            ("COPY a FROM STDIN", vec!["a"]),
+            ("COPY a (id) FROM STDIN WITH (FORMAT csv)", vec!["a"]),
+            ("EXPLAIN ANALYZE UPDATE a SET n = 1", vec!["a"]),
+            ("INSERT INTO a VALUES (1); UPDATE b SET n = 2", vec!["a", "b"]),
+        ] {
+            let Some(mut names) = sql::tables(text.as_bytes()) else { continue };
+            names.sort();
+            // A text that is not understood counts for all.
+            assert_eq!(names.concat(), expected, "{text}");
+        }
+    }
 }

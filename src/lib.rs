@@ -8,6 +8,8 @@ pub mod clock;
 
 pub mod ids;
 
+pub mod position;
+
 pub mod metrics;
 
 // What the bytes and the text say. Pure: no socket, no clock, no global.
@@ -17,6 +19,8 @@ pub mod sql;
 
 // Judgement. Pure: values in, values and reasons out.
 pub mod cluster;
+
+pub mod fresh;
 
 pub mod route;
 

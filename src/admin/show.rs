@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::command::{COMMANDS, Command, Question};
 use crate::client::{Database, Refusal, Shared, Table};
+use crate::cluster::Role;
 use crate::route::rules::Who;
 use crate::route::{self, Known, Reason, Scope, SearchPath, Session, Topology};
 use crate::wire::SqlState;
@@ -72,7 +73,7 @@ fn routes(shared: &Shared, most: usize) -> Vec<Row> {
             row.target().map(|target| target.code().to_owned()),
             row.reason.map(|reason| reason.code().to_owned()),
             some(row.last.code()),
-            None,
+            row.age.map(millis),
             row.text.as_ref().map(|_| format!("{:016x}", row.fingerprint)),
             some(row.text.as_deref().unwrap_or("(all others)")),
         ]
@@ -170,12 +171,24 @@ fn databases(shared: &Shared) -> Vec<Row> {
     all(shared).into_iter().map(row).collect()
 }
 
-const SERVERS: &[&str] =
-    &["database", "address", "role", "health", "standing", "timeline", "version", "running", "why"];
+const SERVERS: &[&str] = &[
+    "database",
+    "address",
+    "role",
+    "health",
+    "standing",
+    "timeline",
+    "version",
+    "running",
+    "position",
+    "lag_ms",
+    "lag_bytes",
+    "why",
+];
 
 fn servers(shared: &Shared) -> Vec<Row> {
     let of_one = |database: &Arc<Database>| {
-        let view = database.cluster.view();
+        let (view, positions) = (database.cluster.view(), database.cluster.positions());
         let row = |server: &crate::cluster::ServerView| {
             vec![
                 some(&database.name),
@@ -186,6 +199,13 @@ fn servers(shared: &Shared) -> Vec<Row> {
                 (server.timeline > 0).then(|| server.timeline.to_string()),
                 (server.version > 0).then(|| server.version.to_string()),
                 some(database.cluster.load(server.node)),
+                match server.role {
+                    Role::Primary => positions.primary().last(),
+                    Role::Replica | Role::Unknown => positions.progress(server.node).replayed,
+                }
+                .map(|position| position.to_string()),
+                positions.lag(server.node).map(millis),
+                positions.lag_bytes(server.node).map(|bytes| bytes.to_string()),
                 Some(server.why.clone()).filter(|why| !why.is_empty()),
             ]
         };

@@ -133,7 +133,13 @@ impl Session {
         let inside =
             route::Session { transaction: Some(begin.target), observed: begin.would.is_some(), ..session };
         let route = route::decide(piece.facts, inside, topology, &database.rules);
-        Some(Route { target: begin.target, servers: begin.servers, ..route })
+        Some(Route {
+            target: begin.target,
+            servers: begin.servers,
+            level: begin.level,
+            max_lag: begin.max_lag,
+            ..route
+        })
     }
 
     /// The transaction's first statement has its server, by that route: the BEGIN goes before it.

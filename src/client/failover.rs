@@ -308,6 +308,8 @@ impl Session {
         if !held.lease.pool().is_over(&held.lease) {
             self.identity.database.cluster.lost(held.node, "a connection in use was lost");
         }
+        // What was sent to it may have been carried out.
+        self.note_primary(true);
         let owed = &held.lease.owed;
         if std::mem::take(&mut self.defines) {
             self.identity.catalog.changed();

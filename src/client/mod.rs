@@ -11,6 +11,7 @@ mod console;
 mod desk;
 mod fail;
 mod failover;
+mod fresh;
 mod handshake;
 mod named;
 mod options;

@@ -5,7 +5,7 @@ use super::desk::{Answers, Refusal, Table};
 use super::fail::Failure;
 use super::plan::Place;
 use super::relay::told;
-use super::session::{Leave, Session};
+use super::session::{Leave, Next, Session};
 use super::unit::{Kind, Piece};
 use crate::metrics::{Origin, TargetLabel};
 use crate::route::{Class, Own, OwnCommand, OwnError, OwnText, Reason, Setting, own_text};
@@ -22,6 +22,10 @@ impl From<OwnError> for Refusal {
                 message,
                 format!("Perhaps you meant \"pgweir.{nearest}\"."),
             ),
+            OwnError::ReadOnly { .. } => {
+                let hint = "It can only be shown.";
+                Refusal::new(SqlState::INVALID_PARAMETER_VALUE, message, hint)
+            }
             OwnError::Value { allowed, .. } => {
                 Refusal::new(SqlState::INVALID_PARAMETER_VALUE, message, format!("It may be: {allowed}."))
             }
@@ -57,11 +61,22 @@ impl Answers for Own {
             }
             OwnText::Command(OwnCommand::Show(name)) => {
                 let setting = Setting::find(&name)?;
+                if run && setting == Setting::Position && self.position.is_none() {
+                    let hint = "The primary did not say in time where it is: try again.";
+                    return Err(Refusal::new(
+                        SqlState::CANNOT_CONNECT_NOW,
+                        "the position is not known",
+                        hint,
+                    ));
+                }
                 let column = match setting {
                     Setting::Route => "pgweir.route",
                     Setting::Explain => "pgweir.explain",
+                    Setting::Consistency => "pgweir.consistency",
+                    Setting::MinPosition => "pgweir.min_position",
+                    Setting::Position => "pgweir.position",
                 };
-                let rows = vec![vec![Some(self.value(setting).to_owned())]];
+                let rows = vec![vec![Some(self.value(setting).into_owned())]];
                 Ok(Table { columns: vec![column], rows, tag: "SHOW" })
             }
             OwnText::Command(OwnCommand::Not(why)) => Err(not(why)),
@@ -88,6 +103,11 @@ impl Session {
         if piece.facts.class == Class::Own {
             self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
         }
+        if fits && self.lacks_position(&piece) {
+            self.next = Some(Next::Position);
+            return Ok(Place::Wait);
+        }
+        self.fresh.told = false;
         self.piece = None;
         if !fits {
             self.desk = None;
@@ -272,7 +292,7 @@ mod tests {
     fn what_is_ours_is_taken_out_of_a_startup_packet() {
         let (own, left) =
             taken(&[("user", "a"), ("pgweir.explain", "on"), ("options", "-c pgweir.route=primary")]);
-        assert_eq!(own, Ok(Own { route: Some(Wish::Primary), explain: true }));
+        assert_eq!(own, Ok(Own { route: Some(Wish::Primary), explain: true, ..Own::default() }));
         assert_eq!(left, [("user".to_owned(), "a".to_owned())]);
         for (options, kept) in [
             ("-c a=b --pgweir.route=replica  -c c=d\\ e", "-c a=b -c c=d\\ e"),
@@ -283,7 +303,7 @@ mod tests {
             ),
         ] {
             let (own, left) = taken(&[("options", options)]);
-            assert_eq!(own, Ok(Own { route: Some(Wish::Replica), explain: false }), "{options}");
+            assert_eq!(own, Ok(Own { route: Some(Wish::Replica), ..Own::default() }), "{options}");
             assert_eq!(left, [("options".to_owned(), kept.to_owned())]);
         }
         let (own, left) = taken(&[("options", "-c")]);

@@ -104,15 +104,12 @@ impl Session {
 
     /// Whether rules and hints let a piece follow the units before it on their server.
     fn agrees(&mut self, piece: &Piece) -> bool {
-        if self.identity.database.rules.is_empty() && piece.facts.hint.is_none() {
+        let on_replica = self.active == Some(Target::Replica);
+        if !on_replica && self.identity.database.rules.is_empty() && piece.facts.hint.is_none() {
             return true;
         }
         let route = self.decide(piece);
-        let on_replica = self.active == Some(Target::Replica);
-        let node = self.held().map_or(0, |held| held.node.bit());
-        route.reason != Reason::Rejected
-            && (!on_replica
-                || route.target == Target::Replica && route.servers.is_none_or(|servers| servers & node != 0))
+        route.reason != Reason::Rejected && (!on_replica || self.is_fresh_here(&piece.facts, route))
     }
 
     /// More of a unit that has its server.
@@ -149,12 +146,24 @@ impl Session {
 
     /// Whether a unit that began on a replica, before a Flush, turns out to be for the primary.
     fn moves(&mut self, piece: Piece) -> bool {
-        let reads = matches!(piece.facts.class, Class::Read | Class::Empty);
+        let reads = matches!(piece.facts.class, Class::Read | Class::Empty) && !self.is_stale(&piece);
         if reads || self.active != Some(Target::Replica) {
             return false;
         }
         self.held()
             .is_some_and(|held| held.lease.owed.status() == TransactionStatus::Idle && !held.transaction)
+    }
+
+    /// Whether a unit that only prepared on a replica, before a Flush, is about to read there what others have overtaken since.
+    fn is_stale(&mut self, piece: &Piece) -> bool {
+        let first = self.window.as_ref().and_then(|window| window.bytes().first());
+        let begins = piece.executes && matches!(first, Some(b'P' | b'B'));
+        let status = self.held().map(|held| held.lease.owed.status());
+        if !begins || self.active != Some(Target::Replica) || status != Some(TransactionStatus::Idle) {
+            return false;
+        }
+        let route = self.decide(piece);
+        route.target == Target::Replica && !self.is_fresh_here(&piece.facts, route)
     }
 
     fn is_refused_on_replica(&self, piece: &Piece) -> bool {
@@ -267,6 +276,9 @@ impl Session {
         if piece.facts.resets {
             self.own = Own::default();
         }
+        if self.active == Some(Target::Primary) {
+            self.fresh.sends(&piece.facts);
+        }
         let Some(held) = self.held() else { return };
         held.uncertain |= if held.transaction || held.lease.owed.status() != TransactionStatus::Idle {
             // Without its COMMIT nothing of it stays.
@@ -317,6 +329,10 @@ impl Session {
         if route.reason == Reason::Rejected {
             return self.reject(piece, route);
         }
+        let Some(route) = self.freshen(&piece.facts, route) else {
+            self.next = Some(Next::Freshen(route));
+            return Ok(Place::Wait);
+        };
         if self.lets_go(route) {
             return Ok(Place::Wait);
         }
@@ -356,6 +372,7 @@ impl Session {
             pinned: self.pinned || self.identity.strict,
             text_safe: self.identity.text_safe,
             wish: self.own.route,
+            level: self.own.consistency,
             rules: self.identity.rules,
         };
         if let Some(route) = self.decide_begun(piece, session) {
@@ -500,7 +517,7 @@ impl Session {
     }
 
     /// Whether the client has closed, as far as its window has room to tell.
-    fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(window) = &mut self.window else { return false };
         let before = window.len();
         let gone = is_gone(window, &mut self.stream, cx);

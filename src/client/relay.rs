@@ -342,6 +342,7 @@ impl Session {
         self.shared.judge.shapes().answered(shape, time);
         self.identity.database.metrics.query_time(label(Some(target)), time);
         self.statements.ended(number, &mut held.lease);
+        self.note_answer(target, status, shape);
     }
 
     /// Whether the active connection has nothing more to do: all was sent, answered and shown, no transaction is open.

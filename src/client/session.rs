@@ -22,6 +22,7 @@ use super::begin::Begun;
 use super::cancel::Registration;
 use super::desk::Desk;
 use super::fail::Failure;
+use super::fresh::Freshness;
 use super::prepared::{NOBODY, Statements};
 use super::retry::Net;
 use super::settings::{Changed, Custom, Under};
@@ -114,6 +115,10 @@ impl From<io::Error> for Leave {
 pub(super) enum Next {
     /// A server connection for the piece that was cut, on that server if it can be.
     Acquire(Route, Option<Node>),
+    /// A replica that is fresh enough for the piece that was cut, which has that route.
+    Freshen(Route),
+    /// The position of the session, which the piece that was cut asks for.
+    Position,
     /// A server connection that has to be reset before it goes back.
     Reset(Box<Held>),
     /// The end.
@@ -314,6 +319,8 @@ pub(super) struct Session {
     pub(super) forth: Forth,
     pub(super) back: Back,
     pub(super) net: Net,
+    /// What it has written and seen.
+    pub(super) fresh: Freshness,
     pub(super) discard: Discard,
     /// The FATAL error of a server that is about to close the active connection.
     pub(super) last_words: Option<Bytes>,
@@ -364,6 +371,7 @@ impl Session {
             forth: Forth::default(),
             back: Back { run: 0, hold: 0, rest: 0, rest_show: Show::Forward, own: BytesMut::new() },
             net: Net::default(),
+            fresh: Freshness::default(),
             discard: Discard::default(),
             last_words: None,
             settings: None,
@@ -402,6 +410,16 @@ impl Session {
                 Next::Reset(held) => Box::pin(super::clean::clean(*held, 0, &self.shared.buffers)).await,
                 Next::Acquire(route, node) => {
                     if let Err(leave) = Box::pin(self.acquire(route, node)).await {
+                        return leave;
+                    }
+                }
+                Next::Freshen(route) => {
+                    if let Err(leave) = Box::pin(self.wait_fresh(route)).await {
+                        return leave;
+                    }
+                }
+                Next::Position => {
+                    if let Err(leave) = Box::pin(self.find_position()).await {
                         return leave;
                     }
                 }

@@ -2,6 +2,7 @@
 //! back whole. Each piece comes with the facts of all its statements. Pure but for the judge's caches.
 
 use super::prepared::Statements;
+use crate::fresh::Tables;
 use crate::net::WINDOW;
 use crate::route::{Class, Facts, Judge, Memo, Reason, Scope};
 use crate::wire::frame::{HEADER, Side};
@@ -69,7 +70,7 @@ const NOTHING: Piece = Piece {
 
 /// The facts of something that can only run on the primary.
 pub(super) fn primary_only(reason: Reason) -> Facts {
-    Facts { class: Class::Write, reason, silent: true, ..Facts::EMPTY }
+    Facts { class: Class::Write, reason, silent: true, tables: Tables::ALL, ..Facts::EMPTY }
 }
 
 /// Who says what a text does, and what its names mean to this client.

@@ -13,6 +13,7 @@ mod tests;
 
 use crate::clock::Instant;
 use crate::ids::Node;
+use crate::position::Lsn;
 
 pub use balance::Balance;
 pub use health::Health;
@@ -29,6 +30,8 @@ pub struct ProbeResult {
     pub timeline: u32,
     /// `server_version_num`.
     pub version: u32,
+    /// What a primary has written, or a replica replayed; none where it is not known.
+    pub position: Option<Lsn>,
 }
 
 /// Something that was learned about a server.

@@ -14,6 +14,7 @@ fn probed(role: Role, system: u64, timeline: u32) -> Event {
         system_identifier: (system != 0).then_some(system),
         timeline,
         version: 150_006,
+        position: None,
     })
 }
 

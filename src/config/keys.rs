@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 pub use super::kind::Kind;
+use crate::fresh::Level;
 use crate::route::MAX_SHAPES;
 
 /// A setting.
@@ -211,6 +212,14 @@ pub static KEYS: &[Key] = &[
         millis(10, HOUR),
         "\"5s\"",
         "Longest pause between failed logins to a server; at least `server_login_retry`.",
+    )
+    .per_database(),
+    row(
+        "freshness_wait",
+        millis_or_off(1, MINUTE),
+        "\"5ms\"",
+        "Longest that a read waits for a replica to replay what it has to see, where that has kept up lately, before it goes to \
+         the primary; `\"0s\"` is not at all.",
     )
     .per_database(),
     row(
@@ -428,6 +437,19 @@ pub static KEYS: &[Key] = &[
          hint sends there, or all that are proven.",
     ),
     row(
+        "databases.NAME.reads.consistency",
+        Kind::Choice(Level::NAMES),
+        "\"database\"",
+        "What reads on replicas see: nothing in particular, what their session wrote, what anybody wrote through this pgweir to \
+         the same tables; or they go to the primary.",
+    ),
+    row(
+        "databases.NAME.reads.max_lag",
+        millis_or_off(1, MONTH),
+        "\"0s\"",
+        "A replica whose data is older than this, or not known to be younger, gets no reads; `\"0s\"` is no limit.",
+    ),
+    row(
         "databases.NAME.rules.name",
         Kind::Text,
         "its place in the file",
@@ -514,6 +536,20 @@ pub static KEYS: &[Key] = &[
         "To one of these replicas, of those in the database's `servers`; to the primary when none of them is up.",
     )
     .example("[\"127.0.0.1:5433\"]"),
+    row(
+        "databases.NAME.rules.route.consistency",
+        Kind::Choice(Level::NAMES),
+        "that of the database",
+        "What such reads see.",
+    )
+    .example("\"eventual\""),
+    row(
+        "databases.NAME.rules.route.max_lag",
+        millis(1, MONTH),
+        "that of the database",
+        "How old what such reads see may be at most.",
+    )
+    .example("\"200ms\""),
     row(
         "databases.NAME.rules.route.reject",
         Kind::Text,

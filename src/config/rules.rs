@@ -5,6 +5,7 @@ use regex::bytes::RegexBuilder;
 use super::check::Check;
 use super::complaint::Wrong;
 use super::raw::Name;
+use crate::fresh::Level;
 use crate::net::Address;
 use crate::route::rules::{Action, MAX_RULES, Match, Mode, Network, Rule, Rules};
 
@@ -81,6 +82,8 @@ pub(super) struct Typed {
 impl Check<'_, '_> {
     /// The mode and rules of a database. None: something was complained about.
     pub(super) fn rules(&mut self, name: &Name, servers: &[Address]) -> Option<Rules> {
+        let level = self.level("databases.NAME.reads.consistency", &name.name);
+        let max_lag = self.sheet.duration("databases.NAME.reads.max_lag", Some(&name.name));
         let mode = match self.sheet.choice("databases.NAME.reads.mode", Some(&name.name)) {
             Some("observe") => Mode::Observe,
             Some("opt_in") => Mode::OptIn,
@@ -99,7 +102,14 @@ impl Check<'_, '_> {
             }
         }
         let rules: Vec<Option<Rule>> = typed.into_iter().map(|typed| self.rule(typed, servers)).collect();
-        Some(Rules::new(mode, rules.into_iter().collect::<Option<_>>()?))
+        let mut rules = Rules::new(mode, rules.into_iter().collect::<Option<_>>()?);
+        rules.level = level.unwrap_or_default();
+        rules.max_lag = max_lag.filter(|most| !most.is_zero());
+        Some(rules)
+    }
+
+    fn level(&self, path: &'static str, within: &str) -> Option<Level> {
+        Level::parse(self.sheet.choice(path, Some(within))?)
     }
 
     fn rule(&mut self, typed: &Typed, servers: &[Address]) -> Option<Rule> {
@@ -120,7 +130,9 @@ impl Check<'_, '_> {
             query: query?,
         };
         let name = self.rule_name(typed).to_owned();
-        Some(Rule { name, when, then: self.action(typed, servers)? })
+        let level = self.level("databases.NAME.rules.route.consistency", &typed.within);
+        let max_lag = sheet.duration("databases.NAME.rules.route.max_lag", within);
+        Some(Rule { name, when, then: self.action(typed, servers)?, level, max_lag })
     }
 
     fn rule_name<'t>(&'t self, typed: &'t Typed) -> &'t str {
@@ -137,8 +149,9 @@ impl Check<'_, '_> {
             (Some(_), None, None) => Some(Action::Replica),
             (None | Some("replica"), Some(wanted), None) => self.servers(typed, wanted, servers),
             (None, None, Some(message)) => Some(Action::Reject(message.to_owned())),
+            (None, None, None) if self.sees(typed) => Some(Action::Stay),
             (None, None, None) => {
-                let hint = "add route = { to = \"primary\" }, { to = \"replica\" }, { servers = [...] } or { reject = \"...\" }";
+                let hint = "add route = { to = \"primary\" }, { to = \"replica\" }, { servers = [...] }, { consistency = \"...\" } or { reject = \"...\" }";
                 self.complain(typed, Wrong::new("does nothing").hint(hint));
                 None
             }
@@ -147,6 +160,12 @@ impl Check<'_, '_> {
                 None
             }
         }
+    }
+
+    /// Whether it says what reads must see.
+    fn sees(&self, typed: &Typed) -> bool {
+        let paths = ["databases.NAME.rules.route.consistency", "databases.NAME.rules.route.max_lag"];
+        paths.iter().any(|path| self.sheet.entry(path, Some(&typed.within)).is_some())
     }
 
     fn servers(&mut self, typed: &Typed, wanted: &[Address], servers: &[Address]) -> Option<Action> {

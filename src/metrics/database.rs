@@ -111,6 +111,8 @@ pub struct DatabaseMetrics {
     units: [Box<[Lazy]>; 3],
     query_time: [OnceLock<Arc<Spread>>; 3],
     wait_time: Histogram,
+    fresh_wait: Histogram,
+    read_age: Arc<Spread>,
     bytes: [Tally; 4],
     errors: [Box<[Lazy]>; 2],
     clients: Gauge,
@@ -128,6 +130,8 @@ impl DatabaseMetrics {
             units: [slots(REASONS), slots(REASONS), slots(REASONS)],
             query_time: Default::default(),
             wait_time: registry.histogram(&table::WAIT_TIME, &[name]),
+            fresh_wait: registry.histogram(&table::FRESH_WAIT, &[name]),
+            read_age: registry.spread(&table::READ_AGE, &[name]),
             bytes: [bytes("client_in"), bytes("client_out"), bytes("server_in"), bytes("server_out")],
             errors: [slots(CLASSES.len()), slots(CLASSES.len())],
             clients: registry.gauge(&table::CLIENTS, &[name]),
@@ -194,6 +198,16 @@ impl DatabaseMetrics {
     /// A unit that had to wait got its server connection, or gave up.
     pub fn wait_time(&self, time: Duration) {
         self.wait_time.record(time);
+    }
+
+    /// A read waited so long for a replica to become fresh enough.
+    pub fn fresh_wait(&self, time: Duration) {
+        self.fresh_wait.record(time);
+    }
+
+    /// A replica answered a unit with data of that age.
+    pub fn read_age(&self, age: Duration) {
+        self.read_age.record(age);
     }
 
     /// Bytes were moved.

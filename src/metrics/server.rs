@@ -27,6 +27,8 @@ pub struct ServerMetrics {
     running: Tally,
     probe_time: Histogram,
     probe_failures: Counter,
+    lag: Gauge,
+    lag_bytes: Gauge,
 }
 
 impl ServerMetrics {
@@ -45,10 +47,13 @@ impl ServerMetrics {
             running: registry.level(&table::SERVER_RUNNING, &[server]),
             probe_time: registry.histogram(&table::PROBE_TIME, &[server]),
             probe_failures: registry.counter(&table::PROBE_FAILURES, &[server]),
+            lag: registry.gauge(&table::SERVER_LAG, &[server]),
+            lag_bytes: registry.gauge(&table::SERVER_LAG_BYTES, &[server]),
         };
         metrics.up(false);
         metrics.fenced(false);
         metrics.role(RoleLabel::Unknown);
+        metrics.lag(None, None);
         metrics
     }
 
@@ -83,6 +88,12 @@ impl ServerMetrics {
     /// A unit has ended, well or not.
     pub fn unit_ended(&self) {
         self.running.take(1);
+    }
+
+    /// How far the server is behind the primary; none: not known, or it is the primary.
+    pub fn lag(&self, time: Option<Duration>, bytes: Option<u64>) {
+        self.lag.set(time.map_or(f64::NAN, |time| time.as_secs_f64()));
+        self.lag_bytes.set(bytes.map_or(f64::NAN, |bytes| bytes as f64));
     }
 
     /// A probe passed in this time.

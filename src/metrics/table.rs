@@ -75,6 +75,10 @@ table! {
         "From the last byte of a unit until its answer is complete, waiting for a connection included.";
     WAIT_TIME Histogram Seconds "pgweir_wait_seconds" ["database"]
         "How long units waited for a server connection.";
+    FRESH_WAIT Histogram Seconds "pgweir_fresh_wait_seconds" ["database"]
+        "How long reads waited for a replica to replay what they had to see, whether or not it did.";
+    READ_AGE Histogram Seconds "pgweir_read_age_seconds" ["database"]
+        "How old the data was that replicas answered units with, as far as it is known.";
     BYTES Counter Bytes "pgweir_bytes_total" ["database", "direction"]
         "Bytes received from (in) and sent to (out) clients and servers.";
     ERRORS Counter Count "pgweir_errors_total" ["database", "origin", "class"]
@@ -123,6 +127,10 @@ table! {
         "Units sent to the server.";
     SERVER_RUNNING Gauge Count "pgweir_server_running" ["server"]
         "Units running on the server through this pgweir.";
+    SERVER_LAG Gauge Seconds "pgweir_server_lag" ["server"]
+        "How old the data of the replica was when it was asked last, by pgweir's own history of the primary's positions; NaN: not known, or not a replica.";
+    SERVER_LAG_BYTES Gauge Bytes "pgweir_server_lag_bytes" ["server"]
+        "How many bytes of WAL the replica had still to replay when it was asked last; NaN: not known, or not a replica.";
     PROBE_TIME Histogram Seconds "pgweir_probe_seconds" ["server"]
         "How long a passing probe of the server took, connecting included.";
     PROBE_FAILURES Counter Count "pgweir_probe_failures_total" ["server"]

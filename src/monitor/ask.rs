@@ -6,6 +6,7 @@ use tracing::warn;
 
 use crate::cluster::ProbeResult;
 use crate::net::Address;
+use crate::position::Lsn;
 
 use super::Options;
 use super::link::{Link, LinkError, innermost};
@@ -19,12 +20,19 @@ const FULL: &str = "SELECT pg_is_in_recovery(), current_setting('server_version_
     THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), \
                   greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
                            (SELECT min_recovery_end_timeline FROM pg_control_recovery())))::text \
-    ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
+    ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
 
 /// The same for a role that may not read the control file.
 const PLAIN: &str = "SELECT pg_is_in_recovery(), current_setting('server_version_num'), NULL, \
     CASE WHEN pg_is_in_recovery() THEN (SELECT received_tli FROM pg_stat_wal_receiver)::text \
-    ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
+    ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
+
+/// How far have you come? What is inserted may not be flushed yet; but with `synchronous_commit = off` commits are
+/// acknowledged before they are.
+const POSITION: &str = "SELECT pg_is_in_recovery(), \
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
 
 /// An open connection, and what is asked over it.
 pub(super) struct Session {
@@ -64,6 +72,14 @@ impl Session {
         rows.first().and_then(read).ok_or(LinkError::Nonsense)
     }
 
+    /// Whether it is in recovery, and how far it has come.
+    pub(super) async fn position(&mut self) -> Result<(bool, Option<Lsn>), LinkError> {
+        let rows = self.link.query(POSITION).await?;
+        let row = rows.first().ok_or(LinkError::Nonsense)?;
+        let column = |place: usize| row.try_get(place).ok().flatten();
+        Ok((column(0) == Some("t"), column(1).and_then(|text| text.parse().ok())))
+    }
+
     /// Ends when the connection does: at once when the server goes away, and it need not be asked for that.
     pub(super) async fn broken(&mut self) -> LinkError {
         self.link.broken().await
@@ -85,5 +101,6 @@ fn read(row: &SimpleQueryRow) -> Option<ProbeResult> {
         // PostgreSQL shows the unsigned number as a signed one.
         system_identifier: column(2).and_then(|text| text.parse::<i64>().ok()).map(i64::cast_unsigned),
         timeline: column(3).and_then(|text| u32::from_str_radix(text, radix).ok()).unwrap_or(0),
+        position: column(4).and_then(|text| text.parse().ok()),
     })
 }

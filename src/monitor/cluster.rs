@@ -13,9 +13,12 @@ use tracing::{info, warn};
 
 use crate::clock::{self, Instant};
 use crate::cluster::{Balance, Event, Health, Role, ServerView, Standing, View};
+use crate::fresh::Writes;
 use crate::ids::Node;
 use crate::metrics::{Metrics, RoleLabel, ServerMetrics};
 use crate::net::Address;
+
+use super::Positions;
 
 /// A primary and its replicas, as they are now.
 pub struct Cluster {
@@ -30,6 +33,8 @@ pub struct Cluster {
     turn: AtomicU64,
     servers: Vec<Server>,
     addresses: Vec<Address>,
+    positions: Positions,
+    writes: Writes,
 }
 
 struct Server {
@@ -58,6 +63,8 @@ impl Cluster {
             applying: Mutex::new(()),
             balance,
             turn: AtomicU64::new(0),
+            writes: Writes::default(),
+            positions: Positions::new(servers.len()),
             servers: servers.iter().map(server).collect(),
             addresses: servers,
         })
@@ -85,6 +92,20 @@ impl Cluster {
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// How far the servers have come.
+    #[inline]
+    #[must_use]
+    pub fn positions(&self) -> &Positions {
+        &self.positions
+    }
+
+    /// When tables were written last. For the whole cluster: two databases of the configuration may be one on the servers.
+    #[inline]
+    #[must_use]
+    pub fn writes(&self) -> &Writes {
+        &self.writes
     }
 
     /// One server's address; none for a node of another cluster.
@@ -196,6 +217,9 @@ impl Cluster {
 
     pub(super) fn apply(&self, node: Node, event: Event) {
         let Some(server) = self.server(node) else { return };
+        if !matches!(event, Event::Probed(_)) {
+            self.positions.forget(node);
+        }
         let (before, after) = {
             let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
             let before = self.view.load_full();

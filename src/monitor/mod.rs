@@ -5,6 +5,7 @@ mod catalog;
 mod cluster;
 mod link;
 mod options;
+mod positions;
 mod probe;
 #[cfg(test)]
 mod tests;
@@ -13,3 +14,4 @@ pub use catalog::{CatalogOptions, Catalogs, Live, Seen, read_once};
 pub use cluster::Cluster;
 pub use link::LinkError;
 pub use options::Options;
+pub use positions::{Positions, Reading};

@@ -1,5 +1,6 @@
 //! The life of one server's probe: ask, tell, pause; after a failure sooner than otherwise.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::{sleep, sleep_until, timeout};
@@ -7,9 +8,11 @@ use tokio::time::{sleep, sleep_until, timeout};
 use crate::clock;
 use crate::cluster::Event;
 use crate::ids::Node;
+use crate::position::Lsn;
 
 use super::ask::Session;
 use super::link::LinkError;
+use super::positions::Question;
 use super::{Cluster, Options};
 
 /// The first pause after a failed probe; it doubles with each further one.
@@ -38,15 +41,18 @@ pub(super) async fn run(cluster: &Cluster, node: Node, options: &Options) {
                 Some(open) => open,
                 None => Session::open(address, options).await?,
             };
+            let question = ask_position(cluster, node);
             let result = open.ask(address, &mut denied).await?;
-            Ok::<_, LinkError>((open, result))
+            Ok::<_, LinkError>((open, result, question))
         });
         let pause = match asked.await.unwrap_or(Err(LinkError::TimedOut(options.timeout))) {
-            Ok((open, result)) => {
+            Ok((open, result, question)) => {
                 if let Some(metrics) = cluster.metrics(node) {
                     metrics.probe_passed(start.elapsed());
                 }
+                let (in_recovery, position) = (result.in_recovery, result.position);
                 cluster.apply(node, Event::Probed(result));
+                tell(cluster, node, question.as_ref(), (in_recovery, position));
                 session = Some(open);
                 retry = FIRST_RETRY;
                 let none = cluster.view().primary().is_none();
@@ -62,24 +68,72 @@ pub(super) async fn run(cluster: &Cluster, node: Node, options: &Options) {
                 pause
             }
         };
-        rest(cluster, node, &mut session, pause).await;
+        rest(cluster, node, &mut session, pause, options.timeout).await;
         sleep_until(start + LEAST_DISTANCE).await;
     }
 }
 
 /// Pauses, until the time is over, the connection breaks, or somebody else ran into trouble with the server. After
 /// trouble the next probe opens a connection anew: that the old one answers does not show that the server accepts others.
-async fn rest(cluster: &Cluster, node: Node, session: &mut Option<Session>, pause: Duration) {
-    let broken = async {
-        match session.as_mut() {
-            Some(open) => open.broken().await,
-            None => std::future::pending().await,
+/// Meanwhile it asks for the server's position whenever somebody wants to know that.
+async fn rest(
+    cluster: &Cluster,
+    node: Node,
+    session: &mut Option<Session>,
+    pause: Duration,
+    limit: Duration,
+) {
+    let mut over = pin!(sleep(pause));
+    loop {
+        let broken = async {
+            match session.as_mut() {
+                Some(open) => open.broken().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = &mut over => return,
+            () = cluster.woken(node) => break,
+            failure = broken => {
+                cluster.apply(node, Event::Lost(failure.to_string()));
+                break;
+            }
+            () = cluster.positions().asked(node) => {}
         }
-    };
-    tokio::select! {
-        () = sleep(pause) => return,
-        () = cluster.woken(node) => {}
-        failure = broken => cluster.apply(node, Event::Lost(failure.to_string())),
+        let Some(open) = session.as_mut() else { continue };
+        let question = ask_position(cluster, node);
+        match timeout(limit, open.position()).await.unwrap_or(Err(LinkError::TimedOut(limit))) {
+            Ok(answer) => tell(cluster, node, question.as_ref(), answer),
+            Err(failure) => {
+                cluster.apply(node, Event::Lost(failure.to_string()));
+                break;
+            }
+        }
     }
     *session = None;
+}
+
+fn is_primary(cluster: &Cluster, node: Node) -> bool {
+    cluster.view().primary() == Some(node)
+}
+
+fn ask_position(cluster: &Cluster, node: Node) -> Option<Question> {
+    cluster.positions().question(node, is_primary(cluster, node))
+}
+
+/// What a server said of its role and position, to all who want to know.
+fn tell(
+    cluster: &Cluster,
+    node: Node,
+    question: Option<&Question>,
+    (in_recovery, position): (bool, Option<Lsn>),
+) {
+    let Some(question) = question else { return };
+    let positions = cluster.positions();
+    positions.answer(question, is_primary(cluster, node), in_recovery, position);
+    if let Some(metrics) = cluster.metrics(node) {
+        let (lag, bytes) =
+            if in_recovery { (positions.lag(node), positions.lag_bytes(node)) } else { (None, None) };
+        metrics.lag(lag, bytes);
+    }
 }

@@ -10,7 +10,13 @@ use crate::ids::Node;
 use crate::metrics::Metrics;
 
 fn probed(in_recovery: bool) -> Event {
-    Event::Probed(ProbeResult { in_recovery, system_identifier: Some(1), timeline: 1, version: 150_000 })
+    Event::Probed(ProbeResult {
+        in_recovery,
+        system_identifier: Some(1),
+        timeline: 1,
+        version: 150_000,
+        position: None,
+    })
 }
 
 /// A primary and two replicas.

@@ -33,6 +33,8 @@ pub struct Options {
     pub server_lifetime: Duration,
     /// Most prepared statements of clients on one server connection; the one that was not used for longest makes room.
     pub max_prepared_statements: usize,
+    /// Longest that a read waits for a replica to replay what it has to see; zero: not at all.
+    pub freshness_wait: Duration,
     /// Longest that connecting and logging in to a server may take.
     pub server_connect_timeout: Duration,
     /// First pause after a failed login; it doubles, with jitter, up to `login_retry_max`.
@@ -52,6 +54,7 @@ impl Default for Options {
             server_idle_timeout: Duration::from_secs(600),
             server_lifetime: Duration::from_secs(3600),
             max_prepared_statements: 200,
+            freshness_wait: Duration::from_millis(5),
             server_connect_timeout: Duration::from_secs(5),
             login_retry: Duration::from_millis(100),
             login_retry_max: Duration::from_secs(5),

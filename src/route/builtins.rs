@@ -1,5 +1,6 @@
 //! What functions do: PostgreSQL's own by a generated table, the operator's by two lists, all others unknown.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use ahash::RandomState;
@@ -59,6 +60,8 @@ pub(super) struct View<'a> {
     pub(super) builtins: &'a Builtins,
     pub(super) scope: &'a Scope,
     pub(super) lessons: Option<&'a Lessons>,
+    /// Set when a function is called that may be the database's own.
+    pub(super) calls: Option<&'a Cell<bool>>,
 }
 
 impl View<'_> {
@@ -81,6 +84,9 @@ impl Names for View<'_> {
             Known::Loading => Some(Effect::Loading),
             Known::Unused => None,
         };
+        if own.is_some() || builtin.is_none() {
+            self.calls.inspect(|calls| calls.set(true));
+        }
         // Overloads of one name: the one that is called is not known here, so the worst of them counts.
         let effect = match (builtin, own) {
             (Some(Effect::Safe), Some(Effect::Loading)) | (None, None) => builtin.unwrap_or(Effect::Unknown),

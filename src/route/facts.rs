@@ -1,5 +1,6 @@
 //! What is known of a statement, or of a unit of several: its class, the reason for it, and what it leaves behind.
 
+use crate::fresh::{Level, Tables};
 use crate::sql::{Effect, Mark, Statement, Verb};
 
 use super::hint::Wish;
@@ -61,6 +62,10 @@ pub struct Facts {
     pub unseen: bool,
     /// It names prepared statements: PREPARE, EXECUTE, DEALLOCATE.
     pub names: bool,
+    /// The tables that it reads or writes.
+    pub tables: Tables,
+    /// What its comments wish its reads to see.
+    pub level: Option<Level>,
     /// Where it is counted.
     pub shape: ShapeId,
 }
@@ -81,6 +86,8 @@ impl Facts {
         resets: false,
         unseen: false,
         names: false,
+        tables: Tables::NONE,
+        level: None,
         shape: ShapeId::OTHER,
     };
 
@@ -111,6 +118,8 @@ impl Facts {
             resets: self.resets || other.resets,
             unseen: self.unseen || other.unseen,
             names: self.names || other.names,
+            tables: self.tables.and(other.tables),
+            level: self.level.max(other.level),
             shape: strong.shape,
         }
     }
@@ -132,6 +141,8 @@ impl Facts {
         resets: false,
         unseen: true,
         names: false,
+        tables: Tables::ALL,
+        level: None,
         shape: ShapeId::OTHER,
     };
 

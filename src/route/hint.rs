@@ -1,5 +1,6 @@
 //! What a client says itself of where its reads should go: by a comment, by `SET pgweir.route`, or when it connects.
 
+use crate::fresh::Level;
 use crate::sql::{Kind, Lexer};
 
 /// Where reads should go. It can only narrow: what is not proven to read stays on the primary.
@@ -25,36 +26,7 @@ impl Wish {
     /// From a comment at the very beginning or end of a text: `/* pgweir: primary */` or `-- pgweir: primary`. The first counts.
     #[must_use]
     pub fn in_comments(text: &[u8]) -> Option<Wish> {
-        // Almost no text has the word.
-        memchr::memmem::find(text, b"pgweir")?;
-        let (mut first, mut last) = (None, None);
-        let mut begun = false;
-        for token in Lexer::new(text) {
-            match token.kind {
-                Kind::Space | Kind::Semicolon => {}
-                Kind::Comment => {
-                    let wish = Self::in_comment(text.get(token.start..token.end).unwrap_or_default());
-                    last = wish.or(last);
-                    if !begun {
-                        first = first.or(wish);
-                    }
-                }
-                _ => {
-                    begun = true;
-                    last = None;
-                }
-            }
-        }
-        first.or(last)
-    }
-
-    fn in_comment(comment: &[u8]) -> Option<Wish> {
-        let inside = match comment.strip_prefix(b"--") {
-            Some(rest) => rest,
-            None => comment.strip_prefix(b"/*")?.strip_suffix(b"*/")?,
-        };
-        let text = std::str::from_utf8(inside).ok()?.trim();
-        Wish::parse(text.strip_prefix("pgweir:")?.trim())
+        in_comments(text, Wish::parse)
     }
 
     /// Of two wishes for one unit: the primary, if either says so.
@@ -64,6 +36,48 @@ impl Wish {
             (one, other) => one.or(other),
         }
     }
+}
+
+/// What the reads of a text are to see, from such a comment: `/* pgweir: consistency=session */`. The first counts.
+pub(super) fn level_in_comments(text: &[u8]) -> Option<Level> {
+    in_comments(text, |hint| {
+        let (name, level) = hint.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("consistency").then(|| Level::parse(level.trim())).flatten()
+    })
+}
+
+/// The first of the comments at the very beginning or end of a text that has something to say.
+fn in_comments<T: Copy>(text: &[u8], parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    // Almost no text has the word.
+    memchr::memmem::find(text, b"pgweir")?;
+    let (mut first, mut last) = (None, None);
+    let mut begun = false;
+    for token in Lexer::new(text) {
+        match token.kind {
+            Kind::Space | Kind::Semicolon => {}
+            Kind::Comment => {
+                let hint = hint(text.get(token.start..token.end).unwrap_or_default()).and_then(&parse);
+                last = hint.or(last);
+                if !begun {
+                    first = first.or(hint);
+                }
+            }
+            _ => {
+                begun = true;
+                last = None;
+            }
+        }
+    }
+    first.or(last)
+}
+
+/// What a comment says to pgweir.
+fn hint(comment: &[u8]) -> Option<&str> {
+    let inside = match comment.strip_prefix(b"--") {
+        Some(rest) => rest,
+        None => comment.strip_prefix(b"/*")?.strip_suffix(b"*/")?,
+    };
+    Some(std::str::from_utf8(inside).ok()?.trim().strip_prefix("pgweir:")?.trim())
 }
 
 #[cfg(test)]

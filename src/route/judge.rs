@@ -3,6 +3,7 @@
 //! Three layers, each asked only when the one above does not know: the text as it is, the token scan, and the full
 //! parser's second opinion, which is remembered by shape so that ever new literals do not cost a parse each.
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,14 +11,16 @@ use ahash::RandomState;
 use quick_cache::{UnitWeighter, sync::Cache, sync::DefaultLifecycle};
 
 use crate::clock::{Duration, Instant};
+use crate::fresh::Tables;
 use crate::sql::{Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, Verb, opinion, scan};
 
 use super::builtins::{Builtins, View};
 use super::catalog::Scope;
 use super::facts::{Class, Facts};
-use super::hint::Wish;
+use super::hint::{self, Wish};
 use super::learned::{Learned, Lessons, Refusal};
 use super::own::{OwnText, own_text, resets_all};
+use super::reach;
 use super::reason::Reason;
 use super::shapes::{ShapeId, Shapes};
 
@@ -115,6 +118,8 @@ pub struct Judge {
     /// Of shapes that the scan takes for reads: whether the parser lets them pass.
     shapes: Remembered<bool>,
     lessons: Lessons,
+    /// Of shapes whose reach their names tell: the tables.
+    reaches: Remembered<Tables>,
     /// Of shapes with their facts: where they are counted.
     ids: Remembered<ShapeId>,
     counted: Shapes,
@@ -131,6 +136,7 @@ impl Judge {
             seeds: Seeds { high: RandomState::new(), low: RandomState::new() },
             texts: memory(options.cache_entries),
             shapes: memory(options.cache_entries),
+            reaches: memory(options.cache_entries),
             lessons: Lessons::new(options.learned_entries, options.learned_ttl),
             ids: memory(options.cache_entries),
             counted: Shapes::new(options.route_shapes),
@@ -169,7 +175,7 @@ impl Judge {
     /// A replica refused that text, which was taken for a read: its shape, and the function that the refusal names, go to the
     /// primary from now on, for [`JudgeOptions::learned_ttl`]. True: the shape was not known yet.
     pub fn learn(&self, text: &[u8], scope: &Scope, refusal: &Refusal<'_>, now: Instant) -> bool {
-        let names = View { builtins: &self.builtins, scope, lessons: None };
+        let names = View { builtins: &self.builtins, scope, lessons: None, calls: None };
         let shape = scan(text, &names, &self.seeds, |_| {}).shape;
         let first = self.lessons.add(shape, text, refusal, now);
         self.texts.remove(&self.key(text, scope));
@@ -218,8 +224,12 @@ impl Judge {
         }
         let mut facts = Facts::EMPTY;
         let mut settings = false;
-        let names = View { builtins: &self.builtins, scope, lessons: Some(&self.lessons) };
+        let mut hidden = false;
+        let calls = Cell::new(false);
+        let names =
+            View { builtins: &self.builtins, scope, lessons: Some(&self.lessons), calls: Some(&calls) };
         let outline = scan(text, &names, &self.seeds, |statement| {
+            hidden |= reach::is_hidden(statement);
             settings |= matches!(statement.verb, Verb::Set | Verb::SetLocal | Verb::Show);
             facts = facts.and(Facts::of(statement));
         });
@@ -232,6 +242,7 @@ impl Judge {
         facts.any = scope.rules().text(text);
         facts.all = facts.any;
         facts.hint = Wish::in_comments(text);
+        facts.level = hint::level_in_comments(text);
         if outline.statements > 1 && facts.class == Class::Write {
             facts.reason = Reason::MultiStatementWrite;
         }
@@ -246,8 +257,25 @@ impl Judge {
             facts.reason = Reason::SecondOpinion;
             facts.silent = true;
         }
+        facts.tables = reach::without_names(&facts).unwrap_or_else(|| {
+            if hidden || calls.get() {
+                return Tables::ALL;
+            }
+            self.tables(text, scope, outline.shape, facts.class == Class::Write)
+        });
         facts.shape = self.counted(text, outline.shape, facts);
         (facts, outline.literals)
+    }
+
+    /// The tables that a text names: from memory, for they stand in its shape, if it can be.
+    fn tables(&self, text: &[u8], scope: &Scope, shape: Shape, writes: bool) -> Tables {
+        let key = Key { high: shape.high ^ scope.key(), low: shape.low, length: 2 + usize::from(writes) };
+        if let Some(tables) = self.reaches.get(&key) {
+            return tables;
+        }
+        let tables = reach::tables(text, scope, writes);
+        self.reaches.insert(key, tables);
+        tables
     }
 
     /// Where such a text is counted: from memory if it can be.

@@ -8,6 +8,7 @@ mod judge;
 mod learned;
 mod memo;
 mod own;
+mod reach;
 mod reason;
 pub mod rules;
 mod shapes;
@@ -23,7 +24,9 @@ pub use reason::Reason;
 pub use rules::{Mode, Rules};
 pub use shapes::{MAX_SHAPES, ShapeId, ShapeRow, Shapes};
 
+use crate::clock::Duration;
 use crate::cluster::View;
+use crate::fresh::Level;
 
 #[cfg(test)]
 mod tests;
@@ -70,14 +73,23 @@ pub struct Session {
     pub text_safe: bool,
     /// Where it wishes its reads to go.
     pub wish: Option<Wish>,
+    /// What it wishes its reads to see.
+    pub level: Option<Level>,
     /// The rules that it can be matched by: [`Rules::session`].
     pub rules: u64,
 }
 
 impl Session {
     /// One that obliges to nothing.
-    pub const FREE: Session =
-        Session { transaction: None, observed: false, pinned: false, text_safe: true, wish: None, rules: 0 };
+    pub const FREE: Session = Session {
+        transaction: None,
+        observed: false,
+        pinned: false,
+        text_safe: true,
+        wish: None,
+        level: None,
+        rules: 0,
+    };
 }
 
 /// Which servers could take the unit now.
@@ -115,6 +127,10 @@ pub struct Route {
     pub servers: Option<u64>,
     /// The rule that decided, by its place.
     pub rule: Option<u8>,
+    /// What it must see there.
+    pub level: Level,
+    /// How old at most what it sees may be.
+    pub max_lag: Option<Duration>,
     /// Why it would have gone to a replica, where the database is only being observed.
     pub would: Option<Reason>,
 }
@@ -123,7 +139,15 @@ impl Route {
     /// To any server of that role, with nothing more to say.
     #[must_use]
     pub fn to(target: Target, reason: Reason) -> Route {
-        Route { target, reason, servers: None, rule: None, would: None }
+        Route {
+            target,
+            reason,
+            servers: None,
+            rule: None,
+            would: None,
+            level: Level::Eventual,
+            max_lag: None,
+        }
     }
 }
 
@@ -155,7 +179,7 @@ pub fn decide(facts: Facts, session: Session, topology: Topology, rules: &Rules)
         return primary(Reason::UnsafeText);
     }
     match facts.class {
-        Class::Read | Class::BeginReadOnly => read(facts, session, topology, rules.mode, rule),
+        Class::Read | Class::BeginReadOnly => read(facts, session, topology, rules, rule),
         Class::Empty
         | Class::InTransaction
         | Class::End
@@ -171,10 +195,11 @@ fn read(
     facts: Facts,
     session: Session,
     topology: Topology,
-    mode: Mode,
+    rules: &Rules,
     rule: Option<(u8, &rules::Rule)>,
 ) -> Route {
     use rules::Action;
+    let mode = rules.mode;
     let wish = facts.hint.or(session.wish);
     // A wish outweighs the rules about going to replicas; which of them is still a matter of the rules.
     let (place, action) = rule.map_or((None, None), |(place, rule)| (Some(place), Some(&rule.then)));
@@ -185,6 +210,14 @@ fn read(
         }
         _ => {}
     }
+    let ruled = rule.and_then(|(_, rule)| rule.level);
+    let level = facts.level.or(session.level).or(ruled).unwrap_or(rules.level);
+    if level == Level::Primary {
+        let place = place.filter(|_| ruled.is_some() && facts.level.or(session.level).is_none());
+        return Route { rule: place, ..Route::to(Target::Primary, Reason::Consistency) };
+    }
+    let max_lag = rule.and_then(|(_, rule)| rule.max_lag).or(rules.max_lag);
+    let decided = rule.is_some_and(|(_, rule)| rule.level.is_some() || rule.max_lag.is_some());
     let servers = match action {
         Some(Action::Servers(servers)) => Some(*servers),
         _ => None,
@@ -194,7 +227,7 @@ fn read(
         return Route::to(Target::Primary, Reason::NotOptedIn);
     }
     let eligible = servers.map_or(topology.replicas > 0, |servers| servers & topology.nodes != 0);
-    let place = place.filter(|_| servers.is_some() || mode == Mode::OptIn && wish.is_none());
+    let place = place.filter(|_| servers.is_some() || decided || mode == Mode::OptIn && wish.is_none());
     if !eligible {
         return Route { rule: place, ..Route::to(Target::Primary, Reason::NoReplica) };
     }
@@ -205,5 +238,5 @@ fn read(
             ..Route::to(Target::Primary, Reason::Observe)
         };
     }
-    Route { servers, rule: place, ..Route::to(Target::Replica, facts.reason) }
+    Route { servers, rule: place, level, max_lag, ..Route::to(Target::Replica, facts.reason) }
 }

@@ -1,6 +1,10 @@
 //! pgweir's own settings, `pgweir.NAME`: SET, RESET and SHOW of them are answered by pgweir and never reach a server. Pure.
 
+use std::borrow::Cow;
+
 use super::hint::Wish;
+use crate::fresh::Level;
+use crate::position::Position;
 use crate::sql::{Kind, Lexer};
 
 /// What one session has set.
@@ -10,6 +14,12 @@ pub struct Own {
     pub route: Option<Wish>,
     /// Each result comes with a notice that says where it is from, and why.
     pub explain: bool,
+    /// What its reads must see; none: as without it.
+    pub consistency: Option<Level>,
+    /// Its reads must see all up to there.
+    pub min_position: Option<Position>,
+    /// What SHOW says of the position; filled in by whoever knows.
+    pub position: Option<Position>,
 }
 
 /// The name of a setting.
@@ -19,6 +29,12 @@ pub enum Setting {
     Route,
     /// `pgweir.explain`
     Explain,
+    /// `pgweir.consistency`
+    Consistency,
+    /// `pgweir.min_position`
+    MinPosition,
+    /// `pgweir.position`, which is only shown.
+    Position,
 }
 
 /// What is asked about a setting.
@@ -45,6 +61,12 @@ pub enum OwnError {
         /// What may have been meant.
         nearest: &'static str,
     },
+    /// It is only shown.
+    #[error("parameter \"pgweir.{name}\" cannot be changed")]
+    ReadOnly {
+        /// The setting.
+        name: &'static str,
+    },
     /// It cannot have that value.
     #[error("invalid value for parameter \"pgweir.{name}\": \"{value}\"")]
     Value {
@@ -70,7 +92,8 @@ pub enum OwnText {
 
 impl Setting {
     /// Every one of them.
-    pub const ALL: &'static [Setting] = &[Setting::Route, Setting::Explain];
+    pub const ALL: &'static [Setting] =
+        &[Setting::Route, Setting::Explain, Setting::Consistency, Setting::MinPosition, Setting::Position];
 
     /// The name behind `pgweir.`.
     #[must_use]
@@ -78,6 +101,9 @@ impl Setting {
         match self {
             Setting::Route => "route",
             Setting::Explain => "explain",
+            Setting::Consistency => "consistency",
+            Setting::MinPosition => "min_position",
+            Setting::Position => "position",
         }
     }
 
@@ -124,20 +150,43 @@ impl Own {
                     _ => return Err(wrong("on, off")),
                 }
             }
+            Setting::Consistency => {
+                self.consistency = match word.as_str() {
+                    "auto" | "default" => None,
+                    word => {
+                        let allowed = "auto, eventual, session, database, primary";
+                        Some(Level::parse(word).ok_or_else(|| wrong(allowed))?)
+                    }
+                }
+            }
+            Setting::MinPosition => {
+                self.min_position = match word.as_str() {
+                    "" | "default" => None,
+                    word => Some(
+                        word.parse().map_err(|_| wrong("what SHOW pgweir.position says, as 1:0/3000060"))?,
+                    ),
+                }
+            }
+            Setting::Position => return Err(OwnError::ReadOnly { name: setting.name() }),
         }
         Ok(())
     }
 
     /// The value of a setting, as SHOW has it.
     #[must_use]
-    pub fn value(&self, setting: Setting) -> &'static str {
-        match (setting, self.route, self.explain) {
+    pub fn value(&self, setting: Setting) -> Cow<'static, str> {
+        let position = |position: Option<Position>| position.map_or_else(String::new, |at| at.to_string());
+        let word = match (setting, self.route, self.explain) {
             (Setting::Route, None, _) => "auto",
             (Setting::Route, Some(Wish::Primary), _) => "primary",
             (Setting::Route, Some(Wish::Replica), _) => "replica",
             (Setting::Explain, _, true) => "on",
             (Setting::Explain, _, false) => "off",
-        }
+            (Setting::Consistency, ..) => self.consistency.map_or("auto", Level::code),
+            (Setting::MinPosition, ..) => return position(self.min_position).into(),
+            (Setting::Position, ..) => return position(self.position).into(),
+        };
+        word.into()
     }
 }
 
@@ -302,10 +351,10 @@ mod tests {
     fn values_are_set_and_shown() {
         let mut own = Own::default();
         assert_eq!(own.set(Setting::Route, Some("REPLICA")), Ok(()));
-        assert_eq!((own.route, own.value(Setting::Route)), (Some(Wish::Replica), "replica"));
+        assert_eq!((own.route, own.value(Setting::Route)), (Some(Wish::Replica), "replica".into()));
         assert_eq!(own.set(Setting::Route, None), Ok(()));
         assert_eq!(own.set(Setting::Explain, Some("on")), Ok(()));
-        assert_eq!((own.value(Setting::Route), own.value(Setting::Explain)), ("auto", "on"));
+        assert_eq!((own.value(Setting::Route), own.value(Setting::Explain)), ("auto".into(), "on".into()));
         assert!(own.set(Setting::Explain, Some("perhaps")).is_err());
         let Err(OwnError::Name { nearest, .. }) = Setting::find("rout") else { panic!() };
         assert_eq!(nearest, "route");

@@ -35,6 +35,8 @@ reasons! {
     BeginReadOnly "begin_read_only" "Opens a transaction declared READ ONLY: all of it runs on one replica.",
     // Circumstances that outweigh the statement.
     NoReplica "no_replica" "A read, but no replica may take it now.",
+    NotFresh "not_fresh" "A read, but no replica has replayed yet what it has to see, or is as young as it asks for.",
+    Consistency "consistency" "A read that is to see everything: the level of consistency is primary.",
     InTransaction "in_transaction" "A transaction is open on the primary: everything in it stays there.",
     InReadOnlyTransaction "in_read_only_transaction" "A read-only transaction is open on a replica: everything in it stays there.",
     SessionState "session_state" "Earlier statements left state on a connection to the primary, and this one may depend on it.",

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 
 use regex::bytes::Regex;
 
+use crate::clock::Duration;
+use crate::fresh::Level;
 use crate::sql::{Kind as Token, Lexer, fingerprint, tables};
 
 /// Most rules of one database: each is a bit.
@@ -105,6 +107,8 @@ pub enum Action {
     Replica,
     /// To one of these replicas, if it only reads: a bit for each node.
     Servers(u64),
+    /// Wherever they go without it.
+    Stay,
     /// To nowhere: the client is told this.
     Reject(String),
 }
@@ -125,6 +129,17 @@ pub struct Rule {
     pub when: Match,
     /// What it does.
     pub then: Action,
+    /// What the reads must see; none: it does not say.
+    pub level: Option<Level>,
+    /// How old what they see may be at most; none: it does not say.
+    pub max_lag: Option<Duration>,
+}
+
+impl Rule {
+    /// Whether every statement of a unit must agree to it: it sends to replicas, or says what may be seen there.
+    fn widens(&self) -> bool {
+        self.then.widens() || self.level.is_some() || self.max_lag.is_some()
+    }
 }
 
 /// Who sends a statement.
@@ -145,6 +160,10 @@ pub struct Who<'a> {
 pub struct Rules {
     /// Where reads go that no rule speaks of.
     pub mode: Mode,
+    /// What reads must see that no rule speaks of.
+    pub level: Level,
+    /// How old at most what they see may be.
+    pub max_lag: Option<Duration>,
     list: Vec<Rule>,
     widening: u64,
     /// Those that ask for nothing of the text.
@@ -159,13 +178,13 @@ impl Rules {
     #[must_use]
     pub fn new(mode: Mode, mut list: Vec<Rule>) -> Rules {
         list.truncate(MAX_RULES);
-        let widening = bits(list.iter().map(|rule| rule.then.widens()));
+        let widening = bits(list.iter().map(Rule::widens));
         let textless = bits(list.iter().map(|rule| rule.when.is_textless()));
         let minds_literals = list.iter().any(|rule| rule.when.query.is_some());
         let mut hasher = DefaultHasher::new();
         format!("{list:?}").hash(&mut hasher);
         let key = if list.is_empty() { 0 } else { hasher.finish() };
-        Rules { mode, list, widening, textless, minds_literals, key }
+        Rules { mode, level: Level::default(), max_lag: None, list, widening, textless, minds_literals, key }
     }
 
     /// Whether two texts that differ in their literals alone may be matched by different rules.
@@ -221,7 +240,7 @@ impl Rules {
         let mut parts: Vec<Text<'_>> = if self.widening == 0 { Vec::new() } else { statements(text) };
         bits(self.list.iter().map(|rule| {
             whole.matches(&rule.when)
-                && (!rule.then.widens() || parts.iter_mut().all(|part| part.matches_part(&rule.when)))
+                && (!rule.widens() || parts.iter_mut().all(|part| part.matches_part(&rule.when)))
         }))
     }
 
@@ -408,7 +427,7 @@ mod tests {
     use super::*;
 
     fn rule(name: &str, when: Match, then: Action) -> Rule {
-        Rule { name: name.into(), when, then }
+        Rule { name: name.into(), when, then, level: None, max_lag: None }
     }
 
     fn list(words: &[&str]) -> Vec<String> {

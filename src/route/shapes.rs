@@ -49,6 +49,9 @@ struct Counters {
     /// Those that were answered, and how long that took in nanoseconds.
     answered: AtomicU64,
     nanoseconds: AtomicU64,
+    /// Those whose age is known, and their ages in nanoseconds.
+    aged: AtomicU64,
+    age: AtomicU64,
     /// [`Reason::index`] of the last unit.
     reason: AtomicU8,
 }
@@ -64,6 +67,8 @@ impl Counters {
             to.fetch_add(from.swap(0, Relaxed), Relaxed);
         }
         other.answered.fetch_add(self.answered.swap(0, Relaxed), Relaxed);
+        other.aged.fetch_add(self.aged.swap(0, Relaxed), Relaxed);
+        other.age.fetch_add(self.age.swap(0, Relaxed), Relaxed);
         other.nanoseconds.fetch_add(self.nanoseconds.swap(0, Relaxed), Relaxed);
     }
 }
@@ -117,6 +122,8 @@ pub struct ShapeRow {
     pub answered: u64,
     /// How long these took in all.
     pub time: Duration,
+    /// How old the data was that replicas answered with, on the average; none: it is not known.
+    pub age: Option<Duration>,
 }
 
 impl ShapeRow {
@@ -214,6 +221,14 @@ impl Shapes {
         row.nanoseconds.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
+    /// A replica answered a unit of that shape with data of that age.
+    #[inline]
+    pub fn aged(&self, id: ShapeId, age: Duration) {
+        let Some(row) = self.row(id) else { return };
+        row.aged.fetch_add(1, Relaxed);
+        row.age.fetch_add(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
     /// If the table is full, makes room: of each ten rows the one that was used least lately goes. For once a second.
     pub fn sweep(&self) {
         let mut index = self.index();
@@ -274,6 +289,11 @@ impl Shapes {
             units: [primary.load(Relaxed), replica.load(Relaxed)],
             answered: counters.answered.load(Relaxed),
             time: Duration::from_nanos(counters.nanoseconds.load(Relaxed)),
+            age: counters
+                .age
+                .load(Relaxed)
+                .checked_div(counters.aged.load(Relaxed))
+                .map(Duration::from_nanos),
         })
     }
 }

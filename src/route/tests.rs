@@ -6,6 +6,7 @@ use std::{env, fs, path::PathBuf};
 
 use proptest::prelude::*;
 
+use crate::fresh::Level;
 use crate::sql::{Kind, Lexer, Name, Names as _};
 
 use super::builtins::{Builtins, View};
@@ -115,7 +116,8 @@ fn decide_weighs_the_session_before_the_statement() {
         (Facts::EMPTY, FREE, WHOLE, Target::Primary, Reason::Empty),
     ];
     for (facts, session, topology, target, reason) in cases {
-        assert_eq!(decide(facts, session, topology, &Rules::default()), Route::to(target, reason));
+        let route = decide(facts, session, topology, &Rules::default());
+        assert_eq!(Route { level: Level::Eventual, ..route }, Route::to(target, reason));
     }
 }
 
@@ -178,7 +180,7 @@ fn lists_of_the_operator() {
 fn builtins_are_within_bounds() {
     let builtins = Builtins::new(&[], &[]);
     let scope = Scope::without_catalog();
-    let view = View { builtins: &builtins, scope: &scope, lessons: None };
+    let view = View { builtins: &builtins, scope: &scope, lessons: None, calls: None };
     let mut count: HashMap<&str, usize> = HashMap::new();
     for line in include_str!("builtins.tsv").lines().filter(|line| !line.starts_with('#')) {
         let (name, effect) = line.split_once('\t').unwrap();
@@ -384,7 +386,7 @@ proptest! {
         let three = "SELECT x FROM t WHERE a = 1 AND b = '' /**/ AND d = 'x'";
         let builtins = Builtins::new(&[], &[]);
     let scope = Scope::without_catalog();
-    let view = View { builtins: &builtins, scope: &scope, lessons: None };
+    let view = View { builtins: &builtins, scope: &scope, lessons: None, calls: None };
         let seeds = judge.seeds();
         let shape = |text: &str| crate::sql::scan(text.as_bytes(), &view, seeds, |_| {}).shape;
         prop_assert_eq!(shape(&one), shape(two));
@@ -401,7 +403,13 @@ fn anything() -> impl Strategy<Value = (Mode, Vec<rules::Rule>, u64, Option<Wish
         any::<u64>().prop_map(Action::Servers),
         Just(Action::Reject("no".to_owned())),
     ];
-    let rule = action.prop_map(|then| Rule { name: "r".to_owned(), when: Match::default(), then });
+    let rule = action.prop_map(|then| Rule {
+        name: "r".to_owned(),
+        when: Match::default(),
+        then,
+        level: None,
+        max_lag: None,
+    });
     let wish = || prop::option::of(prop_oneof![Just(Wish::Primary), Just(Wish::Replica)]);
     let mode = prop_oneof![Just(Mode::Observe), Just(Mode::OptIn), Just(Mode::Auto)];
     (mode, prop::collection::vec(rule, 0..4), any::<u64>(), wish(), wish())

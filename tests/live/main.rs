@@ -23,6 +23,7 @@ mod dump;
 mod failover;
 mod failures;
 mod fixture;
+mod fresh;
 mod leaving;
 mod memory;
 mod monitor;

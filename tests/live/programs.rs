@@ -27,7 +27,8 @@ pub(crate) fn text(cluster: &Cluster, top: &str, rest: &str) -> String {
     let monitor = if rest.contains("[monitor]") { "" } else { "[monitor]\nuser = \"postgres\"\n" };
     let any = if rest.contains("[databases") { "" } else { "[databases.\"*\"]\nservers = SERVERS\n" };
     let listen = if top.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"\n" };
-    format!("{listen}{top}\n[metrics]\nlisten = \"off\"\n{monitor}{any}{rest}\n")
+    // The machine may be busy with other tests.
+    format!("{listen}freshness_wait = \"1s\"\n{top}\n[metrics]\nlisten = \"off\"\n{monitor}{any}{rest}\n")
         .replace("SERVERS", &format!("{servers:?}"))
 }
 

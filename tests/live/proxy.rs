@@ -101,10 +101,10 @@ pub(crate) fn sum(text: &str, name: &str, labels: &[&str]) -> f64 {
         .sum()
 }
 
-/// A configuration for those servers: quick probes, trusted clients, metrics on any port.
+/// A configuration for those servers: quick probes, patience with replicas on a busy machine, trusted clients, metrics on any port.
 pub(crate) fn configuration(servers: &[String], settings: &str, more: &str) -> String {
     format!(
-        "listen = \"127.0.0.1:0\"\nworkers = 2\nauth_type = \"trust\"\n\
+        "listen = \"127.0.0.1:0\"\nworkers = 2\nauth_type = \"trust\"\nfreshness_wait = \"1s\"\n\
          [metrics]\nlisten = \"127.0.0.1:0\"\n\
          [monitor]\nuser = \"postgres\"\ninterval = \"200ms\"\ntimeout = \"1s\"\n\
          [catalog]\ncheck_interval = \"100ms\"\n\

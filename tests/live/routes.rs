@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use pgweir::app::Pgweir;
 use pgweir::cli::demo::cluster::{Cluster, eventually};
 
-use crate::programs::{Program, SOON, before, cluster, port, wait_for_replica};
+use crate::programs::{Program, SOON, cluster, configured, port, wait_for_replica};
 use crate::speaker::{Reply, Speaker};
 
 /// What has been said to be a read, a write, or neither; reads first, for the writes spoil the tables.
@@ -164,7 +164,9 @@ async fn statements_run_where_pgweir_route_says() {
         .start()
         .await
         .unwrap();
-    let pgweir = before(&cluster).await;
+    // What is fresh enough is not the question here, and replicas are a little behind.
+    let reads = "[databases.\"*\"]\nservers = SERVERS\n[databases.\"*\".reads]\nconsistency = \"eventual\"";
+    let pgweir = configured(&cluster, "auth_type = \"trust\"", reads).await;
     for extended in [false, true] {
         reset(&cluster, &pgweir).await;
         let all = run_all(&cluster, &pgweir, extended).await;

@@ -112,7 +112,10 @@ fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
             (b'Q', Plan::Probe(bytes)) if monitor => return say(&mut stream, &bytes, Then::Close),
             (b'Q', _) if monitor => {
                 let (in_recovery, timeline) = if state.replica { ("t", "1") } else { ("f", "00000001") };
-                stream.write_all(&rows(&[in_recovery, "150006", "7000000000000000001", timeline]))?;
+                let who = [in_recovery, "150006", "7000000000000000001", timeline, "0/3000060"];
+                let short = [in_recovery, "0/3000060"];
+                let full = text.windows(18).any(|part| part == b"server_version_num");
+                stream.write_all(&rows(if full { &who } else { &short }))?;
             }
             (b'Q', Plan::Reply(bytes, Then::GoOn)) if text.starts_with(b"SELECT") => {
                 stream.write_all(&bytes)?;

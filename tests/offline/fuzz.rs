@@ -251,8 +251,9 @@ fn fuzz(seed: u64, count: usize) {
             continue;
         }
         let (known, first) = shapes.entry(outline.shape).or_insert_with(|| (facts, text.clone()));
+        // Where the parser understands one and not the other, the tables are not known of one.
         assert!(
-            *known == facts,
+            *known == Facts { tables: known.tables, ..facts },
             "PGWEIR_FUZZ_SEED={seed}, one shape, two meanings\n    {}\n    {known:?}\n    {shown}\n    {facts:?}",
             String::from_utf8_lossy(first)
         );

@@ -15,6 +15,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/wire/", &[]),
     ("src/sql/", &[]),
     ("src/cluster/", &[]),
+    ("src/fresh/", &[]),
+    ("src/position.rs", &[]),
     // An address as a value: where a client comes from.
     ("src/route/", &["std::net::IpAddr"]),
     ("src/client/unit.rs", &[]),

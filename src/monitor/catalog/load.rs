@@ -64,7 +64,12 @@ const OPERATORS: &str =
 const CASTS: &str = "SELECT castsource, casttarget, castfunc FROM pg_cast WHERE oid >= 16384";
 
 const RELATIONS: &str = "SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relpersistence, c.relrowsecurity, \
-    c.oid IN (SELECT tgrelid FROM pg_trigger WHERE NOT tgisinternal), \
+    c.oid IN (SELECT tgrelid FROM pg_trigger WHERE NOT tgisinternal \
+        UNION ALL SELECT ev_class FROM pg_rewrite WHERE ev_type <> '1' \
+        UNION ALL SELECT adrelid FROM pg_attrdef WHERE oid IN (SELECT objid FROM pg_depend \
+            WHERE classid = 'pg_attrdef'::regclass AND refclassid = 'pg_proc'::regclass AND refobjid >= 16384) \
+        UNION ALL SELECT conrelid FROM pg_constraint WHERE oid IN (SELECT objid FROM pg_depend \
+            WHERE classid = 'pg_constraint'::regclass AND refclassid = 'pg_proc'::regclass AND refobjid >= 16384)), \
     c.oid IN (SELECT confrelid FROM pg_constraint \
         WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))) \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \

@@ -12,6 +12,7 @@ use super::rows::{Body, FIRST_OWN, FunctionRow, Oid, RelationRow, Rows, TreeRow}
 use super::scope::SearchPath;
 use super::tree::{Named, named};
 use super::{Catalog, Relation, Sets};
+use crate::fresh::Tables;
 use crate::route::builtins::{Builtins, Listed};
 use crate::route::facts::{Class, Facts};
 use crate::sql::{Effect, Name, Names, Seeds, is_server_view, scan};
@@ -492,7 +493,13 @@ impl<'a> Build<'a> {
             let reads = self.reads(row.oid);
             let reads = reads.map(|tables| tables.iter().filter_map(|oid| ids.get(oid)).copied().collect());
             let (triggers, cascades) = (row.triggers, row.cascades);
-            catalog.relations.push(Relation { effect, reads, triggers, cascades });
+            catalog.relations.push(Relation {
+                name: Tables::named(row.name.as_bytes()),
+                effect,
+                reads,
+                triggers,
+                cascades,
+            });
             if let Some(schema) = number(row.schema) {
                 relations.entry(&row.name).or_default().insert(schema, id);
             }

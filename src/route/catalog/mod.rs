@@ -18,6 +18,7 @@ use ahash::RandomState;
 pub use rows::Rows;
 pub use scope::{Known, Scope, SearchPath};
 
+use crate::fresh::Tables;
 use crate::sql::{Effect, Name};
 
 /// By name: for each schema that has it, by its number, what it is.
@@ -48,11 +49,13 @@ pub struct Catalog {
 /// What is known of a table, view or the like.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Relation {
+    /// Its name, as one of a set of tables.
+    pub name: Tables,
     /// What reading it may do.
     pub effect: Effect,
     /// The tables that reading it reads, by their places in the catalog; none: too many to tell, or not known.
     pub reads: Option<Box<[u32]>>,
-    /// It has triggers of its owner's.
+    /// Writing to it runs what its owner made: triggers, rewrite rules, functions in defaults and checks.
     pub triggers: bool,
     /// Writing to it may write to other tables, by a foreign key with CASCADE, SET NULL or SET DEFAULT.
     pub cascades: bool,

@@ -88,7 +88,7 @@ pub struct RelationRow {
     pub persistence: u8,
     /// `relrowsecurity`
     pub row_security: bool,
-    /// It has triggers of its owner's.
+    /// Writing to it runs what its owner made: triggers, rewrite rules, functions in defaults and checks.
     pub triggers: bool,
     /// Writing to it may write to other tables, by a foreign key with CASCADE, SET NULL or SET DEFAULT.
     pub cascades: bool,

@@ -1,0 +1,289 @@
+//! What a session has written and seen, and which replicas are fresh enough for what it reads.
+//!
+//! The pure part is `crate::fresh`. Here it meets the session: a write is noted before its client hears of it, a read is placed on a
+//! replica that has replayed what it must see, and one that finds none waits a little.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use tokio::time::sleep_until;
+
+use super::session::{Leave, Session};
+use super::unit::Piece;
+use crate::clock::{self, Duration, Instant};
+use crate::fresh::{Choice, Level, Need, Tables, Ticket, Track, choose};
+use crate::monitor::Reading;
+use crate::position::{Lsn, Position};
+use crate::route::{Class, Facts, Reason, Route, ShapeId, Target};
+use crate::wire::TransactionStatus;
+
+/// Longest that SHOW pgweir.position waits for the primary to say where it is.
+const POSITION_WAIT: Duration = Duration::from_secs(2);
+
+/// Something that happened on the primary by a moment, and its position as soon as that is known.
+#[derive(Default)]
+struct Bound {
+    by: Option<Ticket>,
+    known: Lsn,
+}
+
+impl Bound {
+    /// Adds it to what is needed.
+    fn add_to(&mut self, need: &mut Need, primary: &Track) {
+        if let Some(by) = self.by {
+            match primary.after(by) {
+                Some(position) => *self = Self { by: None, known: self.known.max(position) },
+                None => need.pending = true,
+            }
+        }
+        need.least = need.least.max(self.known);
+    }
+}
+
+/// What one session has to see.
+#[derive(Default)]
+pub(super) struct Freshness {
+    /// What it wrote.
+    wrote: Bound,
+    /// What it read on the primary.
+    saw: Bound,
+    /// Where and when it last read from a replica, if that was after `saw`.
+    last: Option<Reading>,
+    /// What is written by units that are not known to have ended.
+    writing: Tables,
+    /// One of these also reads.
+    reads: bool,
+    /// One of these may end a transaction, and begin another: COMMIT AND CHAIN.
+    ends: bool,
+    /// `own.position` was found out for the unit that is being answered.
+    pub(super) told: bool,
+    /// The piece that is being placed waits until then.
+    deadline: Option<Instant>,
+}
+
+impl Freshness {
+    /// A unit goes to the primary.
+    #[inline]
+    pub(super) fn sends(&mut self, facts: &Facts) {
+        self.ends |= facts.transaction;
+        match facts.class {
+            Class::Write | Class::Session => self.writing = self.writing.and(facts.tables),
+            Class::Begin | Class::Empty | Class::Own => {}
+            Class::Read | Class::BeginReadOnly | Class::InTransaction | Class::End => self.reads = true,
+        }
+    }
+}
+
+impl Session {
+    /// A unit was answered, and the client is about to hear of it.
+    #[inline]
+    pub(super) fn note_answer(&mut self, target: Target, status: TransactionStatus, shape: ShapeId) {
+        match target {
+            Target::Primary if self.fresh.reads || !self.fresh.writing.is_none() => {
+                self.note_primary(status == TransactionStatus::Idle);
+            }
+            Target::Primary => {}
+            Target::Replica => {
+                let Some(node) = self.held().map(|held| held.node) else { return };
+                let database = &self.identity.database;
+                let positions = database.cluster.positions();
+                self.fresh.last = positions.reading(node);
+                if let Some(age) = positions.lag(node) {
+                    database.metrics.read_age(age);
+                    self.shared.judge.shapes().aged(shape, age);
+                }
+            }
+        }
+    }
+
+    /// Something was read or written on the primary. What an open transaction writes nobody can see yet; what is not certain
+    /// to be undone counts as written.
+    pub(super) fn note_primary(&mut self, ended: bool) {
+        let more = self.held().is_some_and(|held| !held.lease.owed.is_empty());
+        let cluster = &self.identity.database.cluster;
+        let by = cluster.positions().primary().now();
+        let fresh = &mut self.fresh;
+        if (ended || fresh.ends) && !fresh.writing.is_none() {
+            cluster.writes().note(fresh.writing, by);
+            fresh.wrote.by = Some(by);
+        }
+        if fresh.reads {
+            fresh.saw.by = Some(by);
+            fresh.last = None;
+        }
+        if ended && !more {
+            fresh.writing = Tables::NONE;
+            fresh.reads = false;
+            fresh.ends = false;
+        }
+    }
+
+    /// The route of a read, narrowed to the replicas that are fresh enough for it. None: it waits for one.
+    pub(super) fn freshen(&mut self, facts: &Facts, route: Route) -> Option<Route> {
+        let begins = self.begun.is_some();
+        if route.target == Target::Primary || route.reason == Reason::InReadOnlyTransaction && !begins {
+            return Some(route);
+        }
+        let need = self.need(facts, &route);
+        if need.is_nothing() {
+            return Some(route);
+        }
+        let database = &self.identity.database;
+        let (cluster, patience) = (&database.cluster, database.pool.freshness_wait);
+        let view = cluster.view();
+        let among = |bit: u64| route.servers.is_none_or(|servers| servers & bit != 0);
+        let replicas = view.replicas().filter(|node| among(node.bit()));
+        let all = replicas.clone().fold(0, |all, node| all | node.bit());
+        let progress = replicas.map(|node| cluster.positions().progress(node));
+        let waits = !patience.is_zero() && self.fresh.deadline.is_none_or(|deadline| clock::now() < deadline);
+        let fresh = match choose(progress, &need, patience) {
+            Choice::Among(nodes) if nodes == all => route,
+            Choice::Among(nodes) => Route { servers: Some(nodes), ..route },
+            Choice::Wait if waits => return None,
+            // While there is no primary, old answers are better than none.
+            Choice::Wait | Choice::Primary if view.primary().is_none() => route,
+            Choice::Wait | Choice::Primary => {
+                Route { rule: route.rule, ..Route::to(Target::Primary, Reason::NotFresh) }
+            }
+        };
+        self.fresh.deadline = None;
+        Some(fresh)
+    }
+
+    /// What a read with that route must see.
+    fn need(&mut self, facts: &Facts, route: &Route) -> Need {
+        let cluster = &self.identity.database.cluster;
+        let (positions, fresh) = (cluster.positions(), &mut self.fresh);
+        let primary = positions.primary();
+        // What will be read in a transaction that begins is not known yet.
+        let begins = self.begun.is_some();
+        let tables = if begins { Tables::ALL } else { facts.tables.and(Tables::DEFINITIONS) };
+        let mut need = Need { max_lag: route.max_lag, ..Need::default() };
+        if let Some(last) = fresh.last {
+            match positions.most(last) {
+                Some(most) => need.last = Some((last.node, most)),
+                // It may have started again with less than it had. The primary had all of it.
+                None => {
+                    fresh.last = None;
+                    fresh.saw.by = Some(primary.now());
+                }
+            }
+        }
+        fresh.saw.add_to(&mut need, primary);
+        if route.level >= Level::Session {
+            fresh.wrote.add_to(&mut need, primary);
+        }
+        if route.level >= Level::Database
+            && let Some(by) = cluster.writes().last(tables)
+        {
+            Bound { by: Some(by), known: Lsn(0) }.add_to(&mut need, primary);
+        }
+        if let Some(least) = self.own.min_position {
+            // On a timeline that the cluster has not come to, its numbers mean something else here.
+            need.pending |= least.timeline > timeline(cluster).unwrap_or(0);
+            need.least = need.least.max(least.lsn);
+        }
+        need
+    }
+
+    /// Whether the replica that works is fresh enough for one more read.
+    pub(super) fn is_fresh_here(&mut self, facts: &Facts, route: Route) -> bool {
+        let node = self.held().map_or(0, |held| held.node.bit());
+        let fresh = self.freshen(facts, route);
+        fresh.is_some_and(|route| {
+            route.target == Target::Replica && route.servers.is_none_or(|servers| servers & node != 0)
+        })
+    }
+
+    /// Waits until a replica is fresh enough for the piece that was cut, or until it is too late for that.
+    pub(super) async fn wait_fresh(&mut self, route: Route) -> Result<(), Leave> {
+        let start = clock::now();
+        let database = self.identity.database.clone();
+        let (cluster, positions) = (&database.cluster, database.cluster.positions());
+        let deadline = start + database.pool.freshness_wait;
+        self.fresh.deadline = Some(deadline);
+        let mut late = pin!(sleep_until(deadline));
+        loop {
+            let mut changed = pin!(positions.changed());
+            changed.as_mut().enable();
+            let Some(facts) = self.piece.map(|piece| piece.facts) else { break };
+            if self.need(&facts, &route).pending
+                && let Some(primary) = cluster.view().primary()
+            {
+                positions.ask(primary);
+            }
+            let fresh = self.freshen(&facts, route);
+            if fresh.is_some() {
+                break;
+            }
+            cluster.view().replicas().for_each(|node| positions.ask(node));
+            let on_time = poll_fn(|cx| self.poll_wait(cx, &mut changed, &mut late)).await?;
+            if !on_time {
+                break;
+            }
+        }
+        database.metrics.fresh_wait(start.elapsed());
+        Ok(())
+    }
+
+    /// Ready(true): what was waited for is there; Ready(false): it is late; an error: the client has gone.
+    fn poll_wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: &mut (impl Future<Output = ()> + Unpin),
+        late: &mut (impl Future<Output = ()> + Unpin),
+    ) -> Poll<Result<bool, Leave>> {
+        if pin!(wanted).poll(cx).is_ready() {
+            return Poll::Ready(Ok(true));
+        }
+        if pin!(late).poll(cx).is_ready() {
+            return Poll::Ready(Ok(false));
+        }
+        if self.is_gone(cx) { Poll::Ready(Err(Leave::Gone)) } else { Poll::Pending }
+    }
+
+    /// Whether the piece asks for the position of the session, which is still to be found out.
+    #[cold]
+    pub(super) fn lacks_position(&self, piece: &Piece) -> bool {
+        const WORD: &[u8] = b"position";
+        let text =
+            self.window.as_ref().and_then(|window| window.bytes().get(..piece.size)).unwrap_or_default();
+        let asks = |word: &[u8]| {
+            word.split_first()
+                .is_some_and(|(before, word)| *before != b'_' && word.eq_ignore_ascii_case(WORD))
+        };
+        !self.fresh.told && text.windows(WORD.len() + 1).any(asks)
+    }
+
+    /// Finds out a position at or past all that the session has written and seen.
+    pub(super) async fn find_position(&mut self) -> Result<(), Leave> {
+        let database = self.identity.database.clone();
+        let (cluster, positions) = (&database.cluster, database.cluster.positions());
+        let moment = positions.primary().now();
+        let mut late = pin!(sleep_until(clock::now() + POSITION_WAIT));
+        self.own.position = None;
+        self.fresh.told = true;
+        loop {
+            let mut changed = pin!(positions.changed());
+            changed.as_mut().enable();
+            if let (Some(lsn), Some(timeline)) = (positions.primary().after(moment), timeline(cluster)) {
+                self.own.position = Some(Position { timeline, lsn });
+                return Ok(());
+            }
+            if let Some(primary) = cluster.view().primary() {
+                positions.ask(primary);
+            }
+            if !poll_fn(|cx| self.poll_wait(cx, &mut changed, &mut late)).await? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The timeline of the primary; none: there is no primary, or it does not say.
+fn timeline(cluster: &crate::monitor::Cluster) -> Option<u32> {
+    let view = cluster.view();
+    let primary = view.server(view.primary()?)?;
+    (primary.timeline > 0).then_some(primary.timeline)
+}

@@ -1,0 +1,244 @@
+//! Reads see the writes before them, on whichever connection, and still run on replicas where these have replayed.
+
+use std::time::Duration;
+
+use pgweir::cli::demo::cluster::{Cluster, eventually};
+
+use crate::proxy::{Proxy, SOON, cluster};
+use crate::raw::{Raw, extended, sync};
+
+const SCHEMA: &str = "CREATE TABLE t (id serial PRIMARY KEY); CREATE TABLE other (id int); CREATE TABLE log (id int); \
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS \
+    $$ BEGIN INSERT INTO log VALUES (NEW.id); RETURN NEW; END $$; \
+    CREATE TABLE watched (id int); CREATE TRIGGER note AFTER INSERT ON watched FOR EACH ROW EXECUTE FUNCTION note(); \
+    CREATE FUNCTION add(n int) RETURNS void LANGUAGE sql VOLATILE AS $$ INSERT INTO other VALUES (n) $$";
+
+/// A pgweir that waits as long as it does by default, unless told otherwise.
+async fn started(cluster: &Cluster, settings: &str) -> Proxy {
+    let wait = if settings.contains("freshness_wait") { "" } else { "freshness_wait = \"5ms\"" };
+    Proxy::start(cluster, &format!("{wait}\n{settings}")).await
+}
+
+async fn start(replicas: usize) -> Cluster {
+    let cluster = cluster().replicas(replicas).start().await.unwrap();
+    cluster.primary().sql(SCHEMA).await.unwrap();
+    cluster.wait_replayed(SOON).await.unwrap();
+    cluster
+}
+
+async fn units(proxy: &Proxy, target: &str) -> f64 {
+    proxy.sum("pgweir_units_total", &[&format!("target=\"{target}\"")]).await
+}
+
+/// Inserts and looks for it, so many times; how many were missed.
+async fn misses(writer: &mut Raw, reader: Option<&mut Raw>, loops: usize) -> usize {
+    let mut reader = reader;
+    let mut missed = 0;
+    for _ in 0..loops {
+        let id = writer.query("INSERT INTO t DEFAULT VALUES RETURNING id").await.unwrap().value().to_owned();
+        let text = format!("SELECT count(*) FROM t WHERE id = {id}");
+        let answer = match &mut reader {
+            Some(reader) => reader.query(&text).await.unwrap(),
+            None => writer.query(&text).await.unwrap(),
+        };
+        missed += usize::from(answer.value() == "0");
+    }
+    missed
+}
+
+/// The same with the two behind different pgweirs, by token.
+async fn misses_by_token(writer: &mut Raw, reader: &mut Raw, loops: usize) -> usize {
+    let mut missed = 0;
+    for _ in 0..loops {
+        let id = writer.query("INSERT INTO t DEFAULT VALUES RETURNING id").await.unwrap().value().to_owned();
+        let token = writer.query("SHOW pgweir.position").await.unwrap().value().to_owned();
+        assert_eq!(reader.query(&format!("SET pgweir.min_position = '{token}'")).await.unwrap().errors, []);
+        let found = reader.query(&format!("SELECT count(*) FROM t WHERE id = {id}")).await.unwrap();
+        missed += usize::from(found.value() == "0");
+    }
+    missed
+}
+
+/// T1, with replicas in that state.
+async fn no_miss(cluster: &Cluster, loops: usize) {
+    let (proxy, second) = (started(cluster, "").await, started(cluster, "").await);
+    let (mut one, mut other) = (proxy.client().await, proxy.client().await);
+    let mut far = second.client().await;
+    assert_eq!(misses(&mut one, None, loops).await, 0, "on the same connection");
+    assert_eq!(misses(&mut one, Some(&mut other), loops).await, 0, "on another connection");
+    assert_eq!(misses_by_token(&mut one, &mut far, loops).await, 0, "through another pgweir");
+}
+
+/// And that the same finds misses where nothing is promised.
+async fn misses_without(cluster: &Cluster) {
+    let proxy = started(cluster, "reads = { consistency = \"eventual\" }").await;
+    let (mut one, mut other) = (proxy.client().await, proxy.client().await);
+    assert!(misses(&mut one, Some(&mut other), 20).await > 10, "the test cannot fail");
+}
+
+#[tokio::test]
+async fn writes_are_read_from_delayed_replicas() {
+    let cluster = start(2).await;
+    for replica in cluster.replicas() {
+        replica.delay_replay(Duration::from_millis(500)).await.unwrap();
+    }
+    no_miss(&cluster, 100).await;
+    misses_without(&cluster).await;
+}
+
+#[tokio::test]
+#[ignore = "ten thousand times: takes minutes"]
+async fn writes_are_read_from_delayed_replicas_at_length() {
+    let cluster = start(2).await;
+    for replica in cluster.replicas() {
+        replica.delay_replay(Duration::from_millis(500)).await.unwrap();
+    }
+    no_miss(&cluster, 10_000).await;
+}
+
+#[tokio::test]
+async fn writes_are_read_while_replay_is_paused() {
+    let cluster = start(2).await;
+    cluster.replica(0).pause_replay().await.unwrap();
+    no_miss(&cluster, 100).await;
+    cluster.replica(1).pause_replay().await.unwrap();
+    no_miss(&cluster, 50).await;
+    misses_without(&cluster).await;
+}
+
+/// T1b. A generous wait, for the machine may be busy.
+#[tokio::test]
+async fn most_reads_after_writes_run_on_replicas() {
+    let cluster = start(2).await;
+    let proxy = started(&cluster, "freshness_wait = \"50ms\"").await;
+    let mut client = proxy.client().await;
+    let before = units(&proxy, "replica").await;
+    assert_eq!(misses(&mut client, None, 300).await, 0);
+    let share = (units(&proxy, "replica").await - before) / 300.0;
+    println!("{:.1} % on replicas", share * 100.0);
+    assert!(share > 0.9, "{share}: {}", proxy.metrics().await);
+    assert!(proxy.sum("pgweir_read_age_seconds_count", &[]).await > 200.0);
+}
+
+#[tokio::test]
+async fn every_way_to_write_counts() {
+    let cluster = start(1).await;
+    cluster.replica(0).pause_replay().await.unwrap();
+    let proxy = started(&cluster, "").await;
+    let (mut one, mut other) = (proxy.client().await, proxy.client().await);
+    let rows = |table: &str| format!("SELECT count(*) FROM {table}");
+    // A table that nobody has written to may be read anywhere.
+    assert_eq!(other.query(&rows("other")).await.unwrap().value(), "0");
+    one.query("INSERT INTO t DEFAULT VALUES").await.unwrap();
+    let before = units(&proxy, "replica").await;
+    assert_eq!(other.query(&rows("other")).await.unwrap().value(), "0");
+    assert_eq!(units(&proxy, "replica").await, before + 1.0);
+
+    for text in ["BEGIN", "INSERT INTO other VALUES (1)", "COMMIT"] {
+        assert_eq!(one.query(text).await.unwrap().errors, []);
+    }
+    assert_eq!(other.query(&rows("other")).await.unwrap().value(), "1", "a transaction");
+    one.send(&[&extended("", "INSERT INTO other VALUES (2)")[..], &sync()].concat()).await.unwrap();
+    assert_eq!(one.answer().await.unwrap().errors, []);
+    assert_eq!(other.query(&rows("other")).await.unwrap().value(), "2", "extended");
+    assert_eq!(one.query("SELECT add(3)").await.unwrap().errors, []);
+    assert_eq!(other.query(&rows("other")).await.unwrap().value(), "3", "a function");
+    one.query("INSERT INTO watched VALUES (1)").await.unwrap();
+    assert_eq!(other.query(&rows("log")).await.unwrap().value(), "1", "a trigger");
+    // Held back by pgweir, or told to a server at once.
+    for begin in ["BEGIN READ ONLY", "BEGIN READ ONLY; SELECT 1"] {
+        assert_eq!(other.query(begin).await.unwrap().errors, []);
+        assert_eq!(other.query(&rows("log")).await.unwrap().value(), "1", "{begin}");
+        assert_eq!(other.query("COMMIT").await.unwrap().errors, []);
+    }
+    let mut third = proxy.client().await;
+    third.query("BEGIN READ ONLY").await.unwrap();
+    assert_eq!(third.query(&rows("log")).await.unwrap().value(), "1", "a session that has seen nothing");
+    third.query("COMMIT").await.unwrap();
+    assert_eq!(one.query("CREATE TABLE late AS SELECT 1 AS id").await.unwrap().errors, []);
+    let made = other.query("SELECT to_regclass('late') IS NOT NULL").await.unwrap();
+    assert_eq!(made.value(), "t", "a definition");
+}
+
+#[tokio::test]
+async fn copy_counts() {
+    let cluster = start(1).await;
+    cluster.replica(0).pause_replay().await.unwrap();
+    let proxy = started(&cluster, "").await;
+    let (mut one, mut other) = (proxy.client().await, proxy.client().await);
+    assert!(one.query("COPY other FROM STDIN").await.unwrap().tags.ends_with('G'));
+    one.send(b"d\0\0\0\x067\nc\0\0\0\x04").await.unwrap();
+    assert_eq!(one.answer().await.unwrap().errors, []);
+    assert_eq!(other.query("SELECT count(*) FROM other").await.unwrap().value(), "1");
+}
+
+#[tokio::test]
+async fn a_session_does_not_go_back_in_time() {
+    let cluster = start(2).await;
+    let proxy = started(&cluster, "reads = { consistency = \"eventual\", balance = \"round_robin\" }").await;
+    let mut client = proxy.client().await;
+    cluster.replica(0).pause_replay().await.unwrap();
+    let mut seen = 0;
+    for _ in 0..60 {
+        cluster.primary().sql("INSERT INTO other VALUES (1)").await.unwrap();
+        let now: i64 = client.query("SELECT count(*) FROM other").await.unwrap().value().parse().unwrap();
+        assert!(now >= seen, "{now} after {seen}");
+        seen = now;
+    }
+    // What was read on the primary is not unseen, either.
+    client.query("BEGIN").await.unwrap();
+    let on_primary = client.query("SELECT count(*) FROM other").await.unwrap();
+    client.query("COMMIT").await.unwrap();
+    let after = client.query("SELECT count(*) FROM other").await.unwrap();
+    assert!(after.value().parse::<i64>().unwrap() >= on_primary.value().parse().unwrap());
+}
+
+#[tokio::test]
+async fn lag_is_told_and_limited() {
+    let cluster = start(1).await;
+    let proxy = started(&cluster, "reads = { consistency = \"eventual\", max_lag = \"1s\" }").await;
+    // T11: an idle primary.
+    let replica = cluster.replica(0).port().to_string();
+    proxy.becomes("pgweir_server_lag_bytes", &[&replica], 0.0).await;
+    proxy.becomes("pgweir_probe_seconds_count", &[&replica], 10.0).await;
+    assert_eq!(proxy.sum("pgweir_server_lag", &[&replica]).await.to_string(), "0");
+    cluster.replica(0).pause_replay().await.unwrap();
+    cluster.primary().sql("INSERT INTO other VALUES (1)").await.unwrap();
+    let out = eventually(SOON, || async {
+        let mut client = proxy.client().await;
+        client.query("SELECT count(*) FROM other").await.unwrap().value() == "1"
+    });
+    out.await.unwrap();
+    assert!(proxy.sum("pgweir_units_total", &["reason=\"not_fresh\""]).await > 0.0);
+    cluster.replica(0).resume_replay().await.unwrap();
+    let back = eventually(SOON, || async {
+        let before = units(&proxy, "replica").await;
+        proxy.client().await.query("SELECT count(*) FROM other").await.unwrap();
+        units(&proxy, "replica").await > before
+    });
+    back.await.unwrap();
+}
+
+#[tokio::test]
+async fn settings_say_what_reads_see() {
+    let cluster = start(1).await;
+    cluster.replica(0).pause_replay().await.unwrap();
+    let proxy = started(&cluster, "").await;
+    let (mut one, mut other) = (proxy.client().await, proxy.client().await);
+    one.query("INSERT INTO other VALUES (1)").await.unwrap();
+    let count = "SELECT count(*) FROM other";
+    assert_eq!(other.query(&format!("{count} -- pgweir: consistency=eventual")).await.unwrap().value(), "0");
+    assert_eq!(other.query(count).await.unwrap().value(), "1");
+    let mut third = proxy.client().await;
+    third.query("SET pgweir.consistency = session").await.unwrap();
+    assert_eq!(third.query(count).await.unwrap().value(), "0");
+    third.query("SET pgweir.consistency = primary").await.unwrap();
+    assert_eq!(third.query(count).await.unwrap().value(), "1");
+    assert_eq!(third.query("SHOW pgweir.consistency").await.unwrap().value(), "primary");
+    assert_eq!(third.query("SET pgweir.min_position = 'x'").await.unwrap().code(), "22023");
+    assert_eq!(third.query("SET pgweir.position = '1:0/0'").await.unwrap().code(), "22023");
+    // On a timeline that there is not, nothing is reached.
+    third.query("SET pgweir.consistency = eventual").await.unwrap();
+    third.query("SET pgweir.min_position = '9:0/1'").await.unwrap();
+    assert_eq!(third.query(count).await.unwrap().value(), "1");
+}

@@ -21,16 +21,24 @@ pub struct Position {
 #[error("not a position")]
 pub struct NoPosition;
 
-/// A page of the log, and what stands at its beginning (`XLOG_BLCKSZ`, `SizeOfXLogShortPHD`).
+/// A page of the log, and what stands at its beginning, and at that of a segment (`XLOG_BLCKSZ`, `SizeOfXLogShortPHD`,
+/// `SizeOfXLogLongPHD`).
 const PAGE: u64 = 8192;
 const PAGE_HEADER: u64 = 24;
+const SEGMENT_HEADER: u64 = 40;
 
 impl Lsn {
     /// An insert position as the end of what was written. On a page that nothing was written to, PostgreSQL gives the place
-    /// behind the page's header, which no replica replays to before something is.
+    /// behind the page's header, which no replica replays to before something is: so after each switch of segments. `segment` is
+    /// the size of one; 0: not known.
     #[must_use]
-    pub fn end_of_written(self) -> Lsn {
-        if self.0 % PAGE == PAGE_HEADER { Lsn(self.0 - PAGE_HEADER) } else { self }
+    pub fn end_of_written(self, segment: u64) -> Lsn {
+        let header = match self.0.checked_rem(segment) {
+            Some(SEGMENT_HEADER) => SEGMENT_HEADER,
+            _ if self.0 % PAGE == PAGE_HEADER => PAGE_HEADER,
+            _ => 0,
+        };
+        Lsn(self.0 - header)
     }
 
     /// How many bytes it is behind another; 0 if it is not.
@@ -101,8 +109,11 @@ mod tests {
 
     #[test]
     fn an_empty_page_was_not_written() {
-        assert_eq!(Lsn(8192 + 24).end_of_written(), Lsn(8192));
-        assert_eq!(Lsn(8192 + 32).end_of_written(), Lsn(8192 + 32));
+        let segment = 16 << 20;
+        assert_eq!(Lsn(8192 + 24).end_of_written(segment), Lsn(8192));
+        assert_eq!(Lsn(8192 + 40).end_of_written(segment), Lsn(8192 + 40));
+        assert_eq!(Lsn(3 * segment + 40).end_of_written(segment), Lsn(3 * segment));
+        assert_eq!(Lsn(3 * segment + 40).end_of_written(0), Lsn(3 * segment + 40));
         assert_eq!((Lsn(5).behind(Lsn(9)), Lsn(9).behind(Lsn(5))), (4, 0));
     }
 }

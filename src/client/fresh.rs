@@ -144,6 +144,9 @@ impl Session {
             // While there is no primary, old answers are better than none.
             Choice::Wait | Choice::Primary if view.primary().is_none() => route,
             Choice::Wait | Choice::Primary => {
+                // For those that come after it.
+                let servers = view.primary().into_iter().chain(view.replicas());
+                servers.for_each(|node| cluster.positions().ask_again(node));
                 Route { rule: route.rule, ..Route::to(Target::Primary, Reason::NotFresh) }
             }
         };

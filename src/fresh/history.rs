@@ -48,4 +48,15 @@ impl History {
         let (time, _) = reached.or(self.samples.front())?;
         Some(now.duration_since(*time))
     }
+
+    /// How long the replica has surely been behind: since the first sample that it has not come to. Between samples far apart
+    /// [`History::lag`] says much more of one that is only just behind.
+    #[must_use]
+    pub fn late(&self, replayed: Lsn, now: Instant) -> Option<Duration> {
+        if replayed >= self.last? {
+            return Some(Duration::ZERO);
+        }
+        let missed = self.samples.iter().rev().take_while(|(_, position)| *position > replayed).last();
+        Some(missed.map_or(Duration::ZERO, |(time, _)| now.duration_since(*time)))
+    }
 }

@@ -94,6 +94,8 @@ pub struct Progress {
     pub replayed: Option<Lsn>,
     /// How far it was behind the primary when it was asked last; none: not known.
     pub lag: Option<Duration>,
+    /// For how long it had surely been behind then; none: not known.
+    pub late: Option<Duration>,
 }
 
 /// Who may serve a read.
@@ -125,7 +127,7 @@ pub fn choose(replicas: impl Iterator<Item = Progress>, need: &Need, patience: D
         if there && forward {
             fresh |= replica.node.bit();
         }
-        soon |= replica.node.bit() != 0 && replica.lag.is_none_or(|lag| lag <= patience);
+        soon |= replica.node.bit() != 0 && replica.late.is_none_or(|late| late <= patience);
     }
     match (fresh, soon) {
         (0, true) => Choice::Wait,

@@ -6,7 +6,8 @@ use super::*;
 use crate::clock;
 
 fn at(node: u16, replayed: u64, lag: u64) -> Progress {
-    Progress { node: Node(node), replayed: Some(Lsn(replayed)), lag: Some(Duration::from_millis(lag)) }
+    let lag = Some(Duration::from_millis(lag));
+    Progress { node: Node(node), replayed: Some(Lsn(replayed)), lag, late: lag }
 }
 
 fn choice(replicas: &[Progress], need: Need) -> Choice {
@@ -24,7 +25,7 @@ fn who_may_serve() {
     assert_eq!(choice(&here, Need { pending: true, ..nothing }), Choice::Wait);
     let most = |millis| Need { max_lag: Some(Duration::from_millis(millis)), ..nothing };
     assert_eq!(choice(&here, most(899)), Choice::Among(0b010));
-    let unknown = Progress { node: Node(1), replayed: None, lag: None };
+    let unknown = Progress { node: Node(1), replayed: None, lag: None, late: None };
     assert_eq!(choice(&[unknown], most(899)), Choice::Primary, "unknown is never zero");
     assert_eq!(choice(&[unknown], Need { least: Lsn(1), ..nothing }), Choice::Wait);
     assert_eq!(choice(&[], nothing), Choice::Primary);
@@ -71,6 +72,8 @@ fn lag_is_by_our_own_clock() {
     assert_eq!(history.lag(Lsn(100), now), Some(Duration::ZERO));
     assert_eq!(history.lag(Lsn(100), now + Duration::from_secs(600)), Some(Duration::ZERO), "idle");
     assert_eq!(history.lag(Lsn(75), now), Some(step * 3));
+    assert_eq!(history.late(Lsn(75), now), Some(step * 2));
+    assert_eq!(history.late(Lsn(95), now), Some(Duration::ZERO), "it was asked just after the primary");
     assert_eq!(history.lag(Lsn(1), now), Some(step * 9), "at least");
     history.add(now + step, Lsn(90));
     assert_eq!(history.lag(Lsn(80), now + step), Some(Duration::ZERO), "of another primary nothing is known");

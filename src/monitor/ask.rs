@@ -21,18 +21,21 @@ const FULL: &str = "SELECT pg_is_in_recovery(), current_setting('server_version_
                   greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
                            (SELECT min_recovery_end_timeline FROM pg_control_recovery())))::text \
     ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
-    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
+    pg_size_bytes(current_setting('wal_segment_size'))";
 
 /// The same for a role that may not read the control file.
 const PLAIN: &str = "SELECT pg_is_in_recovery(), current_setting('server_version_num'), NULL, \
     CASE WHEN pg_is_in_recovery() THEN (SELECT received_tli FROM pg_stat_wal_receiver)::text \
     ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
-    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
+    pg_size_bytes(current_setting('wal_segment_size'))";
 
 /// How far have you come? What is inserted may not be flushed yet; but with `synchronous_commit = off` commits are
 /// acknowledged before they are.
 const POSITION: &str = "SELECT pg_is_in_recovery(), \
-    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
+    pg_size_bytes(current_setting('wal_segment_size'))";
 
 /// An open connection, and what is asked over it.
 pub(super) struct Session {
@@ -77,7 +80,8 @@ impl Session {
         let rows = self.link.query(POSITION).await?;
         let row = rows.first().ok_or(LinkError::Nonsense)?;
         let column = |place: usize| row.try_get(place).ok().flatten();
-        Ok((column(0) == Some("t"), column(1).and_then(|text| text.parse().ok())))
+        let in_recovery = column(0) == Some("t");
+        Ok((in_recovery, position(in_recovery, column(1), column(2))))
     }
 
     /// Ends when the connection does: at once when the server goes away, and it need not be asked for that.
@@ -101,6 +105,13 @@ fn read(row: &SimpleQueryRow) -> Option<ProbeResult> {
         // PostgreSQL shows the unsigned number as a signed one.
         system_identifier: column(2).and_then(|text| text.parse::<i64>().ok()).map(i64::cast_unsigned),
         timeline: column(3).and_then(|text| u32::from_str_radix(text, radix).ok()).unwrap_or(0),
-        position: column(4).and_then(|text| text.parse().ok()),
+        position: position(in_recovery, column(4), column(5)),
     })
+}
+
+/// What a replica has replayed, or a primary written: its insert position, and the size of a segment of the log.
+fn position(in_recovery: bool, position: Option<&str>, segment: Option<&str>) -> Option<Lsn> {
+    let position: Lsn = position?.parse().ok()?;
+    let segment = segment.and_then(|text| text.parse().ok()).unwrap_or(0);
+    Some(if in_recovery { position } else { position.end_of_written(segment) })
 }

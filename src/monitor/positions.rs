@@ -17,6 +17,18 @@ use crate::position::Lsn;
 /// What stands for a lag that is not known.
 const UNKNOWN: u64 = u64::MAX;
 
+/// For those who do not wait a server is asked at most this often, in microseconds.
+const AGAIN: u64 = 10_000;
+
+fn nanoseconds(time: Option<Duration>) -> u64 {
+    time.map_or(UNKNOWN, |time| u64::try_from(time.as_nanos()).unwrap_or(UNKNOWN - 1))
+}
+
+fn known(nanoseconds: &AtomicU64) -> Option<Duration> {
+    let nanoseconds = nanoseconds.load(SeqCst);
+    (nanoseconds != UNKNOWN).then(|| Duration::from_nanos(nanoseconds))
+}
+
 /// The positions of a cluster.
 #[derive(Debug)]
 pub struct Positions {
@@ -25,6 +37,7 @@ pub struct Positions {
     history: Mutex<History>,
     places: Vec<Place>,
     changed: Notify,
+    base: Instant,
 }
 
 /// The position of one server.
@@ -35,6 +48,10 @@ struct Place {
     replayed: AtomicU64,
     /// In nanoseconds, or [`UNKNOWN`].
     lag: AtomicU64,
+    /// See [`History::late`]; the same.
+    late: AtomicU64,
+    /// When it was asked last, in microseconds since `base`.
+    sent: AtomicU64,
     /// Counts the times that it became unknown what it has replayed: a server that starts again may have less.
     life: AtomicU32,
     ask: Notify,
@@ -65,6 +82,8 @@ impl Positions {
             track: Track::default(),
             replayed: AtomicU64::new(0),
             lag: AtomicU64::new(UNKNOWN),
+            late: AtomicU64::new(UNKNOWN),
+            sent: AtomicU64::new(0),
             life: AtomicU32::new(0),
             ask: Notify::new(),
         };
@@ -73,6 +92,7 @@ impl Positions {
             history: Mutex::default(),
             places: (0..servers).map(place).collect(),
             changed: Notify::new(),
+            base: clock::now(),
         }
     }
 
@@ -87,14 +107,18 @@ impl Positions {
     pub fn progress(&self, node: Node) -> Progress {
         let place = self.place(node);
         let replayed = place.map_or(0, |place| place.replayed.load(SeqCst));
-        Progress { node, replayed: (replayed > 0).then_some(Lsn(replayed)), lag: self.lag(node) }
+        Progress {
+            node,
+            replayed: (replayed > 0).then_some(Lsn(replayed)),
+            lag: self.lag(node),
+            late: place.and_then(|place| known(&place.late)),
+        }
     }
 
     /// How old a replica's data was when it was asked last; none: not known.
     #[must_use]
     pub fn lag(&self, node: Node) -> Option<Duration> {
-        let lag = self.place(node)?.lag.load(SeqCst);
-        (lag != UNKNOWN).then(|| Duration::from_nanos(lag))
+        known(&self.place(node)?.lag)
     }
 
     /// How many bytes of the log a replica is behind the primary; none: not known.
@@ -126,6 +150,18 @@ impl Positions {
         }
     }
 
+    /// The same for somebody who does not wait: unless it was asked a moment ago.
+    pub fn ask_again(&self, node: Node) {
+        let Some(place) = self.place(node) else { return };
+        if self.since_base().saturating_sub(place.sent.load(SeqCst)) >= AGAIN {
+            self.ask(node);
+        }
+    }
+
+    fn since_base(&self) -> u64 {
+        u64::try_from(self.base.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Ends with the next answer of any server. To be made before looking.
     pub fn changed(&self) -> Notified<'_> {
         self.changed.notified()
@@ -141,7 +177,9 @@ impl Positions {
 
     /// A question is about to be sent.
     pub(super) fn question(&self, node: Node, is_primary: bool) -> Option<Question> {
-        let number = self.place(node)?.track.ask();
+        let place = self.place(node)?;
+        place.sent.store(self.since_base(), SeqCst);
+        let number = place.track.ask();
         let of_primary = is_primary.then(|| self.primary.ask());
         Some(Question { node, number, of_primary, sent: clock::now() })
     }
@@ -159,15 +197,15 @@ impl Positions {
             (true, Some(position)) => {
                 place.track.answer(question.number, position);
                 place.replayed.store(position.0, SeqCst);
+                let late = self.history().late(position, clock::now());
+                place.late.store(nanoseconds(late), SeqCst);
                 let lag = self.history().lag(position, clock::now());
-                let nanoseconds =
-                    lag.map_or(UNKNOWN, |lag| u64::try_from(lag.as_nanos()).unwrap_or(UNKNOWN - 1));
-                place.lag.store(nanoseconds, SeqCst);
+                place.lag.store(nanoseconds(lag), SeqCst);
             }
             (false, Some(position)) if is_primary => {
                 self.forget(question.node);
                 if let Some(number) = question.of_primary {
-                    self.add(number, question.sent, position.end_of_written());
+                    self.add(number, question.sent, position);
                 } else {
                     // It has just become the primary: now it can be asked as such.
                     place.ask.notify_one();
@@ -196,6 +234,7 @@ impl Positions {
         place.replayed.store(0, SeqCst);
         place.life.fetch_add(1, SeqCst);
         place.lag.store(UNKNOWN, SeqCst);
+        place.late.store(UNKNOWN, SeqCst);
     }
 
     fn place(&self, node: Node) -> Option<&Place> {

@@ -219,6 +219,21 @@ async fn lag_is_told_and_limited() {
     back.await.unwrap();
 }
 
+/// Behind a switch of segments the primary's insert position is one that no replica comes to by itself.
+#[tokio::test]
+async fn a_switch_of_segments_is_no_lag() {
+    let cluster = start(1).await;
+    let proxy = Proxy::start(&cluster, "").await;
+    let mut client = proxy.client().await;
+    for _ in 0..3 {
+        client.query("INSERT INTO t DEFAULT VALUES").await.unwrap();
+        cluster.primary().sql("SELECT pg_switch_wal()").await.unwrap();
+        let before = units(&proxy, "replica").await;
+        assert_ne!(client.query("SELECT count(*) FROM t").await.unwrap().value(), "0");
+        assert_eq!(units(&proxy, "replica").await, before + 1.0);
+    }
+}
+
 #[tokio::test]
 async fn settings_say_what_reads_see() {
     let cluster = start(1).await;

@@ -327,7 +327,7 @@ impl Session {
         let uncertain = held.uncertain && !owed.is_empty();
         let cut = self.back.rest > 0 && self.back.rest_show == Show::Forward;
         let words = said.as_deref().map(Failure::said).unwrap_or_default();
-        if held.has_state() || in_transaction || owed.is_copy_in() || cut {
+        if held.is_missed() || in_transaction || owed.is_copy_in() || cut {
             // Half a message is on its way to the client, or what it relies on is lost.
             held.lease.close("lost");
             let lost = match said {
@@ -337,6 +337,7 @@ impl Session {
             };
             return Err(if cut { Leave::Gone } else { Leave::Told(lost) });
         }
+        self.pinned &= target != Target::Primary;
         let failure = match said {
             _ if uncertain => Failure::OutcomeUnknown(words),
             Some(said) => Failure::ServerSaid(said),
@@ -367,8 +368,9 @@ impl Session {
     /// A connection that does not work goes.
     fn give_up(&mut self, target: Target) -> Result<(), Leave> {
         let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
-        let state = held.has_state();
+        let state = held.is_missed();
         held.lease.close("role_changed");
+        self.pinned &= target != Target::Primary;
         if state { Err(Leave::Told(Failure::SessionLost)) } else { Ok(()) }
     }
 

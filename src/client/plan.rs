@@ -9,7 +9,7 @@ use super::fail::Failure;
 use super::failover::Doubt;
 use super::retry::Net;
 use super::session::{Held, Leave, Next, Running, Session};
-use super::settings::{Changed, Under};
+use super::settings::{Change, Under};
 use super::shared::Database;
 use super::unit::{Kind, Piece, Residue};
 use crate::clock;
@@ -448,7 +448,8 @@ impl Session {
             running,
             residue: Residue::None,
             floor: Residue::None,
-            doubt: Changed::None,
+            doubt: Change::None,
+            changed: false,
             unseen: false,
             under: Under::Nothing,
             pin_counted: false,

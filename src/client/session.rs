@@ -25,7 +25,7 @@ use super::fail::Failure;
 use super::fresh::Freshness;
 use super::prepared::{NOBODY, Statements};
 use super::retry::Net;
-use super::settings::{Changed, Custom, Under};
+use super::settings::{Change, Custom, Under};
 use super::shared::{Database, Seat, Shared};
 use super::unit::{Gather, Piece, Residue};
 use crate::clock::{self, Instant};
@@ -137,7 +137,9 @@ pub(super) struct Held {
     /// The same, session state aside.
     pub(super) floor: Residue,
     /// Whether what was sent may have changed it.
-    pub(super) doubt: Changed,
+    pub(super) doubt: Change,
+    /// What was sent surely changes it, and not only perhaps.
+    pub(super) changed: bool,
     /// What was sent may have left what no server can be asked for.
     pub(super) unseen: bool,
     /// What of pgweir's own about settings is under way.
@@ -163,11 +165,6 @@ impl Held {
     pub(super) fn leaves(&mut self, residue: Residue) {
         self.floor = self.floor.max(residue);
         self.residue = self.residue.max(residue);
-    }
-
-    /// Whether its server is being asked what is in force on it.
-    pub(super) fn is_asked(&self) -> bool {
-        matches!(self.under, Under::Asked(_))
     }
 
     /// Whether session state lives on it.

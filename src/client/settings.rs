@@ -21,7 +21,7 @@ use crate::wire::{Header, backend, write};
 
 /// Whether a connection may have been changed by what was sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Changed {
+pub(super) enum Change {
     /// No, or its server has said how.
     None,
     /// It may: the server is asked.
@@ -84,6 +84,18 @@ fn may_end(reason: Reason) -> bool {
     )
 }
 
+impl Held {
+    /// Whether its server is being asked what is in force on it.
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(self.under, Under::Asked(_))
+    }
+
+    /// Whether the client would miss what lives on it.
+    pub(super) fn is_missed(&self) -> bool {
+        self.has_state() && (self.changed || self.pin_counted)
+    }
+}
+
 impl Session {
     /// A piece that may change the session is about to be sent.
     pub(super) fn note_state(&mut self, piece: &Piece) {
@@ -118,10 +130,12 @@ impl Session {
         let unseen = piece.facts.unseen;
         let Some(held) = self.held() else { return };
         held.unseen |= unseen;
-        held.doubt = Changed::Open;
+        held.doubt = Change::Open;
+        let session = held.lease.pool().options().mode == PoolMode::Session;
+        held.changed |= unseen || session || piece.facts.class == Class::Session;
         if !held.has_state() {
             held.residue = Residue::State;
-            if held.lease.pool().options().mode == PoolMode::Session {
+            if session {
                 let reason = piece.facts.reason;
                 self.identity.database.metrics.pin(reason.index(), reason.code());
             }
@@ -132,7 +146,7 @@ impl Session {
     /// The active connection has nothing more to do. True: its server is asked first.
     pub(super) fn asks(&mut self) -> bool {
         match self.held() {
-            Some(held) if held.doubt == Changed::Open => self.ask(),
+            Some(held) if held.doubt == Change::Open => self.ask(),
             _ => false,
         }
     }
@@ -144,10 +158,10 @@ impl Session {
         };
         if held.lease.pool().options().mode == PoolMode::Session {
             // It stays the client's as it is.
-            held.doubt = Changed::Unanswered;
+            held.doubt = Change::Unanswered;
             return false;
         }
-        held.doubt = Changed::Asked;
+        held.doubt = Change::Asked;
         let known = held.lease.settings.clone();
         let custom = self.custom.names.iter().map(|name| &**name);
         let more = known.iter().flat_map(|known| known.custom());
@@ -200,9 +214,9 @@ impl Session {
             Under::Set => {
                 // A BEGIN that was held back is lost with it, and with that the session.
                 held.transaction = held.begins;
-                held.uncertain = false;
                 held.residue = held.floor;
-                held.doubt = Changed::None;
+                held.doubt = Change::None;
+                held.uncertain = false;
                 let mut words = bytes::BytesMut::new();
                 write::error_repeated(&mut words, write::Severity::Error, &body);
                 self.refused_settings = Some(words.freeze());
@@ -228,8 +242,8 @@ impl Session {
             Under::Nothing => self.moved(),
             Under::Set => {}
             Under::Asked(answer) if answer.failed => {
-                if held.doubt == Changed::Asked {
-                    held.doubt = Changed::Unanswered;
+                if held.doubt == Change::Asked {
+                    held.doubt = Change::Unanswered;
                 }
             }
             Under::Asked(answer) => self.told_settings(*answer),
@@ -257,11 +271,12 @@ impl Session {
         let Some(held) = self.held() else { return };
         held.lease.settings = list;
         held.lease.application_name = answer.application_name.1.then_some(name);
-        if held.doubt != Changed::Asked {
+        if held.doubt != Change::Asked {
             // More has been sent since: the server is asked again.
             return;
         }
-        held.doubt = Changed::None;
+        held.doubt = Change::None;
+        held.changed = false;
         held.residue = if left.is_some() { Residue::State } else { held.floor };
         let fresh = left.filter(|_| !std::mem::replace(&mut held.pin_counted, left.is_some()));
         self.pinned = left.is_some();
@@ -309,8 +324,8 @@ impl Session {
         let Some(Some(held)) = self.active.and_then(|target| self.held.get_mut(target.index())) else {
             return;
         };
-        if held.doubt == Changed::Unanswered {
-            held.doubt = Changed::Open;
+        if held.doubt == Change::Unanswered {
+            held.doubt = Change::Open;
         }
         let named = held.lease.application_name.as_ref() == Some(&self.identity.wants.application_name);
         if !named || !settings::are_same(held.lease.settings.as_ref(), self.settings.as_ref()) {
@@ -324,7 +339,7 @@ impl Session {
             return;
         };
         let owed = &held.lease.owed;
-        if held.doubt != Changed::None || !owed.is_free() {
+        if held.doubt != Change::None || !owed.is_free() {
             return;
         }
         let name = &self.identity.wants.application_name;

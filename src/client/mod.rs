@@ -12,6 +12,7 @@ mod desk;
 mod fail;
 mod failover;
 mod handshake;
+mod idle;
 mod named;
 mod options;
 mod own;

@@ -1,6 +1,7 @@
 //! Borrowed views of what servers send (PostgreSQL docs, chapter 53.7).
 
 use super::frontend::cstr;
+use super::startup::SECRET;
 use super::{ProtocolError, TransactionStatus};
 use crate::ids::CancelKey;
 
@@ -66,13 +67,13 @@ pub fn first_column(body: &[u8]) -> Option<&[u8]> {
 /// The key of a BackendKeyData.
 ///
 /// # Errors
-/// A body that is not eight bytes (protocol 3.0).
+/// A secret that is not of 4 to 256 bytes, the lengths of protocol 3.2; 3.0 has 4.
 pub fn backend_key_data(body: &[u8]) -> Result<CancelKey, ProtocolError> {
-    let &[a, b, c, d, e, f, g, h] = body.first_chunk::<8>().ok_or(ProtocolError::Body(b'K'))?;
-    if body.len() != 8 {
+    let (process, secret) = body.split_first_chunk::<4>().ok_or(ProtocolError::Body(b'K'))?;
+    if !SECRET.contains(&secret.len()) {
         return Err(ProtocolError::Body(b'K'));
     }
-    Ok(CancelKey { process: u32::from_be_bytes([a, b, c, d]), secret: u32::from_be_bytes([e, f, g, h]) })
+    Ok(CancelKey { process: u32::from_be_bytes(*process), secret: secret.into() })
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ def work(t, conn, prefix):
     except DBAPIError as error:
         t.say("error", error.orig.sqlstate)
     conn.rollback()
-    rows = conn.execution_options(yield_per=100).execute(text("SELECT generate_series(1, 1000)")) if t.streams else ()
+    rows = conn.execute(text("SELECT generate_series(1, 1000)").execution_options(yield_per=100)) if t.streams else ()
     t.say("stream", sum(row[0] for row in rows))
     conn.rollback()
     conn.execute(text("SELECT set_config('timezone', 'Asia/Tokyo', true)"))

@@ -98,7 +98,8 @@ mod tests {
         assert_eq!(parameter_status(b"a\0b\0"), Ok((&b"a"[..], &b"b"[..])));
         assert!(parameter_status(b"a\0b").is_err());
         assert_eq!(backend_key_data(&[0, 0, 0, 1, 0, 0, 0, 2]).unwrap().process, 1);
-        assert!(backend_key_data(&[0; 9]).is_err());
+        assert_eq!(backend_key_data(&[0; 260]).unwrap().secret.len(), 256);
+        assert!(backend_key_data(&[0; 7]).is_err() && backend_key_data(&[0; 261]).is_err());
         assert_eq!(first_column(b"\0\x01\0\0\0\x02ab"), Some(&b"ab"[..]));
         for bad in [&b""[..], b"\0\x01\xff\xff\xff\xff", b"\0\x01\0\0\0\x03ab"] {
             assert_eq!(first_column(bad), None);

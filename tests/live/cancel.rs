@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, Watch, cluster};
 use crate::raw::{Raw, query};
-use crate::wire::{Until, Wire, packet, startup};
+use crate::wire::{Message, Until, Wire, packet, startup};
 
 #[tokio::test]
 async fn what_was_meant_and_nothing_else() {
@@ -123,12 +123,14 @@ async fn by_a_long_key() {
     for wrong in
         [&wrong[..], &key[..8], &key[..35], &[&key[..], &[0]].concat(), &[&key[..], &[0; 224]].concat()]
     {
-        assert!(ask(wrong).await.is_empty());
+        assert_eq!(ask(wrong).await, [Message::CLOSED]);
     }
     assert_eq!(watch.count("wait_event = 'PgSleep'").await, 1, "a wrong key has cancelled");
-    assert!(ask(&key).await.is_empty());
+    assert_eq!(ask(&key).await, [Message::CLOSED]);
     let heard = wire.exchange(&[], Until::Tags(b'Z', 1)).await;
-    assert_eq!(heard[0].field(b'C').as_deref(), Some("57014"));
+    let codes: Vec<_> =
+        heard.iter().filter(|message| message.tag == b'E').map(|error| error.field(b'C')).collect();
+    assert_eq!(codes, [Some("57014".to_owned())]);
 }
 
 /// Many clients on few connections, some of which cancel what they run at any moment: the others never hear of it.
@@ -144,20 +146,30 @@ async fn race(races: usize, within: Duration) {
         let asked = asked.clone();
         tasks.spawn(async move {
             use std::sync::atomic::Ordering::Relaxed;
-            let cancels = number % 2 == 0;
+            let cancels = number % 10 == 0;
             let (mut cancelled, mut rounds) = (0, 0);
             while asked.load(Relaxed) < races && clock::now() < stop {
-                let text = if cancels { "SELECT 1, txid_current()" } else { "SELECT 2, txid_current()" };
+                let text = if cancels {
+                    "SELECT 1, pg_sleep(0.003), txid_current()"
+                } else {
+                    "SELECT 2, txid_current()"
+                };
                 client.send(&query(text)).await.unwrap();
-                if cancels {
-                    asked.fetch_add(1, Relaxed);
-                    // Half of the time the statement may have ended by then.
-                    if rand::random() {
-                        tokio::task::yield_now().await;
+                let key = client.key;
+                let answer = {
+                    // One request behind the other until the answer is there: the last ones come too late.
+                    let mut answer = std::pin::pin!(client.answer());
+                    loop {
+                        tokio::select! {
+                            biased;
+                            answer = &mut answer => break answer.unwrap(),
+                            request = Raw::cancel(address, key), if cancels => {
+                                request.unwrap();
+                                asked.fetch_add(1, Relaxed);
+                            }
+                        }
                     }
-                    Raw::cancel(address, client.key).await.unwrap();
-                }
-                let answer = client.answer().await.unwrap();
+                };
                 match answer.code() {
                     "" => assert_eq!(&*answer.tags, "TDCZ"),
                     "57014" if cancels => cancelled += 1,
@@ -174,12 +186,13 @@ async fn race(races: usize, within: Duration) {
     }
     let asked = asked.load(std::sync::atomic::Ordering::Relaxed);
     println!("{asked} cancel requests, {cancelled} hit, in {rounds} statements");
-    assert!(asked >= races || asked > 1000, "too slow to show anything");
+    assert!((asked >= races || asked > 1000) && cancelled > 10, "too slow to show anything");
 }
 
+/// As many as there is time for: on two free cores 100,000 take about 25 seconds.
 #[tokio::test]
 async fn many_races() {
-    race(100_000, Duration::from_secs(20)).await;
+    race(100_000, Duration::from_secs(28)).await;
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ impl Cancels {
         let slots: Vec<_> = self.clients().values().map(|entry| entry.slot.clone()).collect();
         for slot in slots {
             let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            if let (Some(_), Some(waker)) = (slot.aim, &slot.waker) {
+            if let (Some(_), Some(waker)) = (slot.aim.as_ref(), &slot.waker) {
                 waker.wake_by_ref();
             }
         }

@@ -1,6 +1,7 @@
 //! Names that must not be swapped: nodes, clients, cancel keys.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// A server of a cluster: its place in the list of servers in the configuration. Stable for the life of a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -31,12 +32,12 @@ impl fmt::Display for ClientId {
 }
 
 /// What a cancel request names (PostgreSQL docs, "BackendKeyData" in chapter 53.7): a process number and a secret.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct CancelKey {
     /// The process number, which also stands in clear text in the server's logs.
     pub process: u32,
-    /// The secret; compared in constant time, never printed.
-    pub secret: u32,
+    /// The secret, of 4 bytes or, from protocol 3.2 on, of 4 to 256; compared in constant time, never printed.
+    pub secret: Arc<[u8]>,
 }
 
 impl fmt::Debug for CancelKey {

@@ -34,14 +34,16 @@ struct Slot {
 /// A client's secret, its slot, and its servers' addresses by node.
 #[derive(Debug, Clone)]
 struct Entry {
-    secret: u32,
+    secret: Arc<[u8]>,
     slot: Arc<Mutex<Slot>>,
     addresses: Arc<[Arc<Address>]>,
 }
 
 /// Every client's key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cancels {
+    /// The same in each long secret: which pgweir, of many behind one address, gave the key out.
+    instance: [u8; 8],
     clients: Mutex<HashMap<u32, Entry>>,
 }
 
@@ -54,21 +56,36 @@ pub(super) struct Registration {
     pub(super) key: CancelKey,
 }
 
+impl Default for Cancels {
+    fn default() -> Self {
+        Self { instance: rand::random(), clients: Mutex::default() }
+    }
+}
+
 impl Cancels {
     fn clients(&self) -> MutexGuard<'_, HashMap<u32, Entry>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A key that no other client has, for one whose servers have these addresses.
-    pub(super) fn register(self: &Arc<Self>, addresses: &Arc<[Arc<Address>]>) -> Registration {
+    /// A key that no other client has, for one whose servers have these addresses. A long secret is for who speaks
+    /// protocol 3.2: the instance and 24 random bytes; a short one is 4 random bytes.
+    pub(super) fn register(self: &Arc<Self>, addresses: &Arc<[Arc<Address>]>, long: bool) -> Registration {
         let slot = Arc::new(Mutex::new(Slot::default()));
         let mut clients = self.clients();
-        let secret = rand::random();
+        let secret: Arc<[u8]> = if long {
+            self.instance.into_iter().chain(rand::random::<[u8; 24]>()).collect()
+        } else {
+            Arc::new(rand::random::<[u8; 4]>())
+        };
         loop {
             // Drivers hold the process number in a signed integer.
             let process = rand::random_range(1..=i32::MAX.cast_unsigned());
             if let std::collections::hash_map::Entry::Vacant(entry) = clients.entry(process) {
-                entry.insert(Entry { secret, slot: slot.clone(), addresses: addresses.clone() });
+                entry.insert(Entry {
+                    secret: secret.clone(),
+                    slot: slot.clone(),
+                    addresses: addresses.clone(),
+                });
                 drop(clients);
                 return Registration { cancels: self.clone(), slot, key: CancelKey { process, secret } };
             }
@@ -80,7 +97,7 @@ impl Cancels {
         let slots: Vec<_> = self.clients().values().map(|entry| entry.slot.clone()).collect();
         for slot in slots {
             let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            if let (Some(_), Some(waker)) = (slot.aim, &slot.waker) {
+            if let (Some(_), Some(waker)) = (slot.aim.as_ref(), &slot.waker) {
                 waker.wake_by_ref();
             }
         }
@@ -92,17 +109,17 @@ impl Cancels {
         let Some(Entry { secret, slot, addresses }) = self.clients().get(&key.process).cloned() else {
             return;
         };
-        if !bool::from(secret.to_be_bytes().ct_eq(&key.secret.to_be_bytes())) {
+        if !bool::from(secret.ct_eq(&key.secret)) {
             return;
         }
         let aim = {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             slot.under_way += u32::from(slot.aim.is_some());
-            slot.aim
+            slot.aim.clone()
         };
         let Some((node, key)) = aim else { return };
         let Some(address) = addresses.get(node.index()) else { return };
-        match timeout(LONGEST, server::cancel(address, key)).await {
+        match timeout(LONGEST, server::cancel(address, &key)).await {
             Ok(Ok(())) => {
                 let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
                 // The lease may have ended in between: then the count began anew, and the connection was closed.

@@ -24,7 +24,7 @@ const CANCEL_AGAIN: Duration = Duration::from_millis(200);
 /// Closes a server connection in the middle of a message. A backend at work would not notice: what runs is cancelled.
 pub(super) async fn abandon(held: Held) {
     if !held.lease.owed.is_empty() {
-        let _ = timeout(CLEAN, server::cancel(&held.lease.address, held.lease.key)).await;
+        let _ = timeout(CLEAN, server::cancel(&held.lease.address, &held.lease.key)).await;
     }
     held.lease.close("client_gone");
 }
@@ -62,7 +62,7 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
     let mut rest = rest;
     loop {
         if !server.owed.is_empty() {
-            server::cancel(&server.address, server.key).await?;
+            server::cancel(&server.address, &server.key).await?;
         }
         if let Ok(drained) = timeout(CANCEL_AGAIN, drain(server, &mut rest)).await {
             drained?;

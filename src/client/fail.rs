@@ -68,6 +68,8 @@ pub(super) enum Failure {
     LoginTimeout,
     /// The client was idle too long.
     IdleTimeout,
+    /// The client sent nothing within a transaction for longer than `idle_in_transaction_timeout`.
+    IdleInTransaction,
 }
 
 /// What is wrong with a statement that a replica would accept without its effect.
@@ -200,6 +202,11 @@ impl Failure {
                 SqlState::IDLE_SESSION_TIMEOUT,
                 "terminating connection due to idle-session timeout",
                 "pgweir's client_idle_timeout has passed.",
+            ),
+            Self::IdleInTransaction => told(
+                SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+                "pgweir's idle_in_transaction_timeout has passed; the transaction was rolled back.",
             ),
             _ => self.login(),
         }

@@ -25,7 +25,7 @@ use crate::route::Scope;
 use crate::route::rules::Who;
 use crate::server::{Parameters, Wants};
 use crate::wire::frame::{HEADER, Side};
-use crate::wire::startup::{self, First, Startup};
+use crate::wire::startup::{self, First, NEWEST_MINOR, Startup};
 use crate::wire::write::{self, Severity};
 use crate::wire::{ProtocolError, TransactionStatus, frame};
 
@@ -137,8 +137,9 @@ impl Guest {
             startup.value("database").filter(|name| !name.is_empty()).unwrap_or(&user).into();
 
         let mut out = BytesMut::new();
-        if startup.minor > 0 || !startup.protocol_options.is_empty() {
-            write::negotiate_protocol_version(&mut out, &startup.protocol_options);
+        let minor = startup.minor.min(NEWEST_MINOR);
+        if minor < startup.minor || !startup.protocol_options.is_empty() {
+            write::negotiate_protocol_version(&mut out, minor, &startup.protocol_options);
         }
         self.authenticate(shared, &user, &mut out).await?;
         if &*name == CONSOLE {
@@ -149,7 +150,7 @@ impl Guest {
             return Err(Failure::UnknownDatabase(name.to_string()).into());
         };
         let mut identity = Identity {
-            cancel: shared.cancels.register(&database.addresses),
+            cancel: shared.cancels.register(&database.addresses, minor == NEWEST_MINOR),
             database,
             name,
             user,
@@ -185,7 +186,7 @@ impl Guest {
         write::authentication_ok(&mut out);
         out.extend_from_slice(&greeting.messages);
         write::parameter_status(&mut out, "application_name", &identity.wants.application_name);
-        write::backend_key_data(&mut out, identity.cancel.key);
+        write::backend_key_data(&mut out, &identity.cancel.key);
         write::ready_for_query(&mut out, TransactionStatus::Idle);
         self.stream.write_all(&out).await?;
         Ok(identity)

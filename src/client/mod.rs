@@ -13,6 +13,7 @@ mod fail;
 mod failover;
 mod fresh;
 mod handshake;
+mod idle;
 mod named;
 mod options;
 mod own;

@@ -13,6 +13,8 @@ pub struct Options {
     pub login_timeout: Duration,
     /// A client that sends nothing for this long outside a transaction is closed; zero: never.
     pub idle_timeout: Duration,
+    /// A client that sends nothing for this long within a transaction is closed; zero: never.
+    pub idle_in_transaction_timeout: Duration,
     /// When reads are run again.
     pub retry: Retry,
     /// What is kept of a client's prepared statements.
@@ -75,6 +77,7 @@ impl Default for Options {
             max_connections: 10_000,
             login_timeout: Duration::from_secs(60),
             idle_timeout: Duration::ZERO,
+            idle_in_transaction_timeout: Duration::ZERO,
             retry: Retry::default(),
             statements: StatementLimits::default(),
             settings: SettingLimits::default(),

@@ -10,9 +10,7 @@
 //! client holds no window; a lease ends only when its server connection is free, and is closed where that is in doubt.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -394,13 +392,9 @@ impl Session {
     /// Serves the client until it leaves.
     pub(super) async fn run(&mut self) -> Leave {
         loop {
-            let next = if self.shared.options.idle_timeout.is_zero() {
-                poll_fn(|cx| self.poll_next(cx)).await
-            } else {
-                match self.next_or_idle().await {
-                    Some(next) => next,
-                    None => return Leave::Told(Failure::IdleTimeout),
-                }
+            let next = match self.next_or_idle().await {
+                Ok(next) => next,
+                Err(failure) => return Leave::Told(failure),
             };
             match next {
                 Next::Leave(leave) => return leave,
@@ -424,24 +418,8 @@ impl Session {
         }
     }
 
-    /// As `poll_next`, but gives up when the client is idle for too long.
-    async fn next_or_idle(&mut self) -> Option<Next> {
-        let limit = self.shared.options.idle_timeout;
-        let mut idle = pin!(tokio::time::sleep(limit));
-        poll_fn(|cx| {
-            if let Poll::Ready(next) = self.poll_next(cx) {
-                return Poll::Ready(Some(next));
-            }
-            if self.active.is_some() || self.begun.is_some() {
-                idle.as_mut().reset(clock::now() + limit);
-            }
-            idle.as_mut().poll(cx).map(|()| None)
-        })
-        .await
-    }
-
     /// Moves bytes both ways until nothing moves. Each direction is tried again only after the other has moved.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         if self.epoch != self.identity.database.cluster.epoch()
             && let Err(leave) = self.look_around(cx)
         {
@@ -490,7 +468,7 @@ impl Session {
     pub(super) fn activate(&mut self, target: Target) {
         self.active = Some(target);
         if let Some(Some(held)) = self.held.get(target.index()) {
-            self.identity.cancel.aim(held.node, held.lease.key);
+            self.identity.cancel.aim(held.node, held.lease.key.clone());
         }
     }
 

@@ -55,6 +55,7 @@ fn client_options(sheet: &Sheet) -> client::Options {
     set(&mut options.max_connections, sheet.count("max_client_conn", None));
     set(&mut options.login_timeout, sheet.duration("client_login_timeout", None));
     set(&mut options.idle_timeout, sheet.duration("client_idle_timeout", None));
+    set(&mut options.idle_in_transaction_timeout, sheet.duration("idle_in_transaction_timeout", None));
     let number = |path| sheet.count(path, None);
     set(&mut options.statements.count, number("max_client_prepared_statements"));
     set(&mut options.statements.bytes, number("client_prepared_memory"));

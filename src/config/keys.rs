@@ -98,6 +98,13 @@ pub static KEYS: &[Key] = &[
         "A client that sends nothing for this long outside a transaction is closed; `\"0s\"` is never.",
     ),
     row(
+        "idle_in_transaction_timeout",
+        millis_or_off(10, MONTH),
+        "\"0s\"",
+        "A client that sends nothing for this long within a transaction is closed with SQLSTATE 25P03, and the \
+         transaction rolled back; `\"0s\"` is never.",
+    ),
+    row(
         "auth_type",
         Kind::Choice(&["scram-sha-256", "md5", "trust"]),
         "`scram-sha-256` when there are `[users]`; without any, `trust` if only this machine can reach \

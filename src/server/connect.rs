@@ -165,7 +165,7 @@ async fn open(
 
     let mut answer = Answer::new(&login.user, login.secret.as_ref());
     let mut authenticated = false;
-    let mut key = CancelKey { process: 0, secret: 0 };
+    let mut key = CancelKey::default();
     let mut reported = Vec::new();
     loop {
         let head = next(&mut stream, window).await?;
@@ -255,7 +255,7 @@ async fn next(stream: &mut Stream, window: &mut Window) -> Result<Header, Stop> 
 ///
 /// # Errors
 /// It could not be asked.
-pub async fn cancel(address: &Address, key: CancelKey) -> io::Result<()> {
+pub async fn cancel(address: &Address, key: &CancelKey) -> io::Result<()> {
     let mut stream = Stream::connect(address).await?;
     let mut out = BytesMut::new();
     write::cancel_request(&mut out, key);

@@ -1,6 +1,7 @@
 //! Borrowed views of what servers send (PostgreSQL docs, chapter 53.7).
 
 use super::frontend::cstr;
+use super::startup::SECRET;
 use super::{ProtocolError, TransactionStatus};
 use crate::ids::CancelKey;
 
@@ -80,13 +81,13 @@ pub fn three_columns(body: &[u8]) -> [Option<&[u8]>; 3] {
 /// The key of a BackendKeyData.
 ///
 /// # Errors
-/// A body that is not eight bytes (protocol 3.0).
+/// A secret that is not of 4 to 256 bytes, the lengths of protocol 3.2; 3.0 has 4.
 pub fn backend_key_data(body: &[u8]) -> Result<CancelKey, ProtocolError> {
-    let &[a, b, c, d, e, f, g, h] = body.first_chunk::<8>().ok_or(ProtocolError::Body(b'K'))?;
-    if body.len() != 8 {
+    let (process, secret) = body.split_first_chunk::<4>().ok_or(ProtocolError::Body(b'K'))?;
+    if !SECRET.contains(&secret.len()) {
         return Err(ProtocolError::Body(b'K'));
     }
-    Ok(CancelKey { process: u32::from_be_bytes([a, b, c, d]), secret: u32::from_be_bytes([e, f, g, h]) })
+    Ok(CancelKey { process: u32::from_be_bytes(*process), secret: secret.into() })
 }
 
 #[cfg(test)]
@@ -111,9 +112,10 @@ mod tests {
         assert_eq!(parameter_status(b"a\0b\0"), Ok((&b"a"[..], &b"b"[..])));
         assert!(parameter_status(b"a\0b").is_err());
         assert_eq!(backend_key_data(&[0, 0, 0, 1, 0, 0, 0, 2]).unwrap().process, 1);
-        assert!(backend_key_data(&[0; 9]).is_err());
         let row = b"\0\x03\0\0\0\x01a\xff\xff\xff\xff\0\0\0\0";
         assert_eq!(three_columns(row), [Some(&b"a"[..]), None, Some(&b""[..])]);
+        assert_eq!(backend_key_data(&[0; 260]).unwrap().secret.len(), 256);
+        assert!(backend_key_data(&[0; 7]).is_err() && backend_key_data(&[0; 261]).is_err());
         assert_eq!(first_column(b"\0\x01\0\0\0\x02ab"), Some(&b"ab"[..]));
         for bad in [&b""[..], b"\0\x01\xff\xff\xff\xff", b"\0\x01\0\0\0\x03ab"] {
             assert_eq!(first_column(bad), None);

@@ -27,6 +27,8 @@ impl SqlState {
     pub const INVALID_PARAMETER_VALUE: Self = Self("22023");
     /// `in_failed_sql_transaction`.
     pub const IN_FAILED_SQL_TRANSACTION: Self = Self("25P02");
+    /// `idle_in_transaction_session_timeout`.
+    pub const IDLE_IN_TRANSACTION_TIMEOUT: Self = Self("25P03");
     /// `invalid_sql_statement_name`: a prepared statement that was not prepared.
     pub const INVALID_STATEMENT_NAME: Self = Self("26000");
     /// `invalid_cursor_name`: a portal that was not bound.
@@ -58,6 +60,7 @@ impl SqlState {
         Self::INVALID_CATALOG_NAME,
         Self::INVALID_PARAMETER_VALUE,
         Self::IN_FAILED_SQL_TRANSACTION,
+        Self::IDLE_IN_TRANSACTION_TIMEOUT,
         Self::INVALID_STATEMENT_NAME,
         Self::INVALID_CURSOR_NAME,
         Self::INSUFFICIENT_PRIVILEGE,

@@ -1,11 +1,19 @@
 //! The first packet of a client, which has no tag (PostgreSQL docs, chapter 53.2.1).
 
+use std::ops::RangeInclusive;
+
 use super::ProtocolError;
 use super::frontend::cstr;
 use crate::ids::CancelKey;
 
 /// PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
 pub const MAX_STARTUP: usize = 10_000;
+
+/// The newest minor version that pgweir speaks with clients. 3.1 was never used; 3.2 has longer secrets in its keys.
+pub const NEWEST_MINOR: u16 = 2;
+
+/// How long the secret of a cancel key may be.
+pub const SECRET: RangeInclusive<usize> = 4..=256;
 
 const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;
@@ -72,8 +80,12 @@ pub fn read(packet: &[u8]) -> Result<First, ProtocolError> {
         SSL | GSSENC if packet.len() != 8 => Err(ProtocolError::Startup("an encryption request has no body")),
         SSL => Ok(First::Ssl),
         GSSENC => Ok(First::Gssenc),
-        CANCEL if packet.len() != 16 => Err(ProtocolError::Startup("a cancel request has 16 bytes")),
-        CANCEL => Ok(First::Cancel(CancelKey { process: word(8)?, secret: word(12)? })),
+        CANCEL => {
+            let secret = packet.get(12..).filter(|secret| SECRET.contains(&secret.len()));
+            let secret =
+                secret.ok_or(ProtocolError::Startup("a cancel request has a secret of 4 to 256 bytes"))?;
+            Ok(First::Cancel(CancelKey { process: word(8)?, secret: secret.into() }))
+        }
         _ => startup(code, packet.get(8..).ok_or(cut)?).map(First::Startup),
     }
 }
@@ -125,8 +137,11 @@ mod tests {
     fn the_four_packets() {
         assert_eq!(read(&packet(SSL, b"")), Ok(First::Ssl));
         assert_eq!(read(&packet(GSSENC, b"")), Ok(First::Gssenc));
-        let key = CancelKey { process: 7, secret: 9 };
-        assert_eq!(read(&packet(CANCEL, &[0, 0, 0, 7, 0, 0, 0, 9])), Ok(First::Cancel(key)));
+        for length in [4, 32, 256] {
+            let key = CancelKey { process: 7, secret: vec![9; length].into() };
+            let body = [&[0, 0, 0, 7][..], &vec![9; length]].concat();
+            assert_eq!(read(&packet(CANCEL, &body)), Ok(First::Cancel(key)));
+        }
         let startup = packet(0x0003_0002, b"user\0ann\0_pq_.x\x001\0database\0a\0database\0b\0\0");
         let Ok(First::Startup(startup)) = read(&startup) else { panic!("no startup") };
         assert_eq!(
@@ -142,6 +157,8 @@ mod tests {
         assert!(read(&packet(0x0003_0000, b"user\0ann\0")).is_err());
         assert!(read(&packet(0x0003_0000, b"user\0ann\0\0x")).is_err());
         assert!(read(&packet(SSL, b"x")).is_err());
+        assert!(read(&packet(CANCEL, &[0; 7])).is_err());
+        assert!(read(&packet(CANCEL, &[0; 4 + 257])).is_err());
         assert!(size(&[0, 0, 0, 7]).is_err());
         assert!(size(&[0x7f, 0, 0, 7]).is_err());
     }

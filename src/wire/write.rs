@@ -120,18 +120,18 @@ pub fn parameter_status(out: &mut BytesMut, name: &str, value: &str) {
     });
 }
 
-/// A BackendKeyData of protocol 3.0.
-pub fn backend_key_data(out: &mut BytesMut, key: CancelKey) {
+/// A BackendKeyData.
+pub fn backend_key_data(out: &mut BytesMut, key: &CancelKey) {
     message(out, b'K', |out| {
         out.put_u32(key.process);
-        out.put_u32(key.secret);
+        out.extend_from_slice(&key.secret);
     });
 }
 
-/// A NegotiateProtocolVersion: "3.0, and none of these options".
-pub fn negotiate_protocol_version(out: &mut BytesMut, unknown: &[String]) {
+/// A NegotiateProtocolVersion: "3 with that minor version, and none of these options".
+pub fn negotiate_protocol_version(out: &mut BytesMut, minor: u16, unknown: &[String]) {
     message(out, b'v', |out| {
-        out.put_u32(0x0003_0000);
+        out.put_u32(0x0003_0000 | u32::from(minor));
         out.put_u32(u32::try_from(unknown.len()).unwrap_or(u32::MAX));
         for option in unknown {
             text(out, option);
@@ -152,11 +152,11 @@ pub fn startup<'a>(out: &mut BytesMut, parameters: impl Iterator<Item = (&'a str
 }
 
 /// A CancelRequest.
-pub fn cancel_request(out: &mut BytesMut, key: CancelKey) {
+pub fn cancel_request(out: &mut BytesMut, key: &CancelKey) {
     untagged(out, |out| {
         out.put_u32(80_877_102);
         out.put_u32(key.process);
-        out.put_u32(key.secret);
+        out.extend_from_slice(&key.secret);
     });
 }
 

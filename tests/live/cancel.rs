@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, Watch, cluster};
 use crate::raw::{Raw, query};
+use crate::wire::{Message, Until, Wire, packet, startup};
 
 #[tokio::test]
 async fn what_was_meant_and_nothing_else() {
@@ -97,4 +98,105 @@ async fn races() {
     let opened = proxy.sum("pgweir_pool_connects_total", &[]).await;
     println!("{rounds} rounds, {cancelled} cancelled, {right} of the other's, {opened} connections opened");
     assert!(rounds > 200 && right > 100, "too slow to show anything");
+}
+
+/// The long key of protocol 3.2: all of it counts, and it cancels.
+#[tokio::test]
+async fn by_a_long_key() {
+    let cluster = cluster().start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 1").await;
+    let address = proxy.address().to_string();
+    let watch = Watch::new(cluster.primary()).await;
+    let mut wire = Wire::connect(&address).await;
+    let names = [("user", "postgres"), ("database", "postgres")];
+    let heard = wire.exchange(&[&startup(0x0003_0002, &names)], Until::Tags(b'Z', 1)).await;
+    let key = heard.into_iter().find(|message| message.tag == b'K').unwrap().body;
+    assert_eq!(key.len(), 4 + 32);
+    wire.exchange(&[&query("SELECT pg_sleep(30)")], Until::Sent).await;
+    watch.becomes("wait_event = 'PgSleep'", 1, SOON).await;
+    let ask = async |key: &[u8]| {
+        let request = packet(80_877_102, key);
+        Wire::connect(&address).await.exchange(&[&request], Until::Closed).await
+    };
+    let mut wrong = key.clone();
+    *wrong.last_mut().unwrap() ^= 1;
+    for wrong in
+        [&wrong[..], &key[..8], &key[..35], &[&key[..], &[0]].concat(), &[&key[..], &[0; 224]].concat()]
+    {
+        assert_eq!(ask(wrong).await, [Message::CLOSED]);
+    }
+    assert_eq!(watch.count("wait_event = 'PgSleep'").await, 1, "a wrong key has cancelled");
+    assert_eq!(ask(&key).await, [Message::CLOSED]);
+    let heard = wire.exchange(&[], Until::Tags(b'Z', 1)).await;
+    let codes: Vec<_> =
+        heard.iter().filter(|message| message.tag == b'E').map(|error| error.field(b'C')).collect();
+    assert_eq!(codes, [Some("57014".to_owned())]);
+}
+
+/// Many clients on few connections, some of which cancel what they run at any moment: the others never hear of it.
+async fn race(races: usize, within: Duration) {
+    let cluster = cluster().start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 4").await;
+    let address = proxy.address();
+    let stop = clock::now() + within;
+    let mut tasks = JoinSet::new();
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    for number in 0..200 {
+        let mut client = proxy.client().await;
+        let asked = asked.clone();
+        tasks.spawn(async move {
+            use std::sync::atomic::Ordering::Relaxed;
+            let cancels = number % 10 == 0;
+            let (mut cancelled, mut rounds) = (0, 0);
+            while asked.load(Relaxed) < races && clock::now() < stop {
+                let text = if cancels {
+                    "SELECT 1, pg_sleep(0.003), txid_current()"
+                } else {
+                    "SELECT 2, txid_current()"
+                };
+                client.send(&query(text)).await.unwrap();
+                let key = client.key;
+                let answer = {
+                    // One request behind the other until the answer is there: the last ones come too late.
+                    let mut answer = std::pin::pin!(client.answer());
+                    loop {
+                        tokio::select! {
+                            biased;
+                            answer = &mut answer => break answer.unwrap(),
+                            request = Raw::cancel(address, key), if cancels => {
+                                request.unwrap();
+                                asked.fetch_add(1, Relaxed);
+                            }
+                        }
+                    }
+                };
+                match answer.code() {
+                    "" => assert_eq!(&*answer.tags, "TDCZ"),
+                    "57014" if cancels => cancelled += 1,
+                    code => panic!("client {number}: {code}"),
+                }
+                rounds += 1;
+            }
+            (cancelled, rounds)
+        });
+    }
+    let (mut cancelled, mut rounds) = (0, 0);
+    for (some, more) in tasks.join_all().await {
+        (cancelled, rounds) = (cancelled + some, rounds + more);
+    }
+    let asked = asked.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{asked} cancel requests, {cancelled} hit, in {rounds} statements");
+    assert!((asked >= races || asked > 1000) && cancelled > 10, "too slow to show anything");
+}
+
+/// As many as there is time for: on two free cores 100,000 take about 25 seconds.
+#[tokio::test]
+async fn many_races() {
+    race(100_000, Duration::from_secs(28)).await;
+}
+
+#[tokio::test]
+#[ignore = "takes many minutes"]
+async fn a_million_races() {
+    race(1_000_000, Duration::from_secs(3600)).await;
 }

@@ -16,6 +16,7 @@ mod cancel;
 mod catalog;
 mod cli;
 mod clients;
+mod clients_matrix;
 mod console;
 mod counting;
 mod databases;

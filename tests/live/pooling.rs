@@ -322,3 +322,31 @@ async fn settings_of_clients_do_not_mix() {
     }
     clients.join_all().await;
 }
+
+/// A client that leaves its transaction open is told so and undone, and its server connection serves the next at once.
+#[tokio::test]
+async fn an_idle_transaction_ends() {
+    let cluster = cluster().start().await.unwrap();
+    cluster.primary().sql("CREATE TABLE t (n int)").await.unwrap();
+    let text = crate::proxy::configuration(&cluster.servers(), "pool_size = 1", "");
+    let text = format!("idle_in_transaction_timeout = \"300ms\"\n{text}");
+    let pgweir = pgweir::app::Pgweir::start(pgweir::config::parse(&text, "test").unwrap()).unwrap();
+    let address = pgweir.addresses()[0];
+    let (mut idler, mut other) =
+        (Raw::login(address, &[]).await.unwrap(), Raw::login(address, &[]).await.unwrap());
+    idler.ok("BEGIN").await;
+    idler.ok("INSERT INTO t VALUES (1)").await;
+    // A statement that takes longer than that is not idle, and neither is who goes on in time.
+    idler.ok("SELECT pg_sleep(0.5)").await;
+    idler.ok("INSERT INTO t VALUES (2)").await;
+    // Waits for the only connection.
+    assert_eq!(other.value("SELECT count(*) FROM t").await, "0");
+    let _ = idler.send(&query("INSERT INTO t VALUES (3)")).await;
+    let (tag, body) = idler.message().await.unwrap();
+    assert!(tag == b'E' && body.windows(6).any(|part| part == b"C25P03"), "{}", body.escape_ascii());
+    assert!(idler.message().await.is_err(), "it is still there");
+    assert_eq!(other.value("SELECT count(*) FROM t").await, "0");
+    // Outside a transaction it may be idle for ever.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(other.value("SELECT 1").await, "1");
+}

@@ -73,6 +73,7 @@ fn all() -> Vec<Failure> {
         Failure::TooManyClients(10_000),
         Failure::LoginTimeout,
         Failure::IdleTimeout,
+        Failure::IdleInTransaction,
     ];
     all.iter().for_each(visit);
     all
@@ -106,7 +107,8 @@ fn visit(failure: &Failure) {
         | Failure::Password(_)
         | Failure::TooManyClients(_)
         | Failure::LoginTimeout
-        | Failure::IdleTimeout => {}
+        | Failure::IdleTimeout
+        | Failure::IdleInTransaction => {}
     }
 }
 

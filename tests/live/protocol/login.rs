@@ -14,7 +14,7 @@ fn greeting(heard: &[Message]) -> (Vec<Message>, BTreeSet<Vec<u8>>) {
     let settings = heard.iter().filter(|message| message.tag == b'S').map(|message| message.body.clone());
     let others = heard.iter().filter(|message| message.tag != b'S').cloned().map(|mut message| {
         if message.tag == b'K' {
-            message.body.fill(0);
+            message.body.clear();
         }
         message
     });
@@ -76,25 +76,39 @@ async fn settings(stage: &Stage) {
     }
 }
 
-/// Newer minor versions and options of the protocol are refused politely.
+/// Newer minor versions and options of the protocol are answered as PostgreSQL 18 does, with one message, whatever the servers
+/// are; all else is said as a server says it.
 async fn versions(stage: &Stage) {
     let names = [("user", "postgres"), ("database", "postgres")];
     let with = |version, more: &[(&str, &str)]| startup(version, &[&names[..], more].concat());
-    for bytes in [
-        with(VERSION, &[]),
-        with(VERSION + 2, &[]),
-        with(VERSION + 9999, &[]),
-        with(VERSION, &[("_pq_.one", "1"), ("_pq_.two", "")]),
-        with(VERSION + 2, &[("_pq_.one", "1"), ("application_name", "x")]),
-        with(VERSION, &[("replication", "off")]),
-        with(VERSION, &[("replication", "0"), ("options", "")]),
-        startup(VERSION, &[("user", "postgres")]),
-        startup(VERSION, &[("user", "postgres"), ("database", "")]),
-        startup(VERSION, &[("database", "postgres"), ("user", "späth")]),
+    let both = b"\0\0\0\x02_pq_.one\0_pq_.two\0";
+    let one = b"\0\0\0\x01_pq_.one\0";
+    for (bytes, minor, unknown) in [
+        (with(VERSION, &[]), 0, None),
+        (with(VERSION + 1, &[]), 1, None),
+        (with(VERSION + 2, &[]), 2, None),
+        (with(VERSION + 3, &[]), 2, Some(&[0; 4][..])),
+        (with(VERSION + 9999, &[]), 2, Some(&[0; 4])),
+        (with(VERSION, &[("_pq_.one", "1"), ("_pq_.two", "")]), 0, Some(both)),
+        (with(VERSION + 2, &[("_pq_.one", "1"), ("application_name", "x")]), 2, Some(one)),
+        (with(VERSION, &[("replication", "off")]), 0, None),
+        (with(VERSION, &[("replication", "0"), ("options", "")]), 0, None),
+        (startup(VERSION, &[("user", "postgres")]), 0, None),
+        (startup(VERSION, &[("user", "postgres"), ("database", "")]), 0, None),
+        (startup(VERSION, &[("database", "postgres"), ("user", "späth")]), 0, None),
     ] {
-        let expected = first(&stage.direct(), &bytes).await;
-        let heard = first(&address(&stage.wide), &bytes).await;
-        assert_eq!(greeting(&expected), greeting(&heard), "{}", bytes.escape_ascii());
+        let shown = bytes.escape_ascii();
+        let mut expected = first(&stage.direct(), &bytes).await;
+        let mut heard = first(&address(&stage.wide), &bytes).await;
+        let key = heard.iter().find(|message| message.tag == b'K').unwrap();
+        assert_eq!(key.body.len(), if minor == 2 { 36 } else { 8 }, "{shown}");
+        let said: Vec<_> =
+            heard.extract_if(.., |message| message.tag == b'v').map(|message| message.body).collect();
+        let should: Vec<_> =
+            unknown.map(|unknown| [&[0, 3, 0, minor][..], unknown].concat()).into_iter().collect();
+        assert_eq!(said, should, "{shown}");
+        expected.retain(|message| message.tag != b'v');
+        assert_eq!(greeting(&expected), greeting(&heard), "{shown}");
     }
 }
 

@@ -12,7 +12,7 @@ use crate::route::Reason;
 use crate::server::owed::Show;
 use crate::sql::{Use, named};
 use crate::wire::frame::HEADER;
-use crate::wire::{frontend, write};
+use crate::wire::{TransactionStatus, frontend, write};
 
 impl Way<'_> {
     /// Writes a Query, or a Parse without a name, with the names that the server knows, and before it what the server lacks.
@@ -55,7 +55,10 @@ impl Way<'_> {
             let shared = self.statements.find(&one.name).and_then(|statement| statement.shared()).cloned();
             let other = match (one.how, shared) {
                 (Use::Execute, Some(prepared)) => {
-                    self.share(&prepared);
+                    // In a transaction that has failed the server refuses it before it looks for the name.
+                    if self.held.lease.owed.status() != TransactionStatus::Failed {
+                        self.share(&prepared);
+                    }
                     Some(prepared.name().to_vec())
                 }
                 (Use::Deallocate, Some(_)) => {

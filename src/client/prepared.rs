@@ -18,7 +18,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 
 use super::options::StatementLimits;
-use crate::route::{Class, Facts};
+use crate::route::Facts;
 use crate::server::{Prepared, Server};
 
 /// Longest unnamed Parse message that is kept for a later unit; a longer one keeps its server connection.
@@ -317,14 +317,9 @@ impl Statements {
         if server.shared.has(id) { There::Yes } else { There::No }
     }
 
-    /// The class of what the next of the messages that were read prepares, if that is a Parse that clients may share.
-    pub(super) fn shares(&self) -> Option<Class> {
-        match self.ops.get(self.sent) {
-            Some(Op::Parse { name, keep: true, statement, .. }) if !name.is_empty() => {
-                Some(statement.facts.class)
-            }
-            _ => None,
-        }
+    /// Whether the next of the messages that were read is a Parse that clients may share.
+    pub(super) fn shares(&self) -> bool {
+        matches!(self.ops.get(self.sent), Some(Op::Parse { name, keep: true, .. }) if !name.is_empty())
     }
 
     /// The next of the messages that were read goes to a server, which owes `number` for it, or will ignore it.

@@ -165,7 +165,7 @@ impl Way<'_> {
             Some(statement) if statement.shared().is_some() => Needs::Taken,
             // Under the client's own name: its server knows that it is taken.
             Some(_) => Needs::Nothing,
-            None if self.statements.shares().is_some() => {
+            None if self.statements.shares() => {
                 let tail = body.get(name.len() + 1..).unwrap_or_default();
                 Needs::Make(self.registry.statement(tail, self.path))
             }
@@ -236,7 +236,8 @@ impl Way<'_> {
 
     /// Whether the server will refuse a Bind of that statement, which it lacks, because its transaction has failed.
     fn is_refused(&mut self, bind: &[u8], prepared: &Prepared) -> bool {
-        let ends = |statement: &Statement| statement.facts.class == Class::End;
+        // ROLLBACK TO is among those that belong to the open transaction.
+        let ends = |statement: &Statement| matches!(statement.facts.class, Class::End | Class::InTransaction);
         self.held.lease.owed.status() == TransactionStatus::Failed
             && !names(b'B', bind).and_then(|name| self.statements.find(name)).is_some_and(ends)
             && self.statements.there(&mut self.held.lease, prepared.id()) != There::Yes
@@ -260,26 +261,21 @@ impl Way<'_> {
         }
     }
 
-    /// A Parse of what clients share goes under the name that servers know, or not at all.
+    /// A Parse of what clients share goes under the name that servers know, or not at all. In a transaction that has failed the
+    /// server is to refuse it, unless it is one of the few that end that state: only the server tells which.
     fn make(&mut self, prepared: Arc<Prepared>, message: &[u8]) -> usize {
+        let failed = self.held.lease.owed.status() == TransactionStatus::Failed;
         let there = self.statements.there(&mut self.held.lease, prepared.id());
-        let ends = self.statements.shares() == Some(Class::End);
-        let failed = self.held.lease.owed.status() == TransactionStatus::Failed && !ends;
-        let (number, how) = match there {
-            There::Yes if !failed => {
-                let number = self.held.lease.owed.sent_known();
-                if number.is_some() {
-                    self.metrics.prepared(PreparedWhat::Shared);
-                    write::close_statement(self.own, NOTHING);
-                }
-                (number, Sent::Known(prepared))
+        let (number, how) = if there == There::Yes && !failed {
+            let number = self.held.lease.owed.sent_known();
+            if number.is_some() {
+                self.metrics.prepared(PreparedWhat::Shared);
+                write::close_statement(self.own, NOTHING);
             }
-            // The server refuses it, as it refuses all until the transaction ends.
-            There::Yes => (self.send_parse(&prepared), Sent::Known(prepared)),
-            There::No | There::Perhaps => {
-                self.make_room_for(&prepared, there);
-                (self.send_parse(&prepared), Sent::Shared(prepared))
-            }
+            (number, Sent::Known(prepared))
+        } else {
+            self.make_room_for(&prepared, there);
+            (self.send_parse(&prepared), Sent::Shared(prepared))
         };
         self.statements.send(number, how);
         if number.is_some() { message.len() } else { 0 }
@@ -317,7 +313,7 @@ impl Way<'_> {
     /// It is going to be prepared: what may have its name goes, and if there are too many the one that was not used for
     /// longest.
     fn make_room_for(&mut self, prepared: &Arc<Prepared>, there: There) {
-        if there == There::Perhaps {
+        if there != There::No {
             self.unshare(prepared);
         } else if let Some(surplus) = self.held.lease.shared.surplus(self.most).cloned() {
             self.metrics.prepared(PreparedWhat::Evicted);

@@ -16,10 +16,6 @@ const POOL_SIZE: usize = 60;
 /// Clients at once of each exercise.
 const CLIENTS: usize = 50;
 
-/// Exercises that some clients still fail: said, and no failure of the test. To be emptied.
-/// Both get 42P05 for one of pgweir's shared names now and then ("prepared statement \"pgweir_...\" already exists").
-const OPEN: &[&str] = &["sqlalchemy_", "postgres_js"];
-
 /// Longest that one exercise may take.
 const PATIENCE: Duration = Duration::from_secs(45);
 
@@ -127,9 +123,7 @@ async fn each_does_through_pgweir_what_it_does_directly() {
             Err(error) => format!("==== {name}: {error}\n"),
         };
         println!("{failure}");
-        if !OPEN.contains(&name) {
-            failures += &failure;
-        }
+        failures += &failure;
     }
     assert!(failures.is_empty(), "{failures}");
 }

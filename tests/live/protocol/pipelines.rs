@@ -396,6 +396,24 @@ fn sql_and_protocol() -> Vec<Script> {
             ],
         ),
         script(
+            "savepoints by name",
+            &[
+                unit(&[parse("to", "ROLLBACK TO SAVEPOINT a"), parse("s", READ)]),
+                (1, query("BEGIN; SAVEPOINT a")),
+                (1, query("SELECT 1/0")),
+                unit(&[bind("", "to", &[]), execute("", 0)]),
+                with("s", "1"),
+                (1, query("SELECT 1/0")),
+                unit(&[parse("again", "ROLLBACK TO SAVEPOINT a"), bind("", "again", &[]), execute("", 0)]),
+                (1, query("SELECT 1/0")),
+                unit(&[parse("same", READ)]),
+                unit(&[parse("third", "ROLLBACK TO SAVEPOINT a"), bind("", "third", &[]), execute("", 0)]),
+                unit(&[parse("same", READ), bind("", "same", &["2"]), execute("", 0)]),
+                (1, query("COMMIT")),
+                with("same", "3"),
+            ],
+        ),
+        script(
             "Parse, then DISCARD ALL",
             &[
                 unit(&[parse("s", READ)]),

@@ -75,6 +75,11 @@ impl Session {
         if !free || self.pinned || mode != PoolMode::Transaction || piece.size > MOST {
             return None;
         }
+        let listens = self.settings.as_ref().and_then(|settings| settings.value("client_min_messages"));
+        if listens.is_some_and(|least| least.starts_with("debug")) {
+            // The server has something to say about a BEGIN.
+            return None;
+        }
         let tag = lone_begin(self.lone_query(&piece)?)?;
         if self.decide(&piece).reason == route::Reason::Rejected {
             return None;

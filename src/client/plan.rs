@@ -435,12 +435,7 @@ impl Session {
 
     /// Takes a fresh lease into use.
     fn hold(&mut self, target: Target, node: Node, lease: Lease) {
-        let own_path = self.settings.as_ref().is_some_and(|settings| settings.value("search_path").is_some());
-        if !own_path && lease.search_path != self.identity.search_path {
-            // The role's setting has changed since: later statements are judged by the newer one.
-            self.identity.search_path.clone_from(&lease.search_path);
-            self.identity.known = 0;
-        }
+        self.follow_path(&lease);
         let running = Running::new(self.identity.database.cluster.clone(), node, lease.idle_since);
         let held = Held {
             lease,

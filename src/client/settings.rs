@@ -12,7 +12,7 @@ use super::handshake::is_text_safe;
 use super::options::SettingLimits;
 use super::session::{Held, Leave, Session};
 use super::unit::{Piece, Residue, primary_only};
-use crate::pool::PoolMode;
+use crate::pool::{Lease, PoolMode};
 use crate::route::{Class, Facts, Reason, Sets};
 use crate::server::owed::Show;
 use crate::server::settings::{self, Answer, Login, Settings};
@@ -315,6 +315,16 @@ impl Session {
                 piece.facts = piece.facts.and(primary_only(Reason::SessionState));
             }
             self.gather.distrust();
+        }
+    }
+
+    /// The client's search path is that of a connection that it gets, unless it has set another.
+    pub(super) fn follow_path(&mut self, lease: &Lease) {
+        let own_path = self.settings.as_ref().is_some_and(|settings| settings.value("search_path").is_some());
+        if !own_path && lease.search_path != self.identity.search_path {
+            // The role's setting has changed since: later statements are judged by the newer one.
+            self.identity.search_path.clone_from(&lease.search_path);
+            self.identity.known = 0;
         }
     }
 

@@ -53,6 +53,12 @@ pub(super) struct Custom {
 }
 
 impl Custom {
+    /// A text that sets something may spell a name with escapes: it is not known then.
+    fn mind_escapes(&mut self, message: &[u8]) {
+        let unicode = message.windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"u&'"));
+        self.over |= unicode || message.contains(&b'\\');
+    }
+
     fn collect(&mut self, message: &[u8], limits: SettingLimits) {
         settings::dotted(message, |name| {
             if self.names.iter().any(|known| **known == *name) {
@@ -125,7 +131,11 @@ impl Session {
     fn doubt(&mut self, piece: &Piece) {
         let limits = self.shared.options.settings;
         if let Some(window) = &self.window {
-            self.custom.collect(window.bytes().get(..piece.size).unwrap_or_default(), limits);
+            let messages = window.bytes().get(..piece.size).unwrap_or_default();
+            self.custom.collect(messages, limits);
+            if piece.facts.class == Class::Session {
+                self.custom.mind_escapes(messages);
+            }
         }
         let unseen = piece.facts.unseen;
         let Some(held) = self.held() else { return };

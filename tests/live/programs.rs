@@ -49,7 +49,8 @@ pub(crate) fn port(pgweir: &Pgweir) -> u16 {
     pgweir.addresses()[0].port()
 }
 
-/// Waits until reads go to a replica: the first ones may come before the first probes, or before the catalog is known.
+/// Waits until reads go to a replica: the first ones may come before the first probes, or before the catalog is known. What
+/// a read on the primary has cleaned up reaches a replica only with the next commit, or with what a primary logs every 15 s.
 pub(crate) async fn wait_for_replica(port: u16, database: &str) {
     let asked = || async {
         let out =
@@ -57,7 +58,7 @@ pub(crate) async fn wait_for_replica(port: u16, database: &str) {
         anyhow::ensure!(out.out.trim() == "t", "{out:?}");
         Ok(())
     };
-    eventually_ok(SOON, asked).await.unwrap();
+    eventually_ok(3 * SOON, asked).await.unwrap();
 }
 
 /// The folder of PostgreSQL's programs: as the fixture's, so that servers and clients are of one version.

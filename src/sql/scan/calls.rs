@@ -125,8 +125,8 @@ impl<F: Names> Scan<'_, F> {
             Kind::Comma if self.depth == config.depth => config.commas += 1,
             Kind::Close if self.depth == config.depth => {}
             _ if config.commas == 0 => {
-                let plain = token.kind == Kind::Param
-                    || token.kind == Kind::String && self.text.get(token.start) == Some(&b'\'');
+                // In any notation: what it says must not make a difference here. One with escapes is minded where it is sent.
+                let plain = matches!(token.kind, Kind::Param | Kind::String);
                 config.named = match config.named {
                     None => Some(plain),
                     // A cast.

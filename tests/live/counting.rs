@@ -48,6 +48,10 @@ async fn units_errors_and_bytes() {
             left -= usize::from(tag == b'Z');
         }
     }
+    // What is written is counted a moment after the client may have read it.
+    let out = "direction=\"client_out\"";
+    let counted = sum(&before, "pgweir_bytes_total", &[out]) + received as f64;
+    proxy.becomes("pgweir_bytes_total", &[out], counted).await;
     let after = proxy.metrics().await;
     let grown = |name: &str, labels: &[&str]| sum(&after, name, labels) - sum(&before, name, labels);
     for &(target, reason) in &units {

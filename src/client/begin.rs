@@ -4,8 +4,6 @@
 //! Only a text that PostgreSQL cannot refuse is held back, alone in a simple Query. Should a server refuse it all the same,
 //! the session ends: what came with it may have run outside a transaction.
 
-use bytes::BytesMut;
-
 use super::fail::Failure;
 use super::plan::{Place, label};
 use super::session::{Leave, Next, Session};
@@ -113,13 +111,7 @@ impl Session {
 
     /// CommandComplete and ReadyForQuery, in place of a server.
     fn answer_itself(&mut self, piece: Piece, tag: &str) {
-        let message: Vec<u8> = self
-            .window
-            .as_ref()
-            .and_then(|window| window.bytes().get(..piece.size))
-            .unwrap_or_default()
-            .into();
-        self.statements.answered(Some(&message));
+        self.statements.answered(None);
         if let Some(window) = &mut self.window {
             window.consume(piece.size);
         }
@@ -149,12 +141,9 @@ impl Session {
 
     /// The transaction's first statement has its server, by that route: the BEGIN goes before it.
     pub(super) fn send_begin(&mut self, route: Route) {
-        if self.begun.is_none() {
-            return;
-        }
-        let Some(Begun::Held { message, facts }) = self.begun.take() else { return };
-        let own: &mut BytesMut = &mut self.forth.own;
-        own.extend_from_slice(&message);
+        let held = |begun: &mut Begun| matches!(begun, Begun::Held { .. });
+        let Some(Begun::Held { message, facts }) = self.begun.take_if(held) else { return };
+        self.forth.own.extend_from_slice(&message);
         let reason = facts.reason;
         let metrics = &self.identity.database.metrics;
         metrics.unit(label(self.active), reason.index(), reason.code());

@@ -358,7 +358,7 @@ impl Statements {
     }
 
     /// The next of the messages that were read was answered by pgweir itself, and `message` is all of it; none: it was passed
-    /// over, or refused.
+    /// over, or refused, or nothing of it is kept.
     pub(super) fn answered(&mut self, message: Option<&[u8]>) {
         let Some(op) = self.ops.remove(self.sent) else { return };
         match (op, message) {

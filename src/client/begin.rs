@@ -31,6 +31,8 @@ pub(super) enum Begun {
     },
     /// Its first statement had an error, before any server had seen it.
     Failed,
+    /// It was rolled back because its client was idle in it, and has not heard of that.
+    TimedOut,
 }
 
 impl Begun {
@@ -38,7 +40,7 @@ impl Begun {
     pub(super) fn status(&self) -> TransactionStatus {
         match self {
             Self::Held { .. } => TransactionStatus::Open,
-            Self::Failed => TransactionStatus::Failed,
+            Self::Failed | Self::TimedOut => TransactionStatus::Failed,
         }
     }
 }
@@ -52,6 +54,7 @@ impl Session {
                 self.hold_begin(piece)
             }
             None => None,
+            Some(Begun::TimedOut) => self.place_in_timed_out(piece),
             Some(begun) => {
                 let failed = matches!(begun, Begun::Failed);
                 self.place_in_begun(piece, failed)
@@ -107,6 +110,49 @@ impl Session {
             return Some(Place::Done);
         }
         None
+    }
+
+    /// The first statement after the transaction was rolled back is told so. Only a ROLLBACK has nothing to hear.
+    #[cold]
+    fn place_in_timed_out(&mut self, piece: Piece) -> Option<Place> {
+        if piece.kind != Kind::Unit {
+            return None;
+        }
+        let ends = piece.facts.class == Class::End;
+        if ends && self.lone_query(&piece).and_then(lone_end) == Some("ROLLBACK") {
+            self.begun = None;
+            self.answer_itself(piece, "ROLLBACK");
+            return Some(Place::Done);
+        }
+        if ends {
+            self.begun = None;
+        }
+        self.piece = None;
+        self.refuse(piece, &Failure::TransactionTimedOut);
+        Some(Place::Done)
+    }
+
+    /// The client was idle for too long in a transaction: it is rolled back, and the server connection is free for others.
+    /// The client hears of it with its next statement, and nothing of that transaction runs. None: the connection holds
+    /// what cannot be had elsewhere.
+    #[cold]
+    pub(super) fn roll_back_idle(&mut self) -> Option<Next> {
+        let next = match self.active {
+            None => None,
+            Some(target) => {
+                let held = self.held.get_mut(target.index())?.take_if(|held| !held.is_kept())?;
+                self.active = None;
+                if self.identity.cancel.rest() {
+                    held.lease.close("cancel");
+                    None
+                } else {
+                    Some(Next::Reset(Box::new(held)))
+                }
+            }
+        };
+        self.defines = false;
+        self.begun = Some(Begun::TimedOut);
+        next.or(Some(Next::Nothing))
     }
 
     /// CommandComplete and ReadyForQuery, in place of a server.

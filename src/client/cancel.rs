@@ -7,14 +7,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use subtle::ConstantTimeEq;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::clock::Duration;
 use crate::ids::{CancelKey, Node};
 use crate::net::Address;
+use crate::pool::lane::Seat;
 use crate::server;
 
 /// Longest that a server may take to note a cancel request.
@@ -29,6 +31,34 @@ struct Slot {
     under_way: u32,
     /// Who waits for its answers.
     waker: Option<Waker>,
+    /// Its place on connections that others use, too.
+    seat: Option<Arc<Seat>>,
+    /// Who waits for a connection.
+    waits: Option<Waker>,
+    /// The statement that waits is not to be sent.
+    cancelled: bool,
+}
+
+impl Slot {
+    /// Where a request goes; none: nowhere, or there is nothing to cancel.
+    fn take_aim(&mut self) -> Option<(Node, CancelKey)> {
+        if self.aim.is_none() {
+            self.cancel();
+        }
+        self.under_way += u32::from(self.aim.is_some());
+        self.aim.clone()
+    }
+
+    /// The client has no connection of its own: its statement is under way together with others', or waits for one.
+    fn cancel(&mut self) {
+        if let Some(seat) = &self.seat {
+            seat.cancel();
+        }
+        if let Some(waker) = self.waits.take() {
+            self.cancelled = true;
+            waker.wake();
+        }
+    }
 }
 
 /// A client's secret, its slot, and its servers' addresses by node.
@@ -112,30 +142,43 @@ impl Cancels {
         if !bool::from(secret.ct_eq(&key.secret)) {
             return;
         }
-        let aim = {
-            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            slot.under_way += u32::from(slot.aim.is_some());
-            slot.aim.clone()
-        };
-        let Some((node, key)) = aim else { return };
-        let Some(address) = addresses.get(node.index()) else { return };
-        match timeout(LONGEST, server::cancel(address, &key)).await {
-            Ok(Ok(())) => {
-                let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-                // The lease may have ended in between: then the count began anew, and the connection was closed.
-                if slot.aim.as_ref().is_some_and(|(_, aim)| *aim == key) {
-                    slot.under_way = slot.under_way.saturating_sub(1);
-                }
-            }
-            Ok(Err(error)) => tracing::warn!(%address, %error, "a cancel request could not be passed on"),
-            Err(_) => tracing::warn!(%address, "a cancel request was not taken in time"),
+        let aim = lock(&slot).take_aim();
+        if let Some(aim) = aim {
+            carry_out(slot, addresses, aim).await;
         }
+    }
+}
+
+fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells the server.
+async fn carry_out(slot: Arc<Mutex<Slot>>, addresses: Arc<[Arc<Address>]>, (node, key): (Node, CancelKey)) {
+    let Some(address) = addresses.get(node.index()) else { return };
+    match timeout(LONGEST, server::cancel(address, &key)).await {
+        Ok(Ok(())) => {
+            let mut slot = lock(&slot);
+            // The lease may have ended in between: then the count began anew, and the connection was closed.
+            if slot.aim.as_ref().is_some_and(|(_, aim)| *aim == key) {
+                slot.under_way = slot.under_way.saturating_sub(1);
+            }
+        }
+        Ok(Err(error)) => tracing::warn!(%address, %error, "a cancel request could not be passed on"),
+        Err(_) => tracing::warn!(%address, "a cancel request was not taken in time"),
     }
 }
 
 impl Registration {
     fn slot(&self) -> MutexGuard<'_, Slot> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slot)
+    }
+
+    /// Cancels what runs, as a request with the client's key would.
+    pub(super) fn cancel(&self, addresses: &Arc<[Arc<Address>]>) {
+        if let Some(aim) = self.slot().take_aim() {
+            Handle::current().spawn(carry_out(self.slot.clone(), addresses.clone(), aim));
+        }
     }
 
     /// From now on the key stands for that server connection.
@@ -151,6 +194,25 @@ impl Registration {
         let mut slot = self.slot();
         slot.aim = None;
         std::mem::take(&mut slot.under_way) > 0
+    }
+
+    /// With no connection of its own the client has its statements there.
+    pub(super) fn sits_on(&self, seat: &Arc<Seat>) {
+        self.slot().seat = Some(seat.clone());
+    }
+
+    /// Whether a request came for the statement that waits for a connection; if not, the task is woken when one does.
+    pub(super) fn is_cancelled(&self, cx: &Context<'_>) -> bool {
+        let mut slot = self.slot();
+        slot.waits = Some(cx.waker().clone());
+        std::mem::take(&mut slot.cancelled)
+    }
+
+    /// The statement waits no more.
+    pub(super) fn goes_on(&self) {
+        let mut slot = self.slot();
+        slot.waits = None;
+        slot.cancelled = false;
     }
 
     /// Who is woken by [`Cancels::wake`].

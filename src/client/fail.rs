@@ -44,6 +44,8 @@ pub(super) enum Failure {
     InFailedTransaction,
     /// A server refused a BEGIN that the client was told had succeeded.
     BeginRefused,
+    /// The client has cancelled it.
+    Cancelled,
     /// Only the primary can do it, and the read-only transaction runs on a replica.
     ReplicaTransaction,
     /// A rule refuses it: its name, and what it says.
@@ -68,8 +70,11 @@ pub(super) enum Failure {
     LoginTimeout,
     /// The client was idle too long.
     IdleTimeout,
-    /// The client sent nothing within a transaction for longer than `idle_in_transaction_timeout`.
+    /// The client sent nothing within a transaction for longer than `idle_in_transaction_timeout`, and its server connection is
+    /// its own.
     IdleInTransaction,
+    /// The same: the transaction has been rolled back, and the session goes on.
+    TransactionTimedOut,
 }
 
 /// What is wrong with a statement that a replica would accept without its effect.
@@ -180,6 +185,7 @@ impl Failure {
                 "current transaction is aborted, commands ignored until end of transaction block",
                 "Roll the transaction back.",
             ),
+            Self::Cancelled => told(SqlState::QUERY_CANCELED, "canceling statement due to user request", ""),
             Self::BeginRefused => told(
                 SqlState::CONNECTION_FAILURE,
                 "the server did not open the transaction",
@@ -202,6 +208,11 @@ impl Failure {
                 SqlState::IDLE_SESSION_TIMEOUT,
                 "terminating connection due to idle-session timeout",
                 "pgweir's client_idle_timeout has passed.",
+            ),
+            Self::TransactionTimedOut => told(
+                SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
+                "the transaction was rolled back: nothing came from the client for too long",
+                "pgweir's idle_in_transaction_timeout has passed. Begin the transaction again.",
             ),
             Self::IdleInTransaction => told(
                 SqlState::IDLE_IN_TRANSACTION_TIMEOUT,

@@ -16,8 +16,9 @@ use tokio::time::timeout_at;
 
 use super::fail::Failure;
 use super::options::FailoverOptions;
-use super::plan::{Search, note_outage};
+use super::plan::note_outage;
 use super::retry::{AtPrimary, MOST_TRIES, Net, Rerun};
+use super::search::Search;
 use super::session::{Leave, Session};
 use super::shared::Shared;
 use super::unit::Piece;

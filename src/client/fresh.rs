@@ -13,6 +13,7 @@ use super::session::{Leave, Session};
 use super::unit::Piece;
 use crate::clock::{self, Duration, Instant};
 use crate::fresh::{Choice, Level, Need, Tables, Ticket, Track, choose};
+use crate::ids::Node;
 use crate::monitor::Reading;
 use crate::position::{Lsn, Position};
 use crate::route::{Class, Facts, Reason, Route, ShapeId, Target};
@@ -78,14 +79,19 @@ impl Freshness {
 impl Session {
     /// A unit was answered, and the client is about to hear of it.
     #[inline]
-    pub(super) fn note_answer(&mut self, target: Target, status: TransactionStatus, shape: ShapeId) {
+    pub(super) fn note_answer(
+        &mut self,
+        target: Target,
+        node: Node,
+        status: TransactionStatus,
+        shape: ShapeId,
+    ) {
         match target {
             Target::Primary if self.fresh.reads || !self.fresh.writing.is_none() => {
                 self.note_primary(status == TransactionStatus::Idle);
             }
             Target::Primary => {}
             Target::Replica => {
-                let Some(node) = self.held().map(|held| held.node) else { return };
                 let database = &self.identity.database;
                 let positions = database.cluster.positions();
                 self.fresh.last = positions.reading(node);

@@ -32,7 +32,11 @@ impl Session {
                 None if self.active.is_none() && self.begun.is_some() && !within.is_zero() => {
                     (*begun_since.get_or_insert_with(clock::now) + within, Failure::IdleInTransaction)
                 }
-                None if self.active.is_none() && self.begun.is_none() && !outside.is_zero() => {
+                None if self.active.is_none()
+                    && self.begun.is_none()
+                    && self.sharing.ride.is_none()
+                    && !outside.is_zero() =>
+                {
                     (idle_since + outside, Failure::IdleTimeout)
                 }
                 _ => {
@@ -43,7 +47,11 @@ impl Session {
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
             }
-            timer.as_mut().poll(cx).map(|()| Err(failure))
+            timer.as_mut().poll(cx).map(|()| {
+                let rolled_back =
+                    matches!(failure, Failure::IdleInTransaction).then(|| self.roll_back_idle());
+                rolled_back.flatten().ok_or(failure)
+            })
         })
         .await
     }

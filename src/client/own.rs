@@ -160,7 +160,7 @@ impl Session {
             return self.refuse(piece, &Failure::OwnMixed);
         }
         if let Some(held) = self.held() {
-            held.running.begin(piece.facts.shape);
+            held.running.begin(piece.facts.shape, None);
         }
         self.raise(piece, &Failure::OwnMixed);
     }

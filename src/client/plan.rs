@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::fail::Failure;
-use super::failover::Doubt;
 use super::retry::Net;
-use super::session::{Held, Leave, Next, Running, Session};
+use super::running::Running;
+use super::search::Search;
+use super::session::{Held, Leave, Next, Session};
 use super::settings::{Change, Under};
 use super::shared::Database;
 use super::unit::{Kind, Piece, Residue};
 use crate::clock;
-use crate::cluster::View;
 use crate::ids::Node;
 use crate::metrics::{Direction, TargetLabel};
 use crate::net::{Stream, Window};
@@ -92,7 +92,9 @@ impl Session {
             if follows && self.agrees(&piece) {
                 let would = self.held().is_some_and(|held| held.observed).then_some(Reason::Pipelined);
                 let target = active.unwrap_or(Target::Primary);
-                return self.start_unit(piece, Route { would, ..Route::to(target, Reason::Pipelined) });
+                let limit = self.follows_rule(&piece);
+                let route = Route { would, limit, ..Route::to(target, Reason::Pipelined) };
+                return self.start_unit(piece, route);
             }
             return Ok(Place::Wait);
         }
@@ -100,6 +102,11 @@ impl Session {
             return Ok(Place::Wait);
         }
         self.place_anew(piece)
+    }
+
+    /// The rule that says how long a piece may run that follows others.
+    fn follows_rule(&mut self, piece: &Piece) -> Option<u8> {
+        if self.identity.database.rules.is_empty() { None } else { self.decide(piece).limit }
     }
 
     /// Whether rules and hints let a piece follow the units before it on their server.
@@ -191,7 +198,13 @@ impl Session {
         }
         if let Some(held) = self.held() {
             held.observed = route.would.is_some();
-            held.running.begin(piece.facts.shape);
+        }
+        let limit = self.limit(route);
+        if let Some(limit) = limit {
+            self.timer.get_or_insert_with(|| limit.timer());
+        }
+        if let Some(held) = self.held() {
+            held.running.begin(piece.facts.shape, limit);
         }
         if self.own.explain {
             self.explain(&piece, reason);
@@ -236,14 +249,14 @@ impl Session {
             return Err(Leave::Told(failure));
         }
         if let Some(held) = self.held() {
-            held.running.begin(piece.facts.shape);
+            held.running.begin(piece.facts.shape, None);
         }
         self.raise(piece, &failure);
         Ok(Place::Done)
     }
 
     /// What a route says beside target and reason.
-    fn count_more(&self, route: Route) {
+    pub(super) fn count_more(&self, route: Route) {
         let metrics = &self.identity.database.metrics;
         if let Some(would) = route.would {
             metrics.would_move(would.index(), would.code());
@@ -315,7 +328,10 @@ impl Session {
             self.make_way(&piece);
         }
         let route = match self.route_again(&piece) {
-            Some(again) => Route { servers: self.decide(&piece).servers, ..again },
+            Some(again) => {
+                let Route { servers, limit, .. } = self.decide(&piece);
+                Route { servers, limit, ..again }
+            }
             None => self.decide(&piece),
         };
         if self.identity.database.pool.mode == PoolMode::Statement
@@ -338,7 +354,12 @@ impl Session {
         }
         if self.active != Some(route.target) {
             self.settle();
-            if let Err(node) = self.try_acquire(route) {
+            let shares = self.shares(&piece) && self.limit(route).is_none();
+            let node = self.has_room(route).or_else(|| self.pick(route));
+            if shares && node.is_some_and(|node| self.board(&piece, route, node)) {
+                return Ok(Place::Done);
+            }
+            if let Err(node) = self.try_acquire(route, node) {
                 self.next = Some(Next::Acquire(route, node));
                 return Ok(Place::Wait);
             }
@@ -400,7 +421,7 @@ impl Session {
     }
 
     /// The pool of a node, remembered.
-    fn pool(&mut self, node: Node) -> Option<&Arc<Pool>> {
+    pub(super) fn pool(&mut self, node: Node) -> Option<&Arc<Pool>> {
         let slot = self.pools.get_mut(node.index())?;
         if slot.is_none() {
             let identity = &self.identity;
@@ -409,20 +430,27 @@ impl Session {
         slot.as_ref()
     }
 
+    /// The server for that route, if the client holds no connection for it.
+    fn pick(&self, route: Route) -> Option<Node> {
+        if self.held.get(route.target.index()).is_some_and(Option::is_some) {
+            return None;
+        }
+        let cluster = &self.identity.database.cluster;
+        match route.target {
+            // Nobody overtakes those who have waited for it.
+            Target::Primary if self.identity.database.failover.is_busy() || self.net.doubt.is_some() => None,
+            Target::Primary => cluster.view().primary(),
+            Target::Replica => cluster.pick_replica(route.servers, self.net.again().map(|rerun| rerun.avoid)),
+        }
+    }
+
     /// A connection for that target, if there is one without waiting; else the server that was picked.
-    fn try_acquire(&mut self, route: Route) -> Result<(), Option<Node>> {
+    fn try_acquire(&mut self, route: Route, node: Option<Node>) -> Result<(), Option<Node>> {
         let target = route.target;
         if self.held.get(target.index()).is_some_and(Option::is_some) {
             self.activate(target);
             return Ok(());
         }
-        let cluster = &self.identity.database.cluster;
-        let node = match target {
-            // Nobody overtakes those who have waited for it.
-            Target::Primary if self.identity.database.failover.is_busy() || self.net.doubt.is_some() => None,
-            Target::Primary => cluster.view().primary(),
-            Target::Replica => cluster.pick_replica(route.servers, self.net.again().map(|rerun| rerun.avoid)),
-        };
         let Some(node) = node else { return Err(None) };
         if self.pool(node).is_none() {
             return Err(None);
@@ -477,10 +505,14 @@ impl Session {
             poll_fn(|cx| match search.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
                 Poll::Pending if self.is_gone(cx) => Poll::Ready(Err(Leave::Gone)),
+                Poll::Pending if self.identity.cancel.is_cancelled(cx) => {
+                    Poll::Ready(Ok(Err(Failure::Cancelled)))
+                }
                 Poll::Pending => Poll::Pending,
             })
             .await?
         };
+        self.identity.cancel.goes_on();
         self.identity.database.metrics.wait_time(start.elapsed());
         let Some(piece) = self.piece.take() else { return Ok(()) };
         match outcome {
@@ -533,65 +565,4 @@ pub(super) fn is_gone(window: &mut Window, stream: &mut Stream, cx: &mut Context
         }
     }
     false
-}
-
-/// The search for a server connection, apart from the session that waits for it.
-pub(super) struct Search {
-    pub(super) database: Arc<Database>,
-    pools: Vec<(Node, Arc<Pool>)>,
-    wants: crate::server::Wants,
-    /// A replica that is not asked.
-    avoid: Option<Node>,
-    /// What the unit keeps in memory while it waits.
-    pub(super) bytes: usize,
-    /// What became of it before.
-    pub(super) doubt: Option<Doubt>,
-}
-
-impl Search {
-    /// A connection for that target. A replica that cannot be reached costs a try elsewhere, in the end on the primary:
-    /// nothing has been sent yet.
-    /// `picked` is whose turn it is; to pick anew would pass it over.
-    async fn run(&self, route: Route, mut picked: Option<Node>) -> Result<(Target, Node, Lease), Failure> {
-        let mut wait = self.wait();
-        // Where there is no replica now, there may be one before there is a primary.
-        let reads = route.target == Target::Replica || route.reason == Reason::NoReplica;
-        let mut first = true;
-        loop {
-            if route.target == Target::Replica || reads && !std::mem::take(&mut first) {
-                for _ in 0..self.pools.len() {
-                    let pick = || self.database.cluster.pick_replica(route.servers, self.avoid);
-                    let Some(node) = picked.take().or_else(pick) else { break };
-                    if self.pool(node).is_some_and(|pool| pool.backs_off()) {
-                        break;
-                    }
-                    match self.lease_replica(node).await {
-                        Some(Ok(lease)) => return Ok((Target::Replica, node, lease)),
-                        None => {}
-                        Some(Err(error)) if note_outage(&self.database, node, &error) => {}
-                        // A replica that has not replayed yet refuses a database or a role that the primary has.
-                        Some(Err(LeaseError::Connect(_))) => break,
-                        Some(Err(error)) => return Err(Failure::Lease(error)),
-                    }
-                }
-            }
-            let fits = |node: &Node| route.servers.is_none_or(|nodes| nodes & node.bit() != 0);
-            let or_replica = |view: &View| reads && view.replicas().any(|node| fits(&node));
-            if let Some((node, lease)) = self.primary(&mut wait, or_replica).await? {
-                return Ok((Target::Primary, node, lease));
-            }
-        }
-    }
-
-    pub(super) async fn lease(&self, node: Node) -> Result<Lease, LeaseError> {
-        // Each node of the cluster has its pool: both were made from the same list.
-        match self.pool(node) {
-            Some(pool) => pool.lease(&self.wants).await,
-            None => Err(LeaseError::Queue { waiting: 0 }),
-        }
-    }
-
-    fn pool(&self, node: Node) -> Option<&Arc<Pool>> {
-        self.pools.iter().find(|(known, _)| *known == node).map(|(_, pool)| pool)
-    }
 }

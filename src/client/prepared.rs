@@ -373,6 +373,33 @@ impl Statements {
         self.count_kept();
     }
 
+    /// Nothing that was sent is unanswered.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.sent == 0 && !self.void
+    }
+
+    /// The next of the messages that were read went to a connection that others use, too, and was answered: a Query, a Sync,
+    /// or a Parse without a name.
+    pub(super) fn rode(&mut self, message: &[u8]) {
+        match self.ops.remove(self.sent) {
+            Some(Op::Parse { name, mut statement, keep, .. }) => {
+                let mut parse = std::mem::take(&mut self.spare);
+                parse.clear();
+                parse.extend_from_slice(message);
+                statement.parse = keep.then_some(Text::Own(parse));
+                if let Some(old) = self.certain.insert(name, statement) {
+                    self.drop_statement(false, old);
+                }
+            }
+            Some(Op::End { query: true, .. }) => {
+                if let Some(old) = self.certain.remove(&b""[..]) {
+                    self.drop_statement(false, old);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// A Parse of pgweir's own goes to a server.
     pub(super) fn send_own(&mut self, name: &[u8], id: u64) {
         self.insert(Op::Own { name: name.into(), id });
@@ -570,6 +597,12 @@ impl Statements {
     /// A statement that servers have confirmed.
     pub(super) fn known(&self, name: &[u8]) -> Option<&Statement> {
         self.certain.get(name)
+    }
+
+    /// The name of a confirmed statement that can run anywhere, where it is kept.
+    pub(super) fn known_name(&self, name: &[u8]) -> Option<&[u8]> {
+        let (kept, statement) = self.certain.get_key_value(name)?;
+        statement.shared().map(|_| &**kept)
     }
 
     /// The facts of a confirmed statement turn out to be others.

@@ -51,6 +51,13 @@ impl Session {
                 moved = true;
                 continue;
             }
+            if self.sharing.ride.is_some() {
+                if !self.ride(cx)? {
+                    return Ok(moved);
+                }
+                moved = true;
+                continue;
+            }
             if self.active.is_none() {
                 return Ok(moved);
             }
@@ -340,9 +347,11 @@ impl Session {
         self.names.clear();
         let (shape, time) = held.running.end();
         self.shared.judge.shapes().answered(shape, time);
+        self.shared.judge.shapes().took(shape, time);
         self.identity.database.metrics.query_time(label(Some(target)), time);
         self.statements.ended(number, &mut held.lease);
-        self.note_answer(target, status, shape);
+        let node = held.node;
+        self.note_answer(target, node, status, shape);
     }
 
     /// Whether the active connection has nothing more to do: all was sent, answered and shown, no transaction is open.
@@ -490,10 +499,16 @@ impl Session {
 
     /// Cuts the next piece and gives it to its server. True: something happened.
     fn step(&mut self) -> Result<bool, Leave> {
+        if self.sharing.ride.is_some() {
+            return Ok(false);
+        }
         let piece = match self.piece {
             Some(piece) => piece,
             None => match self.cut() {
-                Ok(Some(piece)) => piece,
+                Ok(Some(piece)) => {
+                    self.sharing.alone = false;
+                    piece
+                }
                 Ok(None) => return Ok(false),
                 // What came before the bytes that are wrong is answered first.
                 Err(_) if self.held().is_some_and(|held| held.lease.owed.readies() > 0) => return Ok(false),

@@ -12,6 +12,7 @@ use crate::clock::Instant;
 use crate::ids::Node;
 use crate::metrics::RerunCause;
 use crate::route::{Class, Target};
+use crate::sql::lone_execute;
 use crate::wire::backend::Fields;
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::frontend::{self, Named};
@@ -234,7 +235,13 @@ pub(super) fn culprit<'a>(unit: &'a [u8], left: usize, statements: &'a Statement
         })
     };
     let name = match tag {
-        b'Q' => return Some(Culprit { text: frontend::query(body)?, name: None }),
+        b'Q' => {
+            let text = frontend::query(body)?;
+            let Some(one) = lone_execute(text).and_then(|one| statements.known_name(&one.name)) else {
+                return Some(Culprit { text, name: None });
+            };
+            one
+        }
         b'P' => frontend::parse_name(body)?,
         b'B' => frontend::bind(body)?.1,
         b'D' => match frontend::named(body)? {

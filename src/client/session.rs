@@ -11,10 +11,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::Sleep;
 
 use super::begin::Begun;
 use super::cancel::Registration;
@@ -23,16 +25,18 @@ use super::fail::Failure;
 use super::fresh::Freshness;
 use super::prepared::{NOBODY, Statements};
 use super::retry::Net;
+use super::running::Running;
 use super::settings::{Change, Custom, Under};
+use super::share::Sharing;
 use super::shared::{Database, Seat, Shared};
 use super::unit::{Gather, Piece, Residue};
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::ids::Node;
 use crate::metrics::Origin;
-use crate::monitor::{Cluster, Live};
+use crate::monitor::Live;
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
-use crate::route::{Catalog, Known, Own, Reason, Route, Scope, SearchPath, ShapeId, Target};
+use crate::route::{Catalog, Known, Own, Reason, Route, Scope, SearchPath, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
 use crate::server::settings::Settings;
@@ -117,6 +121,8 @@ pub(super) enum Next {
     Freshen(Route),
     /// The position of the session, which the piece that was cut asks for.
     Position,
+    /// Nothing: look again.
+    Nothing,
     /// A server connection that has to be reset before it goes back.
     Reset(Box<Held>),
     /// The end.
@@ -186,74 +192,6 @@ impl Held {
     }
 }
 
-/// Units that run on a server: takes its part of the cluster's count back when dropped.
-pub(super) struct Running {
-    cluster: Arc<Cluster>,
-    node: Node,
-    units: u32,
-    /// When the unit that is being answered began; after the last one, when it was answered.
-    pub(super) since: Instant,
-    /// Where the unit that is being answered is counted, and those behind it.
-    first: ShapeId,
-    behind: VecDeque<ShapeId>,
-}
-
-impl Running {
-    pub(super) fn new(cluster: Arc<Cluster>, node: Node, since: Instant) -> Self {
-        Self { cluster, node, units: 0, since, first: ShapeId::OTHER, behind: VecDeque::new() }
-    }
-
-    /// Whether one runs, and no other.
-    pub(super) fn is_one(&self) -> bool {
-        self.units == 1
-    }
-
-    /// A unit was sent, which is counted there.
-    pub(super) fn begin(&mut self, shape: ShapeId) {
-        if self.units == 0 {
-            self.since = clock::now();
-            self.first = shape;
-        } else {
-            self.behind.push_back(shape);
-        }
-        self.units += 1;
-        self.cluster.begin(self.node);
-    }
-
-    /// A unit was answered. Returns where it is counted, and how long it took.
-    pub(super) fn end(&mut self) -> (ShapeId, clock::Duration) {
-        let now = clock::now();
-        let time = now.duration_since(self.since);
-        self.since = now;
-        let shape = self.first;
-        if self.units > 0 {
-            self.units -= 1;
-            self.cluster.end(self.node);
-        }
-        if let Some(next) = self.behind.pop_front() {
-            self.first = next;
-        }
-        (shape, time)
-    }
-
-    /// The unit that was sent last goes on elsewhere.
-    pub(super) fn give_up(&mut self) {
-        self.behind.pop_back();
-        if self.units > 0 {
-            self.units -= 1;
-            self.cluster.end(self.node);
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        for _ in 0..self.units {
-            self.cluster.end(self.node);
-        }
-    }
-}
-
 /// What goes to the server.
 #[derive(Default)]
 pub(super) struct Forth {
@@ -316,6 +254,8 @@ pub(super) struct Session {
     pub(super) net: Net,
     /// What it has written and seen.
     pub(super) fresh: Freshness,
+    /// What it has on connections that others use, too.
+    pub(super) sharing: Sharing,
     pub(super) discard: Discard,
     /// The FATAL error of a server that is about to close the active connection.
     pub(super) last_words: Option<Bytes>,
@@ -344,6 +284,8 @@ pub(super) struct Session {
     pub(super) names: VecDeque<NamedStatement>,
     /// A unit about them that has not ended.
     pub(super) desk: Option<Box<Desk>>,
+    /// While units run that a rule limits.
+    pub(super) timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Session {
@@ -367,6 +309,7 @@ impl Session {
             back: Back { run: 0, hold: 0, rest: 0, rest_show: Show::Forward, own: BytesMut::new() },
             net: Net::default(),
             fresh: Freshness::default(),
+            sharing: Sharing::default(),
             discard: Discard::default(),
             last_words: None,
             settings: None,
@@ -381,6 +324,7 @@ impl Session {
             names: VecDeque::new(),
             epoch: u64::MAX,
             desk: None,
+            timer: None,
         }
     }
 
@@ -398,6 +342,7 @@ impl Session {
             };
             match next {
                 Next::Leave(leave) => return leave,
+                Next::Nothing => {}
                 Next::Reset(held) => Box::pin(super::clean::clean(*held, 0, &self.shared.buffers)).await,
                 Next::Acquire(route, node) => {
                     if let Err(leave) = Box::pin(self.acquire(route, node)).await {
@@ -430,6 +375,9 @@ impl Session {
             Ok(()) => match self.next.take() {
                 Some(next) => Poll::Ready(next),
                 None => {
+                    if self.timer.is_some() {
+                        self.watch_limit(cx);
+                    }
                     self.give_windows_back();
                     Poll::Pending
                 }

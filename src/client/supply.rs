@@ -323,7 +323,7 @@ impl Way<'_> {
 }
 
 /// Writes the front of a Bind or a Describe up to its statement, which gets another name. Returns where that ends.
-fn rename(own: &mut BytesMut, head: Header, body: &[u8], name: &[u8]) -> usize {
+pub(super) fn rename(own: &mut BytesMut, head: Header, body: &[u8], name: &[u8]) -> usize {
     let (before, old) = match head.tag {
         b'B' => frontend::bind(body).map(|(portal, old)| (portal.len() + 1, old.len())),
         _ => frontend::named(body).map(|_| (1, body.len().saturating_sub(2))),

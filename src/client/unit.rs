@@ -5,6 +5,7 @@ use super::prepared::Statements;
 use crate::fresh::Tables;
 use crate::net::WINDOW;
 use crate::route::{Class, Facts, Judge, Memo, Reason, Scope};
+use crate::sql::lone_execute;
 use crate::wire::frame::{HEADER, Side};
 use crate::wire::frontend::{self, Named};
 use crate::wire::{Header, ProtocolError, frame};
@@ -92,6 +93,22 @@ impl Judging<'_> {
         match frontend::parameter_types(body).find_map(|of| self.scope.parameter(of)) {
             Some(reason) => facts.and(Facts { silent: false, ..primary_only(reason) }),
             None => facts,
+        }
+    }
+
+    /// The facts of a text that names prepared statements: one EXECUTE alone does what was prepared, if that can run anywhere.
+    #[cold]
+    fn execute(self, text: &[u8], facts: Facts, statements: &mut Statements) -> Facts {
+        let Some(one) = lone_execute(text) else { return facts };
+        if statements.meant(&one.name).is_none_or(|known| known.shared().is_none()) {
+            return facts;
+        }
+        let prepared = self.prepared(statements, &one.name);
+        Facts {
+            names: true,
+            hint: facts.hint.or(prepared.hint),
+            level: facts.level.or(prepared.level),
+            ..prepared
         }
     }
 
@@ -291,7 +308,8 @@ impl Gather {
                 let text = frontend::query(body).ok_or(bad)?;
                 statements.end(true);
                 self.piece.ends = true;
-                self.memo.facts(text, judge.judge, judge.scope)
+                let facts = self.memo.facts(text, judge.judge, judge.scope);
+                if facts.names { judge.execute(text, facts, statements) } else { facts }
             }
             b'P' => {
                 self.wait_for(frontend::parse_name(body), statements);

@@ -345,6 +345,7 @@ impl Check<'_, '_> {
         set(&mut options.server_idle_timeout, limit("server_idle_timeout"));
         set(&mut options.server_lifetime, limit("server_lifetime"));
         set(&mut options.max_prepared_statements, sheet.count("max_prepared_statements", within));
+        set(&mut options.max_shared_reads, sheet.count("max_shared_reads", within));
         set(&mut options.server_connect_timeout, limit("server_connect_timeout"));
         set(&mut options.freshness_wait, sheet.duration("freshness_wait", within));
         set(&mut options.login_retry, limit("server_login_retry"));

@@ -1,64 +1,10 @@
 //! Every setting, one row each. Checks, documentation and the example file are made from these or compared with them.
 
-use std::time::Duration;
-
+use super::key::{HOUR, MINUTE, MONTH, SECOND, count, millis, millis_or_off, row};
+pub use super::key::{Key, find, inside, is_table};
 pub use super::kind::Kind;
 use crate::fresh::Level;
 use crate::route::MAX_SHAPES;
-
-/// A setting.
-#[derive(Debug)]
-pub struct Key {
-    /// Dotted path in the file; `NAME` stands for a name that the operator chooses.
-    pub path: &'static str,
-    /// What its value may be.
-    pub kind: Kind,
-    /// What holds without it: a value as TOML has it, or words if there is no fixed one.
-    pub default: &'static str,
-    /// A value for the documentation where `default` is words; else empty.
-    pub example: &'static str,
-    /// Whether `[databases.NAME]` may have it too, for that database alone.
-    pub per_database: bool,
-    /// Whether a reload applies it. None does yet: all need a restart.
-    pub reloadable: bool,
-    /// What it does, in one sentence.
-    pub doc: &'static str,
-}
-
-impl Key {
-    const fn example(mut self, example: &'static str) -> Self {
-        self.example = example;
-        self
-    }
-
-    const fn per_database(mut self) -> Self {
-        self.per_database = true;
-        self
-    }
-}
-
-const fn row(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
-    Key { path, kind, default, example: "", per_database: false, reloadable: false, doc }
-}
-
-const fn count(least: u64, most: u64) -> Kind {
-    Kind::Count { least, most }
-}
-
-const fn millis(least: u64, most: u64) -> Kind {
-    Kind::Duration { least: Duration::from_millis(least), most: Duration::from_millis(most), off: false }
-}
-
-/// Like [`millis`], and `"0s"` means: no limit.
-const fn millis_or_off(least: u64, most: u64) -> Kind {
-    Kind::Duration { least: Duration::from_millis(least), most: Duration::from_millis(most), off: true }
-}
-
-const SECOND: u64 = 1000;
-const MINUTE: u64 = 60 * SECOND;
-const HOUR: u64 = 60 * MINUTE;
-/// The longest span that is a limit and not a slip of the pen: 30 days.
-const MONTH: u64 = 30 * 24 * HOUR;
 
 const PASSWORD_FILE: &str =
     "A file with that text, relative to the folder of the configuration; newlines at its end do not count.";
@@ -101,8 +47,8 @@ pub static KEYS: &[Key] = &[
         "idle_in_transaction_timeout",
         millis_or_off(10, MONTH),
         "\"0s\"",
-        "A client that sends nothing for this long within a transaction is closed with SQLSTATE 25P03, and the \
-         transaction rolled back; `\"0s\"` is never.",
+        "A transaction in which the client sends nothing for this long is rolled back, and the client's next statement gets SQLSTATE \
+         25P03; a client whose connection is pinned is closed with it. `\"0s\"` is never.",
     ),
     row(
         "auth_type",
@@ -198,6 +144,13 @@ pub static KEYS: &[Key] = &[
         count(1, 100_000),
         "200",
         "Most prepared statements on one server connection; the least recently used make room.",
+    )
+    .per_database(),
+    row(
+        "max_shared_reads",
+        count(1, 1_000),
+        "32",
+        "Most short reads of several clients that are under way at once on a server connection that they share; 1: none share.",
     )
     .per_database(),
     row(
@@ -558,6 +511,14 @@ pub static KEYS: &[Key] = &[
     )
     .example("\"200ms\""),
     row(
+        "databases.NAME.rules.route.timeout",
+        millis(1, MONTH),
+        "none",
+        "How long such units may run on a server before pgweir cancels them: the client gets the server's error 57014, and before it a \
+         notice that names the rule.",
+    )
+    .example("\"5s\""),
+    row(
         "databases.NAME.rules.route.reject",
         Kind::Text,
         "none",
@@ -565,36 +526,3 @@ pub static KEYS: &[Key] = &[
     )
     .example("\"reports may not read this table\""),
 ];
-
-/// The row for a path that has `NAME` in place of names.
-#[must_use]
-pub fn find(path: &str) -> Option<&'static Key> {
-    let of_all = path.strip_prefix("databases.NAME.");
-    KEYS.iter().find(|key| key.path == path || (key.per_database && of_all == Some(key.path)))
-}
-
-/// Whether a path is a table: whether some key is below it.
-#[must_use]
-pub fn is_table(path: &str) -> bool {
-    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
-}
-
-/// The keys and tables that may stand directly in the table at `path` (empty: the file itself), each once.
-#[must_use]
-pub fn inside(path: &str) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    for key in KEYS {
-        let own = match path {
-            "" => Some(key.path),
-            _ => key.path.strip_prefix(path).and_then(|rest| rest.strip_prefix('.')),
-        };
-        let inherited = (path == "databases.NAME" && key.per_database).then_some(key.path);
-        for below in own.into_iter().chain(inherited) {
-            let name = below.split('.').next().unwrap_or(below);
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-    }
-    names
-}

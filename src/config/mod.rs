@@ -5,6 +5,7 @@
 
 mod check;
 mod complaint;
+mod key;
 pub mod keys;
 mod kind;
 mod raw;

@@ -132,7 +132,8 @@ impl Check<'_, '_> {
         let name = self.rule_name(typed).to_owned();
         let level = self.level("databases.NAME.rules.route.consistency", &typed.within);
         let max_lag = sheet.duration("databases.NAME.rules.route.max_lag", within);
-        Some(Rule { name, when, then: self.action(typed, servers)?, level, max_lag })
+        let timeout = sheet.duration("databases.NAME.rules.route.timeout", within);
+        Some(Rule { name, when, then: self.action(typed, servers)?, level, max_lag, timeout })
     }
 
     fn rule_name<'t>(&'t self, typed: &'t Typed) -> &'t str {
@@ -149,9 +150,9 @@ impl Check<'_, '_> {
             (Some(_), None, None) => Some(Action::Replica),
             (None | Some("replica"), Some(wanted), None) => self.servers(typed, wanted, servers),
             (None, None, Some(message)) => Some(Action::Reject(message.to_owned())),
-            (None, None, None) if self.sees(typed) => Some(Action::Stay),
+            (None, None, None) if self.says_more(typed) => Some(Action::Stay),
             (None, None, None) => {
-                let hint = "add route = { to = \"primary\" }, { to = \"replica\" }, { servers = [...] }, { consistency = \"...\" } or { reject = \"...\" }";
+                let hint = "add route = { to = \"primary\" }, { to = \"replica\" }, { servers = [...] }, { consistency = \"...\" }, { timeout = \"...\" } or { reject = \"...\" }";
                 self.complain(typed, Wrong::new("does nothing").hint(hint));
                 None
             }
@@ -162,9 +163,13 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Whether it says what reads must see.
-    fn sees(&self, typed: &Typed) -> bool {
-        let paths = ["databases.NAME.rules.route.consistency", "databases.NAME.rules.route.max_lag"];
+    /// Whether it says what reads must see, or how long units may run.
+    fn says_more(&self, typed: &Typed) -> bool {
+        let paths = [
+            "databases.NAME.rules.route.consistency",
+            "databases.NAME.rules.route.max_lag",
+            "databases.NAME.rules.route.timeout",
+        ];
         paths.iter().any(|path| self.sheet.entry(path, Some(&typed.within)).is_some())
     }
 

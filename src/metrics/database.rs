@@ -40,6 +40,40 @@ pub enum PreparedWhat {
     Evicted,
 }
 
+/// What became of a read that went on a connection together with others'.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SharedRead {
+    /// It was answered.
+    Answered,
+    /// Its client cancelled it.
+    Cancelled,
+    /// It ran again alone: the server refused it.
+    Error,
+    /// The same: its answer was long.
+    Large,
+    /// The same: it took long.
+    Slow,
+    /// The same: one before it took long, or the connection was given up.
+    Behind,
+    /// The same: the connection broke.
+    Lost,
+}
+
+impl SharedRead {
+    /// Its place in arrays, and its name.
+    fn slot(self) -> (usize, &'static str) {
+        match self {
+            Self::Answered => (0, "answered"),
+            Self::Cancelled => (1, "cancelled"),
+            Self::Error => (2, "error"),
+            Self::Large => (3, "large"),
+            Self::Slow => (4, "slow"),
+            Self::Behind => (5, "behind"),
+            Self::Lost => (6, "lost"),
+        }
+    }
+}
+
 /// Why a read is run again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RerunCause {
@@ -119,6 +153,7 @@ pub struct DatabaseMetrics {
     pins: Box<[Lazy]>,
     would_move: Box<[Lazy]>,
     rules: Box<[Lazy]>,
+    shared_reads: [Lazy; 7],
 }
 
 impl DatabaseMetrics {
@@ -138,6 +173,7 @@ impl DatabaseMetrics {
             pins: slots(REASONS),
             would_move: slots(REASONS),
             rules: slots(64),
+            shared_reads: Default::default(),
             registry,
         }
     }
@@ -169,6 +205,17 @@ impl DatabaseMetrics {
     /// A replica refused what was taken for a read.
     pub fn learned(&self) {
         self.registry.counter(&table::LEARNED, &[&self.name]).increment(1);
+    }
+
+    /// A unit ran for longer than that rule allows.
+    pub fn timed_out(&self, rule: &str) {
+        self.registry.counter(&table::TIMED_OUT, &[&self.name, rule]).increment(1);
+    }
+
+    /// A read that went on a connection together with others' was answered, or was not.
+    pub fn shared_read(&self, outcome: SharedRead) {
+        let (place, outcome) = outcome.slot();
+        self.count(self.shared_reads.get(place), &table::SHARED_READS, &[&self.name, outcome]);
     }
 
     /// A prepared statement was supplied to a server connection, found there, or evicted from it.

@@ -19,7 +19,7 @@ use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use catalog::CatalogMetrics;
-pub use database::{DatabaseMetrics, Direction, Origin, PreparedWhat, RerunCause, TargetLabel};
+pub use database::{DatabaseMetrics, Direction, Origin, PreparedWhat, RerunCause, SharedRead, TargetLabel};
 pub use pool::{Occupancy, PoolMetrics};
 pub use server::{RoleLabel, ServerMetrics};
 use spread::Spread;

@@ -87,6 +87,10 @@ table! {
         "Units that a server refused or lost and that ran again, unseen by the client: reads, and writes that what was taken for the primary refused; target none: the retry budget was spent.";
     PREPARES Counter Count "pgweir_prepared_statements_total" ["database", "what"]
         "Prepared statements of clients that pgweir itself prepared on a server connection that lacked them (supplied), that were there already when a client prepared them (shared), and that had to make room (evicted).";
+    TIMED_OUT Counter Count "pgweir_rule_timeouts_total" ["database", "rule"]
+        "Units that were cancelled because they ran for longer than a rule allows.";
+    SHARED_READS Counter Count "pgweir_shared_reads_total" ["database", "outcome"]
+        "Short reads that went on a server connection together with others': answered, cancelled by their client, or run again alone because the server refused them (error), their answer was long (large), they took long (slow), one before them did (behind), or the connection broke (lost).";
     LEARNED Counter Count "pgweir_learned_total" ["database"]
         "Statements that a replica refused although they were taken for reads: statements like them go to the primary for a while.";
     FAILOVER_WAITING Gauge Count "pgweir_failover_waiting" ["database"]

@@ -4,6 +4,7 @@
 //! came first is served first; a connection whose state is in doubt is closed, never put back.
 
 mod keeper;
+pub mod lane;
 mod lease;
 mod ledger;
 mod options;
@@ -84,6 +85,8 @@ pub struct Pool {
     back_off: Mutex<BackOff>,
     /// Tells those who wait for the end of the pause that it is another now.
     settled: Notify,
+    /// Connections that several clients share.
+    yards: lane::Yards,
 }
 
 impl fmt::Debug for Pool {
@@ -119,6 +122,7 @@ impl Pool {
             ledger,
             back_off: Mutex::default(),
             settled: Notify::new(),
+            yards: lane::Yards::default(),
         }
     }
 

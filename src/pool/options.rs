@@ -33,6 +33,8 @@ pub struct Options {
     pub server_lifetime: Duration,
     /// Most prepared statements of clients on one server connection; the one that was not used for longest makes room.
     pub max_prepared_statements: usize,
+    /// Most short reads of several clients that are under way at once on a server connection that they share; 1: none share.
+    pub max_shared_reads: usize,
     /// Longest that a read waits for a replica to replay what it has to see; zero: not at all.
     pub freshness_wait: Duration,
     /// Longest that connecting and logging in to a server may take.
@@ -54,6 +56,7 @@ impl Default for Options {
             server_idle_timeout: Duration::from_secs(600),
             server_lifetime: Duration::from_secs(3600),
             max_prepared_statements: 200,
+            max_shared_reads: 32,
             freshness_wait: Duration::from_millis(5),
             server_connect_timeout: Duration::from_secs(5),
             login_retry: Duration::from_millis(100),

@@ -127,6 +127,8 @@ pub struct Route {
     pub servers: Option<u64>,
     /// The rule that decided, by its place.
     pub rule: Option<u8>,
+    /// The rule that says how long it may run.
+    pub limit: Option<u8>,
     /// What it must see there.
     pub level: Level,
     /// How old at most what it sees may be.
@@ -144,6 +146,7 @@ impl Route {
             reason,
             servers: None,
             rule: None,
+            limit: None,
             would: None,
             level: Level::Eventual,
             max_lag: None,
@@ -155,11 +158,23 @@ impl Route {
 /// on a connection, a text that cannot be trusted, and only then what the unit says. A read goes to the primary for want of
 /// replicas, or because somebody wishes so: a comment first, then the session, then the rules, then the mode. Everything
 /// that is not a read goes there whether or not it is up, so that it waits for the next one; no wish and no rule is asked
-/// about it.
+/// where it goes. How long it may run, a rule may say of any unit.
 #[must_use]
 pub fn decide(facts: Facts, session: Session, topology: Topology, rules: &Rules) -> Route {
-    let primary = |reason| Route::to(Target::Primary, reason);
     let rule = rules.first(session.rules, facts.any, facts.all);
+    let does = !matches!(facts.class, Class::End | Class::Own | Class::Empty);
+    let limit = rule.filter(|(_, rule)| does && rule.timeout.is_some()).map(|(place, _)| place);
+    Route { limit, ..decide_target(facts, session, topology, rules, rule) }
+}
+
+fn decide_target(
+    facts: Facts,
+    session: Session,
+    topology: Topology,
+    rules: &Rules,
+    rule: Option<(u8, &rules::Rule)>,
+) -> Route {
+    let primary = |reason| Route::to(Target::Primary, reason);
     let rejectable = !matches!(facts.class, Class::End | Class::Own | Class::Empty);
     if rejectable && let Some((place, rules::Rule { then: rules::Action::Reject(_), .. })) = rule {
         return Route { rule: Some(place), ..primary(Reason::Rejected) };

@@ -133,6 +133,8 @@ pub struct Rule {
     pub level: Option<Level>,
     /// How old what they see may be at most; none: it does not say.
     pub max_lag: Option<Duration>,
+    /// How long a unit may run before it is cancelled; none: it does not say.
+    pub timeout: Option<Duration>,
 }
 
 impl Rule {
@@ -427,7 +429,7 @@ mod tests {
     use super::*;
 
     fn rule(name: &str, when: Match, then: Action) -> Rule {
-        Rule { name: name.into(), when, then, level: None, max_lag: None }
+        Rule { name: name.into(), when, then, level: None, max_lag: None, timeout: None }
     }
 
     fn list(words: &[&str]) -> Vec<String> {

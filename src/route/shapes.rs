@@ -54,7 +54,27 @@ struct Counters {
     age: AtomicU64,
     /// [`Reason::index`] of the last unit.
     reason: AtomicU8,
+    /// How often it was short, up to [`PROVEN`]; above it: it was not, for so many sweeps.
+    pace: AtomicU8,
+    /// How often it was found long lately.
+    strikes: AtomicU8,
 }
+
+/// A unit is short that takes less. It is measured beside others: on a busy machine the shortest take some milliseconds.
+const SHORT: Duration = Duration::from_millis(5);
+
+/// A unit is long that takes more.
+const TOO_LONG: Duration = Duration::from_millis(25);
+
+/// A shape is taken for short after so many units that were.
+const PROVEN: u8 = 4;
+
+/// A shape that was found long so often in a row is taken for long for the most time, two to that power in sweeps; a
+/// hiccup of the server is forgotten in a moment.
+const MOST_STRIKES: u8 = 6;
+
+/// Of so many sweeps one takes away a strike.
+const FORGIVES: u32 = 64;
 
 impl Counters {
     fn total(&self) -> u64 {
@@ -100,6 +120,7 @@ struct Index {
 pub struct Shapes {
     /// By row; the first is that of the others.
     counters: Box<[Counters]>,
+    sweeps: AtomicU32,
     index: Mutex<Index>,
 }
 
@@ -148,6 +169,7 @@ impl Shapes {
         let index = Index { rows: HashMap::new(), taken: Vec::new(), free: (1..=shapes).rev().collect() };
         Shapes {
             counters: (0..=shapes).map(|_| Counters::default()).collect(),
+            sweeps: AtomicU32::new(1),
             index: Mutex::new(Index { taken: (0..=shapes).map(|_| None).collect(), ..index }),
         }
     }
@@ -221,6 +243,36 @@ impl Shapes {
         row.nanoseconds.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
+    /// A unit of that shape, which had its connection to itself, was answered. Tells [`Shapes::is_short`].
+    #[inline]
+    pub fn took(&self, id: ShapeId, time: Duration) {
+        let Some(row) = self.row(id).filter(|_| id.row() > 0) else { return };
+        let pace = row.pace.load(Relaxed);
+        if pace < PROVEN && time < SHORT {
+            row.pace.store(pace + 1, Relaxed);
+        } else if pace <= PROVEN && time > TOO_LONG {
+            row.pace.store(0, Relaxed);
+        }
+    }
+
+    /// Whether units of that shape are known to be short.
+    #[inline]
+    #[must_use]
+    pub fn is_short(&self, id: ShapeId) -> bool {
+        id.row() > 0
+            && self.is_current(id)
+            && self.row(id).is_some_and(|row| row.pace.load(Relaxed) == PROVEN)
+    }
+
+    /// A unit of that shape took long although it was taken for short, or its answer was.
+    pub fn is_long(&self, id: ShapeId) {
+        if let Some(row) = self.row(id) {
+            let strikes = row.strikes.load(Relaxed).saturating_add(1).min(MOST_STRIKES);
+            row.strikes.store(strikes, Relaxed);
+            row.pace.store(PROVEN + (1 << strikes), Relaxed);
+        }
+    }
+
     /// A replica answered a unit of that shape with data of that age.
     #[inline]
     pub fn aged(&self, id: ShapeId, age: Duration) {
@@ -229,8 +281,21 @@ impl Shapes {
         row.age.fetch_add(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// If the table is full, makes room: of each ten rows the one that was used least lately goes. For once a second.
+    /// If the table is full, makes room: of each ten rows the one that was used least lately goes. What was long may be short
+    /// again. For once a second.
     pub fn sweep(&self) {
+        let forgives = self.sweeps.fetch_add(1, Relaxed).is_multiple_of(FORGIVES);
+        for row in &self.counters {
+            match row.pace.load(Relaxed) {
+                pace if pace == PROVEN + 1 => row.pace.store(0, Relaxed),
+                pace if pace > PROVEN => row.pace.store(pace - 1, Relaxed),
+                _ => {}
+            }
+            if forgives {
+                let strikes = row.strikes.load(Relaxed);
+                row.strikes.store(strikes.saturating_sub(1), Relaxed);
+            }
+        }
         let mut index = self.index();
         let Index { rows, taken, free } = &mut *index;
         if !free.is_empty() || rows.is_empty() {
@@ -251,6 +316,8 @@ impl Shapes {
             if let Some(counters) = self.counters.get(row) {
                 counters.generation.fetch_add(1, Relaxed);
                 counters.pour_into(others);
+                counters.pace.store(0, Relaxed);
+                counters.strikes.store(0, Relaxed);
             }
             rows.remove(&gone.key);
             free.push(row);
@@ -323,6 +390,39 @@ mod tests {
 
     fn read() -> Facts {
         Facts { class: Class::Read, reason: Reason::Read, ..Facts::EMPTY }
+    }
+
+    #[test]
+    fn a_shape_is_short_that_was_so_some_times_and_long_for_a_while() {
+        let shapes = Shapes::new(10);
+        let id = shapes.register(shape(1), b"SELECT 1", &read());
+        let (short, long) = (Duration::from_millis(1), Duration::from_millis(100));
+        for _ in 0..PROVEN {
+            assert!(!shapes.is_short(id));
+            shapes.took(id, short);
+        }
+        assert!(shapes.is_short(id));
+        shapes.took(id, long);
+        assert!(!shapes.is_short(id), "one that was long alone has to prove itself again");
+        (0..PROVEN).for_each(|_| shapes.took(id, short));
+        // Each time it is found long among others, it is so for longer.
+        for sweeps in [2, 4, 8] {
+            shapes.is_long(id);
+            for _ in 0..sweeps {
+                (0..PROVEN).for_each(|_| shapes.took(id, short));
+                assert!(!shapes.is_short(id));
+                shapes.sweep();
+            }
+            (0..PROVEN).for_each(|_| shapes.took(id, short));
+            assert!(shapes.is_short(id), "after {sweeps}");
+        }
+        (0..200).for_each(|_| shapes.sweep());
+        shapes.is_long(id);
+        (0..2).for_each(|_| shapes.sweep());
+        (0..PROVEN).for_each(|_| shapes.took(id, short));
+        assert!(shapes.is_short(id), "that is forgotten");
+        (0..10).for_each(|_| shapes.took(ShapeId::OTHER, short));
+        assert!(!shapes.is_short(ShapeId::OTHER), "nobody knows what it is");
     }
 
     fn total(shapes: &Shapes) -> u64 {

@@ -409,6 +409,7 @@ fn anything() -> impl Strategy<Value = (Mode, Vec<rules::Rule>, u64, Option<Wish
         then,
         level: None,
         max_lag: None,
+        timeout: None,
     });
     let wish = || prop::option::of(prop_oneof![Just(Wish::Primary), Just(Wish::Replica)]);
     let mode = prop_oneof![Just(Mode::Observe), Just(Mode::OptIn), Just(Mode::Auto)];

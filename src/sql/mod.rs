@@ -16,7 +16,7 @@ mod words;
 pub use fingerprint::fingerprint;
 pub use lex::{Kind, Lexer, Token};
 pub use lone::{lone_begin, lone_end};
-pub use named::{NamedStatement, Use, named};
+pub use named::{NamedStatement, Use, lone_execute, named};
 pub use normal::{NORMAL_LIMIT, normalise};
 pub use outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
 pub use parse::{Opinion, PARSE_LIMIT, opinion, tables};

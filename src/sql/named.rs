@@ -66,6 +66,40 @@ pub fn named(text: &[u8]) -> Vec<NamedStatement> {
     found
 }
 
+/// The name in a text that is one EXECUTE and nothing else, with constants for its parameters: it does what was prepared.
+#[must_use]
+pub fn lone_execute(text: &[u8]) -> Option<NamedStatement> {
+    let mut tokens = Lexer::new(text).filter(|token| !matches!(token.kind, Kind::Space | Kind::Comment));
+    let first = tokens.next()?;
+    if folded(text, first).as_bytes() != b"execute" {
+        return None;
+    }
+    let named = one(text, Use::Execute, tokens.next()?)?;
+    let mut token = tokens.next();
+    if token.is_some_and(|token| token.kind == Kind::Open) {
+        loop {
+            token = tokens.next();
+            if token.is_some_and(|token| matches!(text.get(token.start..token.end), Some(b"-" | b"+"))) {
+                token = tokens.next();
+            }
+            let value = token?;
+            let constant = match value.kind {
+                Kind::String | Kind::Number => true,
+                Kind::Word => matches!(folded(text, value).as_bytes(), b"null" | b"true" | b"false"),
+                _ => false,
+            };
+            match tokens.next()?.kind {
+                Kind::Comma if constant => {}
+                Kind::Close if constant => break,
+                _ => return None,
+            }
+        }
+        token = tokens.next();
+    }
+    let ends = token.is_none_or(|token| token.kind == Kind::Semicolon);
+    (ends && tokens.all(|token| token.kind == Kind::Semicolon)).then_some(named)
+}
+
 fn folded(text: &[u8], token: Token) -> Folded {
     // A keyword is no keyword in quotes.
     let token = if token.kind == Kind::Word { token } else { Token { kind: Kind::Other, ..token } };
@@ -89,6 +123,39 @@ fn one(text: &[u8], how: Use, token: Token) -> Option<NamedStatement> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_execute_that_is_all_there_is() {
+        let name =
+            |text: &str| lone_execute(text.as_bytes()).map(|one| String::from_utf8(one.name.into()).unwrap());
+        for text in [
+            "EXECUTE s",
+            " /* so */ execute S ;;",
+            "EXECUTE \"s\" (1, -2.5, 'x', NULL, true, E'a\\n') -- end",
+            "EXECUTE s($$text$$);",
+        ] {
+            assert_eq!(name(text).as_deref(), Some("s"), "{text}");
+        }
+        for text in [
+            "",
+            "EXECUTE",
+            "EXECUTE s; SELECT f()",
+            "EXECUTE s(f())",
+            "EXECUTE s(1 + 2)",
+            "EXECUTE s('a'::d)",
+            "EXECUTE s($1)",
+            "EXECUTE s(1",
+            "EXECUTE s()",
+            "EXECUTE s(1,)",
+            "EXECUTE s(1) x",
+            "EXECUTE s(now)",
+            "EXPLAIN EXECUTE s",
+            "CREATE TABLE t AS EXECUTE s",
+            "\"execute\" s",
+        ] {
+            assert_eq!(name(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn names_are_found_where_they_stand() {

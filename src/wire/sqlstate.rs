@@ -41,6 +41,8 @@ impl SqlState {
     pub const UNDEFINED_OBJECT: Self = Self("42704");
     /// `too_many_connections`: of clients, or a pool's wait that took too long.
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
+    /// `query_canceled`.
+    pub const QUERY_CANCELED: Self = Self("57014");
     /// `cannot_connect_now`: no server for it at this moment.
     pub const CANNOT_CONNECT_NOW: Self = Self("57P03");
     /// `idle_session_timeout`.
@@ -67,6 +69,7 @@ impl SqlState {
         Self::SYNTAX_ERROR,
         Self::UNDEFINED_OBJECT,
         Self::TOO_MANY_CONNECTIONS,
+        Self::QUERY_CANCELED,
         Self::CANNOT_CONNECT_NOW,
         Self::IDLE_SESSION_TIMEOUT,
         Self::INTERNAL_ERROR,

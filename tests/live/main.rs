@@ -41,5 +41,6 @@ mod retries;
 mod routes;
 mod rules;
 mod settings;
+mod sharing;
 mod speaker;
 mod wire;

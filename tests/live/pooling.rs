@@ -343,11 +343,42 @@ async fn an_idle_transaction_ends() {
     idler.ok("INSERT INTO t VALUES (2)").await;
     // Waits for the only connection.
     assert_eq!(other.value("SELECT count(*) FROM t").await, "0");
-    let _ = idler.send(&query("INSERT INTO t VALUES (3)")).await;
-    let (tag, body) = idler.message().await.unwrap();
-    assert!(tag == b'E' && body.windows(6).any(|part| part == b"C25P03"), "{}", body.escape_ascii());
-    assert!(idler.message().await.is_err(), "it is still there");
+    let insert = query("INSERT INTO t VALUES (3)");
+    idler.send(&[&insert[..], &insert].concat()).await.unwrap();
+    for code in ["25P03", "25P02"] {
+        let answer = idler.answer().await.unwrap();
+        assert_eq!((answer.code(), answer.status), (code, 'E'));
+    }
+    assert_eq!(idler.ok("ROLLBACK").await.status, 'I');
     assert_eq!(other.value("SELECT count(*) FROM t").await, "0");
+    // Who commits must not take it for done; who rolls back has nothing to hear; a BEGIN alone is a transaction, too.
+    for (first, last, codes, status) in [
+        ("INSERT INTO t VALUES (4)", "COMMIT", vec!["25P03"], 'I'),
+        ("INSERT INTO t VALUES (4)", "ROLLBACK", vec![], 'I'),
+        ("INSERT INTO t VALUES (4)", "INSERT INTO t VALUES (5); COMMIT", vec!["25P03"], 'E'),
+        ("", "SELECT 1", vec!["25P03"], 'E'),
+    ] {
+        idler.ok("BEGIN").await;
+        if !first.is_empty() {
+            idler.ok(first).await;
+        }
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let answer = idler.query(last).await.unwrap();
+        let said: Vec<_> = answer.errors.iter().map(|error| &*error.code).collect();
+        assert_eq!((said, answer.status), (codes, status), "{first}; {last}");
+        if status == 'E' {
+            idler.ok("ROLLBACK").await;
+        }
+    }
+    assert_eq!(other.value("SELECT count(*) FROM t").await, "0");
+    // A session whose connection is its own has nowhere to go on.
+    let mut owner = Raw::login(address, &[]).await.unwrap();
+    owner.ok("CREATE TEMP TABLE mine (n int)").await;
+    owner.ok("BEGIN").await;
+    owner.ok("INSERT INTO mine VALUES (1)").await;
+    let (tag, body) = owner.message().await.unwrap();
+    assert!(tag == b'E' && body.windows(6).any(|part| part == b"C25P03"), "{}", body.escape_ascii());
+    assert!(owner.message().await.is_err(), "it is still there");
     // Outside a transaction it may be idle for ever.
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(other.value("SELECT 1").await, "1");

@@ -126,6 +126,41 @@ async fn a_name_is_nobody_elses() {
     assert_eq!(proxy.sum("pgweir_pins_total", &[]).await, 0.0);
 }
 
+/// EXECUTE in SQL does what was prepared: it goes where that goes.
+#[tokio::test]
+async fn execute_goes_where_its_statement_goes() {
+    let (cluster, proxy) = start("").await;
+    let mut client = proxy.client().await;
+    let port = "current_setting('port') /* of this server */";
+    assert_eq!(prepare(&mut client, "r", &format!("SELECT {port} || $1::text")).await, "");
+    assert_eq!(
+        prepare(&mut client, "w", &format!("INSERT INTO t VALUES ($1::int) RETURNING {port}")).await,
+        ""
+    );
+    let primary = cluster.primary().port().to_string();
+    for round in 1..20 {
+        let read = client.value("EXECUTE r('')").await;
+        assert_ne!(read, primary);
+        assert_eq!(client.value(&format!("EXECUTE w({round})")).await, primary);
+        // What is computed for a parameter may be anything.
+        assert_eq!(client.value("EXECUTE r(lower(''))").await, primary);
+        assert_eq!(client.value("/* pgweir: primary */ EXECUTE r('')").await, primary);
+    }
+    client.ok("BEGIN").await;
+    assert_eq!(client.value("EXECUTE r('')").await, primary);
+    client.ok("COMMIT").await;
+    // What SQL has prepared stays where it was.
+    client.ok(&format!("PREPARE p AS SELECT {port}")).await;
+    assert_eq!(client.value("EXECUTE p").await, primary);
+    client.ok("DEALLOCATE p").await;
+    assert_eq!(client.query("EXECUTE p").await.unwrap().code(), "26000");
+    // One that only the primary knows of yet runs there, unseen.
+    client.ok("CREATE TABLE late AS SELECT 5 AS n").await;
+    assert_eq!(prepare(&mut client, "late", "SELECT n FROM late").await, "");
+    assert_eq!(client.value("EXECUTE late").await, "5");
+    assert_eq!(proxy.sum("pgweir_errors_total", &[]).await as usize, 1);
+}
+
 #[tokio::test]
 async fn a_parse_that_fails_is_not_remembered() {
     let (_cluster, proxy) = start("pool_size = 1").await;

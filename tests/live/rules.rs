@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pgweir::cli::demo::cluster::Cluster;
 
 use crate::proxy::{Proxy, SOON, cluster};
-use crate::raw::{Raw, query};
+use crate::raw::{Raw, extended, query, sync};
 
 async fn started(settings: impl Fn(&Cluster) -> String) -> (Cluster, Proxy) {
     let cluster = cluster().replicas(2).start().await.unwrap();
@@ -146,4 +146,42 @@ async fn what_observing_reports_is_what_then_happens() {
     let moved = by_reason(&auto, "pgweir_units_total", "target=\"replica\"").await;
     assert_eq!(would, moved);
     assert!(moved.values().sum::<u64>() >= 40 * 8, "{moved:?}");
+}
+
+#[tokio::test]
+async fn a_rule_says_how_long_a_unit_may_run() {
+    let (cluster, proxy) = started(|_| {
+        "[[databases.postgres.rules]]\nname = \"quick\"\nmatch = { query = \"be quick\" }\n\
+         route = { timeout = \"300ms\" }\n"
+            .to_owned()
+    })
+    .await;
+    let mut client = proxy.client().await;
+    let slow = "SELECT pg_sleep(30) /* be quick */";
+    for _ in 0..3 {
+        let answer = client.query(slow).await.unwrap();
+        assert_eq!((answer.code(), answer.status), ("57014", 'I'), "{answer:?}");
+        assert!(answer.tags.starts_with('N'), "a notice says why: {answer:?}");
+        assert_eq!(client.value("SELECT 1 /* be quick */").await, "1");
+    }
+    let timed_out = || async { proxy.sum("pgweir_rule_timeouts_total", &["rule=\"quick\""]).await as usize };
+    assert_eq!(timed_out().await, 3);
+    // Each unit of a pipeline has its own time, from when the one before it is answered. (What stands behind a cancelled one may be
+    // hit as well, as without pgweir: PostgreSQL signals the backend twice, as a process and as a group.)
+    for last in [query(slow), [extended("", slow), sync()].concat()[..].into()] {
+        client.send(&[&query("SELECT pg_sleep(0.5)")[..], &query("SELECT 7"), &last].concat()).await.unwrap();
+        for code in ["", "", "57014"] {
+            assert_eq!(client.answer().await.unwrap().code(), code);
+        }
+    }
+    assert_eq!(timed_out().await, 5);
+    // In a transaction it fails that.
+    client.ok("BEGIN").await;
+    client.ok("INSERT INTO photos VALUES (2, 0)").await;
+    let answer = client.query(slow).await.unwrap();
+    assert_eq!((answer.code(), answer.status), ("57014", 'E'));
+    assert_eq!(client.query("SELECT 1").await.unwrap().code(), "25P02");
+    client.ok("ROLLBACK").await;
+    assert_eq!(cluster.primary().value("SELECT count(*) FROM photos").await.unwrap(), "1");
+    assert_eq!(timed_out().await, 6);
 }

@@ -13,17 +13,22 @@ use crate::fake::{
 struct Stage {
     primary: Fake,
     replica: Fake,
-    _pgweir: Pgweir,
+    pgweir: Pgweir,
     client: Client,
 }
 
 impl Stage {
+    /// With reads that go alone.
     fn start() -> Self {
+        Self::with("max_shared_reads = 1")
+    }
+
+    fn with(settings: &str) -> Self {
         let (primary, replica) = (Fake::start(), Fake::replica());
         primary.plan(Plan::Reply(rows(&["primary"]), Then::GoOn));
-        let pgweir = pgweir(&[primary.address, replica.address], "");
+        let pgweir = pgweir(&[primary.address, replica.address], settings);
         let client = Client::login(&pgweir);
-        let mut stage = Self { primary, replica, _pgweir: pgweir, client };
+        let mut stage = Self { primary, replica, pgweir, client };
         stage.returns();
         stage
     }
@@ -154,6 +159,57 @@ fn a_connection_that_breaks_at_any_byte() {
     stage.primary.plan(Plan::Reply([error("40001"), message(b'Z', b"I")].concat(), Then::GoOn));
     stage.returns();
     assert_eq!(tags(&stage.when(&[error("40001"), message(b'Z', b"I")].concat(), Then::GoOn)), "EZ");
+    assert_nothing_panicked();
+}
+
+/// What is wrong on a connection that others may use, too, is nobody's answer: the read goes alone then, to the same replica or
+/// to the primary.
+#[test]
+fn a_shared_connection_answers_whole_or_not_at_all() {
+    let mut stage = Stage::with("");
+    let whole = rows(&["replica"]);
+    let [description, row, end, _] = parts();
+    let second = rows(&["primary"]);
+    let first_result = description.len() + row.len();
+    // Until the shape is known to be short.
+    for _ in 0..5 {
+        stage.returns();
+    }
+    for cut in 0..whole.len() {
+        let heard = stage.when(&whole[..cut], Then::Close);
+        let alone =
+            cut >= first_result && heard.starts_with(&whole[..first_result]) && tags(&heard).ends_with("EZ");
+        assert!(heard == second || alone, "cut at {cut}: {}", tags(&heard));
+        stage.returns();
+    }
+    let status = |status: &[u8]| [&description[..], &row, &end, &message(b'Z', status)].concat();
+    let huge = [&[b'D'][..], &i32::MAX.to_be_bytes()].concat();
+    let hostile = [
+        ("an open transaction", status(b"T")),
+        ("a status that is none", status(b"?")),
+        ("a status that says nothing", status(b"")),
+        ("two answers", [&whole[..], &whole].concat()),
+        ("an unknown message", [&description[..], &message(b'~', b"x"), &whole].concat()),
+        ("a length that cannot be", [&description[..], &[b'D', 0, 0, 0, 1]].concat()),
+        ("a row that never ends", [&description[..], &huge].concat()),
+        ("a setting", [&message(b'S', b"TimeZone\0UTC\0")[..], &whole].concat()),
+        ("a wish for data", [&message(b'G', &[0; 3])[..], &whole].concat()),
+        ("an answer to nothing", [&message(b'2', b"")[..], &whole].concat()),
+    ];
+    for (what, says) in hostile {
+        stage.replica.plan(Plan::Reply(says, Then::Close));
+        stage.client.say(&query("SELECT 1"));
+        // Alone it may end the session: somebody else is served then.
+        let mut heard = String::new();
+        while !heard.ends_with('Z')
+            && let Some((tag, _)) = stage.client.message()
+        {
+            heard.push(char::from(tag));
+        }
+        assert!(!heard.is_empty(), "{what}: not a word");
+        stage.client = Client::login(&stage.pgweir);
+        stage.returns();
+    }
     assert_nothing_panicked();
 }
 

@@ -60,6 +60,7 @@ fn all() -> Vec<Failure> {
         Failure::ServerProtocol(ProtocolError::Unexpected(b'1')),
         Failure::StatementMode,
         Failure::InFailedTransaction,
+        Failure::Cancelled,
         Failure::BeginRefused,
         Failure::ReplicaTransaction,
         Failure::Rejected { rule: "no reports".to_owned(), message: "ask the report server".to_owned() },
@@ -74,6 +75,7 @@ fn all() -> Vec<Failure> {
         Failure::LoginTimeout,
         Failure::IdleTimeout,
         Failure::IdleInTransaction,
+        Failure::TransactionTimedOut,
     ];
     all.iter().for_each(visit);
     all
@@ -100,6 +102,7 @@ fn visit(failure: &Failure) {
         | Failure::Rejected { .. }
         | Failure::InFailedTransaction
         | Failure::BeginRefused
+        | Failure::Cancelled
         | Failure::ReplicaTransaction
         | Failure::Replication
         | Failure::NoUser
@@ -108,7 +111,8 @@ fn visit(failure: &Failure) {
         | Failure::TooManyClients(_)
         | Failure::LoginTimeout
         | Failure::IdleTimeout
-        | Failure::IdleInTransaction => {}
+        | Failure::IdleInTransaction
+        | Failure::TransactionTimedOut => {}
     }
 }
 

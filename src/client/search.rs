@@ -1,0 +1,77 @@
+//! The search for a server connection, for a piece that cannot have one at once.
+
+use std::sync::Arc;
+
+use super::fail::Failure;
+use super::failover::Doubt;
+use super::plan::note_outage;
+use super::shared::Database;
+use crate::cluster::View;
+use crate::ids::Node;
+use crate::pool::{Lease, LeaseError, Pool};
+use crate::route::{Reason, Route, Target};
+
+/// It goes on apart from the session that waits for it.
+pub(super) struct Search {
+    pub(super) database: Arc<Database>,
+    pub(super) pools: Vec<(Node, Arc<Pool>)>,
+    pub(super) wants: crate::server::Wants,
+    /// A replica that is not asked.
+    pub(super) avoid: Option<Node>,
+    /// What the unit keeps in memory while it waits.
+    pub(super) bytes: usize,
+    /// What became of it before.
+    pub(super) doubt: Option<Doubt>,
+}
+
+impl Search {
+    /// A connection for that target. A replica that cannot be reached costs a try elsewhere, in the end on the primary:
+    /// nothing has been sent yet.
+    /// `picked` is whose turn it is; to pick anew would pass it over.
+    pub(super) async fn run(
+        &self,
+        route: Route,
+        mut picked: Option<Node>,
+    ) -> Result<(Target, Node, Lease), Failure> {
+        let mut wait = self.wait();
+        // Where there is no replica now, there may be one before there is a primary.
+        let reads = route.target == Target::Replica || route.reason == Reason::NoReplica;
+        let mut first = true;
+        loop {
+            if route.target == Target::Replica || reads && !std::mem::take(&mut first) {
+                for _ in 0..self.pools.len() {
+                    let pick = || self.database.cluster.pick_replica(route.servers, self.avoid);
+                    let Some(node) = picked.take().or_else(pick) else { break };
+                    if self.pool(node).is_some_and(|pool| pool.backs_off()) {
+                        break;
+                    }
+                    match self.lease_replica(node).await {
+                        Some(Ok(lease)) => return Ok((Target::Replica, node, lease)),
+                        None => {}
+                        Some(Err(error)) if note_outage(&self.database, node, &error) => {}
+                        // A replica that has not replayed yet refuses a database or a role that the primary has.
+                        Some(Err(LeaseError::Connect(_))) => break,
+                        Some(Err(error)) => return Err(Failure::Lease(error)),
+                    }
+                }
+            }
+            let fits = |node: &Node| route.servers.is_none_or(|nodes| nodes & node.bit() != 0);
+            let or_replica = |view: &View| reads && view.replicas().any(|node| fits(&node));
+            if let Some((node, lease)) = self.primary(&mut wait, or_replica).await? {
+                return Ok((Target::Primary, node, lease));
+            }
+        }
+    }
+
+    pub(super) async fn lease(&self, node: Node) -> Result<Lease, LeaseError> {
+        // Each node of the cluster has its pool: both were made from the same list.
+        match self.pool(node) {
+            Some(pool) => pool.lease(&self.wants).await,
+            None => Err(LeaseError::Queue { waiting: 0 }),
+        }
+    }
+
+    fn pool(&self, node: Node) -> Option<&Arc<Pool>> {
+        self.pools.iter().find(|(known, _)| *known == node).map(|(_, pool)| pool)
+    }
+}

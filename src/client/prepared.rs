@@ -107,7 +107,7 @@ pub(super) enum There {
     Yes,
     /// It has it not.
     No,
-    /// It depends on how an earlier unit ends.
+    /// It depends on how an earlier unit ends, or it has one that it has outlived.
     Perhaps,
 }
 
@@ -314,7 +314,11 @@ impl Statements {
                 return if same_unit { there } else { There::Perhaps };
             }
         }
-        if server.shared.has(id) { There::Yes } else { There::No }
+        match server.shared.has(id) {
+            true => There::Yes,
+            false if server.shared.has_any(id) => There::Perhaps,
+            false => There::No,
+        }
     }
 
     /// Whether the next of the messages that were read is a Parse that clients may share.
@@ -603,6 +607,12 @@ impl Statements {
     pub(super) fn known_name(&self, name: &[u8]) -> Option<&[u8]> {
         let (kept, statement) = self.certain.get_key_value(name)?;
         statement.shared().map(|_| &**kept)
+    }
+
+    /// A server has refused to run one as it was prepared: tables have other columns now.
+    #[cold]
+    pub(super) fn outlived(&self) {
+        self.certain.values().filter_map(Statement::shared).for_each(|prepared| prepared.outlived());
     }
 
     /// The facts of a confirmed statement turn out to be others.

@@ -12,6 +12,7 @@ use super::failover;
 use super::handshake::is_text_safe;
 use super::plan::{Place, label};
 use super::prepared::Statements;
+use super::retry;
 use super::session::{Leave, Session};
 use super::unit::{Gather, Judging, Kind, Piece};
 use crate::metrics::{Direction, Origin};
@@ -316,8 +317,11 @@ impl Session {
 
     fn saw_error(&mut self, parse: bool, at: usize, head: Header) {
         self.parse_refused(parse);
-        let code: [u8; 5] =
-            backend::fields(self.reply_body(at, head)).code.first_chunk().copied().unwrap_or(*b"XX000");
+        let fields = backend::fields(self.reply_body(at, head));
+        let code: [u8; 5] = fields.code.first_chunk().copied().unwrap_or(*b"XX000");
+        if retry::is_outlived(&fields) {
+            self.statements.outlived();
+        }
         self.identity.database.metrics.error(&code, Origin::Server);
         if self.active == Some(Target::Primary) && failover::is_doubt(&code) {
             self.doubt_primary();

@@ -82,6 +82,9 @@ impl Session {
         }
         let body = self.reply_body(at, head).to_vec();
         let fields = backend::fields(&body);
+        if retry::is_outlived(&fields) {
+            return self.catch_outlived(at);
+        }
         if self.net.at_primary.is_some() {
             return failover::is_doubt(fields.code) && self.catch_demoted(at, &body);
         }
@@ -98,6 +101,23 @@ impl Session {
         let node = held.node;
         let Some(rerun) = self.plan(cause, node, kept) else { return false };
         self.net.failed = Some(rerun);
+        self.statements.make_void();
+        self.release();
+        self.drop_held(at);
+        true
+    }
+
+    /// A statement was not run because it was prepared before its tables got other columns. It is prepared anew, and runs again,
+    /// once, if the client is told the columns along with the rows; who was told of them before has to hear the error.
+    #[cold]
+    fn catch_outlived(&mut self, at: usize) -> bool {
+        self.statements.outlived();
+        let Some(target) = self.active else { return false };
+        if !self.net.holds() || self.net.tries() > 0 || !retry::tells_columns(self.net.bytes()) {
+            return false;
+        }
+        let cause = RerunCause::Outlived;
+        self.net.failed = Some(Rerun { cause, target, avoid: retry::NOWHERE, tries: 1, anew: false });
         self.statements.make_void();
         self.release();
         self.drop_held(at);

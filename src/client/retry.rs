@@ -26,6 +26,26 @@ const KEEP_CAPACITY: usize = 4 * 1024;
 /// How many seconds' worth of [`Retry::floor`] may be spent at once: a server that dies fails all its reads together.
 const BURST: f64 = 100.0;
 
+/// No server.
+pub(super) const NOWHERE: Node = Node(u16::MAX);
+
+/// Whether an error says that a prepared statement cannot run as it was prepared ("cached plan must not change result
+/// type", in any language; `RevalidateCachedQuery` in backend/utils/cache/plancache.c).
+pub(super) fn is_outlived(fields: &Fields<'_>) -> bool {
+    fields.code == b"0A000" && fields.routine == b"RevalidateCachedQuery"
+}
+
+/// Whether units tell the columns of all that they run.
+pub(super) fn tells_columns(mut units: &[u8]) -> bool {
+    let (mut binds, mut tells) = (0, 0);
+    while let Some(head) = frame::header(units, Side::Frontend).ok().flatten() {
+        binds += usize::from(head.tag == b'B');
+        tells += usize::from(head.tag == b'D');
+        units = units.get(head.size..).unwrap_or_default();
+    }
+    tells >= binds
+}
+
 /// Where units run again, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Rerun {

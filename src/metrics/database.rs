@@ -87,6 +87,8 @@ pub enum RerunCause {
     Lost,
     /// What was taken for the primary refused to write.
     Demoted,
+    /// A prepared statement had outlived a change of its tables.
+    Outlived,
 }
 
 impl RerunCause {
@@ -99,6 +101,7 @@ impl RerunCause {
             Self::Cancelled => "cancelled",
             Self::Lost => "lost",
             Self::Demoted => "demoted",
+            Self::Outlived => "outlived",
         }
     }
 }

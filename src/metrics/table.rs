@@ -84,7 +84,7 @@ table! {
     ERRORS Counter Count "pgweir_errors_total" ["database", "origin", "class"]
         "Errors sent to clients, by who raised them and by the class (first two characters) of the SQLSTATE.";
     RERUNS Counter Count "pgweir_reruns_total" ["database", "cause", "target"]
-        "Units that a server refused or lost and that ran again, unseen by the client: reads, and writes that what was taken for the primary refused; target none: the retry budget was spent.";
+        "Units that a server refused or lost and that ran again, unseen by the client: reads, writes that what was taken for the primary refused, and prepared statements that had outlived a change of their tables; target none: the retry budget was spent.";
     PREPARES Counter Count "pgweir_prepared_statements_total" ["database", "what"]
         "Prepared statements of clients that pgweir itself prepared on a server connection that lacked them (supplied), that were there already when a client prepared them (shared), and that had to make room (evicted).";
     TIMED_OUT Counter Count "pgweir_rule_timeouts_total" ["database", "rule"]

@@ -5,6 +5,7 @@
 //! names; a statement whose last holder is gone is forgotten.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ahash::RandomState;
@@ -24,6 +25,8 @@ pub struct Prepared {
     name: usize,
     /// Where its names were looked up.
     search_path: Option<Arc<str>>,
+    /// Grows when what it means has changed: connections that have it have it no longer as it would be now.
+    version: AtomicU64,
 }
 
 impl Prepared {
@@ -43,6 +46,15 @@ impl Prepared {
     #[must_use]
     pub fn message(&self) -> &[u8] {
         &self.message
+    }
+
+    /// A server has refused to run it as it was prepared: tables have other columns now. It is prepared anew on each connection.
+    pub fn outlived(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
     }
 
     /// What follows the name in that message: text and parameter types.
@@ -100,7 +112,7 @@ impl Registry {
         let length = u32::try_from(HEADER - 1 + name.len() + 1 + tail.len()).unwrap_or(u32::MAX);
         let length = length.to_be_bytes();
         let message = [b"P".as_slice(), length.as_slice(), name.as_bytes(), b"\0", tail].concat();
-        Prepared { id, message: message.into(), name: name.len(), search_path }
+        Prepared { id, message: message.into(), name: name.len(), search_path, version: AtomicU64::new(0) }
     }
 
     /// How many statements somebody holds.
@@ -143,25 +155,34 @@ struct Slot {
     prepared: Arc<Prepared>,
     /// When it was used last, by a count of uses.
     used: u64,
+    /// Which version of it.
+    version: u64,
 }
 
 impl Shelf {
-    /// Whether it has that one, which is used now.
+    /// Whether it has that one as it would be prepared now. It is used now.
     pub fn has(&mut self, id: u64) -> bool {
         self.now += 1;
         match self.by_id.get_mut(&id) {
             Some(slot) => {
                 slot.used = self.now;
-                true
+                slot.version == slot.prepared.version()
             }
             None => false,
         }
     }
 
+    /// Whether it has one of that name, as it was prepared at some time.
+    #[must_use]
+    pub fn has_any(&self, id: u64) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
     /// The server has confirmed that it has it.
     pub fn insert(&mut self, prepared: Arc<Prepared>) {
         self.now += 1;
-        self.by_id.insert(prepared.id, Slot { prepared, used: self.now });
+        let version = prepared.version();
+        self.by_id.insert(prepared.id, Slot { prepared, used: self.now, version });
     }
 
     /// The server has confirmed that it has it no longer.
@@ -244,6 +265,11 @@ mod tests {
         }
         assert!(shelf.has(statements[0].id()) && shelf.surplus(4).is_none());
         assert_eq!(shelf.surplus(3).map(|gone| gone.id()), Some(statements[1].id()));
+        statements[0].outlived();
+        let id = statements[0].id();
+        assert_eq!((shelf.has(id), shelf.has_any(id)), (false, true));
+        shelf.insert(statements[0].clone());
+        assert!(shelf.has(id));
         shelf.remove(statements[1].id());
         assert_eq!((shelf.len(), shelf.has(statements[1].id())), (2, false));
         assert!(shelf.surplus(3).is_none());

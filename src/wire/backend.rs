@@ -16,6 +16,8 @@ pub struct Fields<'a> {
     pub message: &'a [u8],
     /// `W`: where in functions it happened, outermost last.
     pub context: &'a [u8],
+    /// `R`: the function of the server that raised it.
+    pub routine: &'a [u8],
 }
 
 /// Reads the fields; what is cut short is left out.
@@ -30,6 +32,7 @@ pub fn fields(mut body: &[u8]) -> Fields<'_> {
             b'C' => fields.code = value,
             b'M' => fields.message = value,
             b'W' => fields.context = value,
+            b'R' => fields.routine = value,
             _ => {}
         }
         body = rest;
@@ -99,7 +102,13 @@ mod tests {
         let fields = fields(b"SFEHLER\0VERROR\0C42601\0Msyntax error\0P8\0\0");
         assert_eq!(
             fields,
-            Fields { severity: b"ERROR", code: b"42601", message: b"syntax error", context: b"" }
+            Fields {
+                severity: b"ERROR",
+                code: b"42601",
+                message: b"syntax error",
+                context: b"",
+                routine: b""
+            }
         );
         assert_eq!(super::fields(b"C25"), Fields::default());
     }

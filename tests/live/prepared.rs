@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use pgweir::cli::demo::cluster::Cluster;
+use pgweir::cli::demo::cluster::{Cluster, eventually};
 use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, cluster};
 use crate::raw::Raw;
-use crate::wire::{bind, close, execute, parse, sync};
+use crate::wire::{bind, close, describe, execute, parse, sync};
 
 /// What a server connection has of clients' statements, asked on the primary.
 const THERE: &str = "SELECT count(*), txid_current() FROM pg_prepared_statements WHERE NOT from_sql";
@@ -159,6 +159,86 @@ async fn execute_goes_where_its_statement_goes() {
     assert_eq!(prepare(&mut client, "late", "SELECT n FROM late").await, "");
     assert_eq!(client.value("EXECUTE late").await, "5");
     assert_eq!(proxy.sum("pgweir_errors_total", &[]).await as usize, 1);
+}
+
+/// Tables get other columns while a hundred clients run what they have prepared: who is told the columns with the rows does
+/// not notice.
+#[tokio::test]
+async fn a_migration_under_prepared_statements() {
+    let (cluster, proxy) = start("pool_size = 4").await;
+    cluster.primary().sql("INSERT INTO t SELECT n, 'what' FROM generate_series(1, 100) n").await.unwrap();
+    cluster.wait_replayed(SOON).await.unwrap();
+    let stop = std::sync::Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for number in 1..=100 {
+        let (mut client, stop) = (proxy.client().await, stop.clone());
+        clients.spawn(async move {
+            assert_eq!(prepare(&mut client, "r", "SELECT id, what FROM t WHERE id = $1").await, "");
+            assert_eq!(
+                prepare(&mut client, "w", "UPDATE t SET what = 'what' WHERE id = $1 RETURNING what").await,
+                ""
+            );
+            let mut rounds = 0;
+            while stop.load(Relaxed) == 0 {
+                for name in ["r", "w", "r", "r"] {
+                    let unit =
+                        [bind("", name, &[&number.to_string()]), describe('P', ""), execute("", 0), sync()]
+                            .concat();
+                    client.send(&unit).await.unwrap();
+                    let answer = client.answer().await.unwrap();
+                    assert_eq!((answer.errors.len(), answer.rows.len()), (0, 1), "{name}: {answer:?}");
+                    assert_eq!(answer.tags, "2TDCZ");
+                }
+                rounds += 1;
+            }
+            rounds
+        });
+    }
+    let outlived = || async { proxy.sum("pgweir_reruns_total", &["cause=\"outlived\""]).await };
+    for round in 0..4 {
+        let before = outlived().await;
+        let change = ["TYPE varchar(100)", "TYPE text"][round % 2];
+        let text =
+            format!("ALTER TABLE t ADD COLUMN more{round} int; ALTER TABLE t ALTER COLUMN what {change}");
+        cluster.primary().sql(&text).await.unwrap();
+        eventually(SOON, || async { outlived().await > before }).await.unwrap();
+    }
+    stop.store(1, Relaxed);
+    let mut rounds = 0;
+    while let Some(ended) = clients.join_next().await {
+        rounds += ended.unwrap();
+    }
+    assert!(rounds > 100, "{rounds}");
+    assert_eq!(proxy.sum("pgweir_errors_total", &[]).await as usize, 0, "{}", proxy.metrics().await);
+}
+
+/// Who was told the columns before hears what PostgreSQL says, once, and can prepare it again.
+#[tokio::test]
+async fn a_migration_under_who_knows_the_columns() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let mut client = proxy.client().await;
+    client.ok("INSERT INTO t VALUES (1, 'one')").await;
+    // On the primary, for the text says so.
+    let text = "/* pgweir: primary */ SELECT * FROM t";
+    assert_eq!(prepare(&mut client, "s", text).await, "");
+    assert_eq!(run(&mut client, "s", &[]).await, "1");
+    cluster.primary().sql("ALTER TABLE t ADD COLUMN more int DEFAULT 7").await.unwrap();
+    assert_eq!(run(&mut client, "s", &[]).await, "0A000");
+    // As a driver does: drop it, and prepare the same again.
+    client.send(&[close('S', "s"), sync()].concat()).await.unwrap();
+    client.answer().await.unwrap();
+    assert_eq!(prepare(&mut client, "s", text).await, "");
+    client.send(&[bind("", "s", &[]), execute("", 0), sync()].concat()).await.unwrap();
+    assert_eq!(
+        client.answer().await.unwrap().rows,
+        [[Some("1".into()), Some("one".into()), Some("7".into())]]
+    );
+    // In a transaction it fails that, and works after it.
+    cluster.primary().sql("ALTER TABLE t DROP COLUMN more").await.unwrap();
+    client.ok("BEGIN").await;
+    assert_eq!(run(&mut client, "s", &[]).await, "0A000");
+    client.ok("ROLLBACK").await;
+    assert_eq!(run(&mut client, "s", &[]).await, "1");
 }
 
 #[tokio::test]

@@ -44,6 +44,11 @@ impl<'a> Board<'a> {
             return;
         }
         let unit = *ended + riders.len() as u64;
+        if coming.is_none() && shared.has_any(prepared.id()) {
+            owed.sent(b'C', Show::Swallow);
+            write::close_statement(out, prepared.name());
+            moves.push_back(Move { unit, prepared: prepared.clone(), makes: false });
+        }
         // What leaves already makes room, what comes takes it.
         let leaving = moves.iter().filter(|own| !own.makes).count();
         let more = moves.len() - leaving;

@@ -9,7 +9,7 @@ use crate::auth::Directory;
 use crate::client::{Budget, Cancels, Database, Databases, Shared};
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::monitor::{self, Catalogs, Cluster};
+use crate::monitor::{self, Catalogs, Cluster, Hubs};
 use crate::net::{Address, Buffers};
 use crate::pool::PoolSet;
 use crate::route::Judge;
@@ -77,6 +77,7 @@ fn database(
         metrics.catalog(&entry.name),
     );
     Database {
+        hubs: Hubs::new(entry.monitor.clone(), cluster.clone()),
         catalogs,
         rules: entry.rules.clone(),
         name: entry.name.as_str().into(),

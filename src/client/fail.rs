@@ -4,6 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::desk::Refusal;
+use crate::monitor::Missed;
 use crate::pool::LeaseError;
 use crate::route::rules::{Action, Rule};
 use crate::server::ConnectError;
@@ -70,6 +71,8 @@ pub(super) enum Failure {
     LoginTimeout,
     /// The client was idle too long.
     IdleTimeout,
+    /// It listens, and has missed notifications.
+    Missed(Missed),
     /// The client sent nothing within a transaction for longer than `idle_in_transaction_timeout`, and its server connection is
     /// its own.
     IdleInTransaction,
@@ -208,6 +211,16 @@ impl Failure {
                 SqlState::IDLE_SESSION_TIMEOUT,
                 "terminating connection due to idle-session timeout",
                 "pgweir's client_idle_timeout has passed.",
+            ),
+            Self::Missed(Missed::Lost) => told(
+                SqlState::CONNECTION_FAILURE,
+                "the server connection that listens was lost: notifications may have been missed",
+                "Connect and LISTEN again, and look for what has changed since.",
+            ),
+            Self::Missed(Missed::Full) => told(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                "too many notifications were not read",
+                "Read them sooner, or raise max_notifications and notification_memory; then connect and LISTEN again.",
             ),
             Self::TransactionTimedOut => told(
                 SqlState::IDLE_IN_TRANSACTION_TIMEOUT,

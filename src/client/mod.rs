@@ -9,6 +9,7 @@ mod cancel;
 mod clean;
 mod console;
 mod desk;
+mod ears;
 mod fail;
 mod failover;
 mod fresh;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::monitor::InboxLimits;
 use crate::net::WINDOW;
 
 /// Limits for clients.
@@ -21,6 +22,8 @@ pub struct Options {
     pub statements: StatementLimits,
     /// What is kept of a client's settings.
     pub settings: SettingLimits,
+    /// What is kept of the notifications that a client has not read.
+    pub inbox: InboxLimits,
 }
 
 /// Most that is kept of one client's prepared statements. One beyond it is used on the primary alone, on a connection that
@@ -81,6 +84,7 @@ impl Default for Options {
             retry: Retry::default(),
             statements: StatementLimits::default(),
             settings: SettingLimits::default(),
+            inbox: InboxLimits { count: 10_000, bytes: 1024 * 1024 },
         }
     }
 }

@@ -114,6 +114,18 @@ impl Session {
             self.refuse_mixed(piece);
             return Ok(Place::Done);
         }
+        let mut own = self.own;
+        let answered = self.answer_at_desk(piece, &mut own);
+        self.own = own;
+        answered
+    }
+
+    /// Answers the messages of a piece in place of a server.
+    pub(super) fn answer_at_desk(
+        &mut self,
+        piece: Piece,
+        answers: &mut impl Answers,
+    ) -> Result<Place, Leave> {
         let status = self.status();
         let mut desk = self.desk.take().unwrap_or_default();
         let mut at = 0;
@@ -135,8 +147,7 @@ impl Session {
                 desk.know(name, text);
             }
             let skipped = desk.has_failed();
-            let refusal =
-                desk.take(head.tag, body, status, &mut self.own, &mut self.back.own).map_err(told)?;
+            let refusal = desk.take(head.tag, body, status, answers, &mut self.back.own).map_err(told)?;
             if let Some(refusal) = &refusal {
                 let code = refusal.code.as_str().as_bytes().first_chunk().copied().unwrap_or(*b"XX000");
                 self.identity.database.metrics.error(&code, Origin::Pgweir);

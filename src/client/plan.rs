@@ -321,6 +321,11 @@ impl Session {
             }
             Kind::Unit => {}
         }
+        if piece.facts.pins
+            && let Some(wants) = self.listens(&piece)
+        {
+            return self.answer_listen(piece, &wants);
+        }
         if let Some(place) = self.place_begun(piece) {
             return Ok(place);
         }

@@ -20,6 +20,7 @@ use ahash::RandomState;
 use super::options::StatementLimits;
 use crate::route::Facts;
 use crate::server::{Prepared, Server};
+use crate::wire::frame::HEADER;
 
 /// Longest unnamed Parse message that is kept for a later unit; a longer one keeps its server connection.
 const KEEP_UNNAMED: usize = 8 * 1024;
@@ -601,6 +602,17 @@ impl Statements {
     /// A statement that servers have confirmed.
     pub(super) fn known(&self, name: &[u8]) -> Option<&Statement> {
         self.certain.get(name)
+    }
+
+    /// A confirmed statement that pgweir itself has answered can be made on servers, too.
+    pub(super) fn share(&mut self, name: &[u8], make: impl FnOnce(&[u8]) -> Arc<Prepared>) {
+        let Some(statement) = self.certain.get_mut(name) else { return };
+        if let Some(Text::Own(message)) = &statement.parse
+            && let Some(tail) = message.get(HEADER + name.len() + 1..)
+        {
+            statement.parse = Some(Text::Shared(make(tail)));
+        }
+        self.count_kept();
     }
 
     /// The name of a confirmed statement that can run anywhere, where it is kept.

@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 use super::begin::Begun;
 use super::cancel::Registration;
 use super::desk::Desk;
+use super::ears::Ears;
 use super::fail::Failure;
 use super::fresh::Freshness;
 use super::prepared::{NOBODY, Statements};
@@ -121,6 +122,8 @@ pub(super) enum Next {
     Freshen(Route),
     /// The position of the session, which the piece that was cut asks for.
     Position,
+    /// Channels to be listened on, which the piece that was cut asks for.
+    Listen,
     /// Nothing: look again.
     Nothing,
     /// A server connection that has to be reset before it goes back.
@@ -234,6 +237,13 @@ pub(super) struct Discard {
     pub(super) then_ready: bool,
 }
 
+impl Discard {
+    /// Whether nothing is to be thrown away.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.rest == 0 && !self.until_sync && !self.then_ready
+    }
+}
+
 /// One client.
 pub(super) struct Session {
     pub(super) stream: Stream,
@@ -284,6 +294,8 @@ pub(super) struct Session {
     pub(super) names: VecDeque<NamedStatement>,
     /// A unit about them that has not ended.
     pub(super) desk: Option<Box<Desk>>,
+    /// The channels that another connection listens on for it.
+    pub(super) ears: Option<Box<Ears>>,
     /// While units run that a rule limits.
     pub(super) timer: Option<Pin<Box<Sleep>>>,
 }
@@ -324,6 +336,7 @@ impl Session {
             names: VecDeque::new(),
             epoch: u64::MAX,
             desk: None,
+            ears: None,
             timer: None,
         }
     }
@@ -343,6 +356,11 @@ impl Session {
             match next {
                 Next::Leave(leave) => return leave,
                 Next::Nothing => {}
+                Next::Listen => {
+                    if let Err(leave) = Box::pin(self.wait_listen()).await {
+                        return leave;
+                    }
+                }
                 Next::Reset(held) => Box::pin(super::clean::clean(*held, 0, &self.shared.buffers)).await,
                 Next::Acquire(route, node) => {
                     if let Err(leave) = Box::pin(self.acquire(route, node)).await {
@@ -370,18 +388,25 @@ impl Session {
         {
             return Poll::Ready(Next::Leave(leave));
         }
-        match self.move_both(cx) {
-            Err(leave) => Poll::Ready(Next::Leave(leave)),
-            Ok(()) => match self.next.take() {
-                Some(next) => Poll::Ready(next),
-                None => {
-                    if self.timer.is_some() {
-                        self.watch_limit(cx);
-                    }
-                    self.give_windows_back();
-                    Poll::Pending
+        loop {
+            if let Err(leave) = self.move_both(cx) {
+                return Poll::Ready(Next::Leave(leave));
+            }
+            if let Some(next) = self.next.take() {
+                return Poll::Ready(next);
+            }
+            if self.timer.is_some() {
+                self.watch_limit(cx);
+            }
+            if self.ears.is_some() {
+                match self.tell_heard(cx) {
+                    Err(leave) => return Poll::Ready(Next::Leave(leave)),
+                    Ok(true) => continue,
+                    Ok(false) => {}
                 }
-            },
+            }
+            self.give_windows_back();
+            return Poll::Pending;
         }
     }
 

@@ -129,6 +129,9 @@ impl Session {
 
     #[cold]
     fn doubt(&mut self, piece: &Piece) {
+        if self.ears.is_some() {
+            self.may_unlisten(piece);
+        }
         let limits = self.shared.options.settings;
         if let Some(window) = &self.window {
             let messages = window.bytes().get(..piece.size).unwrap_or_default();

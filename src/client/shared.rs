@@ -10,7 +10,7 @@ use super::{Budget, Cancels, Console, Failover, Options};
 use crate::auth::Directory;
 use crate::ids::Node;
 use crate::metrics::{DatabaseMetrics, Metrics};
-use crate::monitor::{Catalogs, Cluster};
+use crate::monitor::{Catalogs, Cluster, Hubs};
 use crate::net::{Address, Buffers};
 use crate::pool::{self, Pool, PoolKey, PoolSet};
 use crate::route::{Judge, Rules};
@@ -29,6 +29,8 @@ pub struct Database {
     pub cluster: Arc<Cluster>,
     /// What the operator says of its statements.
     pub rules: Arc<Rules>,
+    /// Who listens for its clients.
+    pub hubs: Hubs,
     /// What the names in its databases mean.
     pub catalogs: Arc<Catalogs>,
     /// The servers' addresses, by node.

@@ -59,6 +59,8 @@ fn client_options(sheet: &Sheet) -> client::Options {
     let number = |path| sheet.count(path, None);
     set(&mut options.statements.count, number("max_client_prepared_statements"));
     set(&mut options.statements.bytes, number("client_prepared_memory"));
+    set(&mut options.inbox.count, number("max_notifications"));
+    set(&mut options.inbox.bytes, number("notification_memory"));
     set(&mut options.settings.count, number("max_client_settings"));
     set(&mut options.settings.bytes, number("client_settings_memory"));
     set(&mut options.retry.percent, number("retry.budget").and_then(|count| count.try_into().ok()));

@@ -334,6 +334,18 @@ pub static KEYS: &[Key] = &[
         "Most bytes of the names and values of these for one client.",
     ),
     row(
+        "max_notifications",
+        count(1, 10_000_000),
+        "10000",
+        "Notifications that are kept for a client that listens and does not read them; one more ends its session.",
+    ),
+    row(
+        "notification_memory",
+        count(16_384, 1 << 30),
+        "1048576",
+        "Most bytes of these for one client.",
+    ),
+    row(
         "retry.budget",
         count(0, 100),
         "2",

@@ -153,6 +153,7 @@ pub struct DatabaseMetrics {
     bytes: [Tally; 4],
     errors: [Box<[Lazy]>; 2],
     clients: Gauge,
+    listeners: Gauge,
     pins: Box<[Lazy]>,
     would_move: Box<[Lazy]>,
     rules: Box<[Lazy]>,
@@ -173,6 +174,7 @@ impl DatabaseMetrics {
             bytes: [bytes("client_in"), bytes("client_out"), bytes("server_in"), bytes("server_out")],
             errors: [slots(CLASSES.len()), slots(CLASSES.len())],
             clients: registry.gauge(&table::CLIENTS, &[name]),
+            listeners: registry.gauge(&table::LISTENERS, &[name]),
             pins: slots(REASONS),
             would_move: slots(REASONS),
             rules: slots(64),
@@ -285,6 +287,11 @@ impl DatabaseMetrics {
     /// Clients logged in: one up at login, one down at goodbye.
     pub fn clients(&self) -> &Gauge {
         &self.clients
+    }
+
+    /// Clients that listen without a pin: one up and one down as they begin and end.
+    pub fn listeners(&self) -> &Gauge {
+        &self.listeners
     }
 
     /// A server connection was pinned by a statement with that reason.

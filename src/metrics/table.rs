@@ -65,6 +65,8 @@ table! {
         "Statements that the token scan called a read and the second opinion did not: they went to the primary.";
     CLIENTS Gauge Count "pgweir_clients" ["database"]
         "Clients logged in.";
+    LISTENERS Gauge Count "pgweir_listening_clients" ["database"]
+        "Clients that listen on channels over the connection that listens for all.";
     UNITS Counter Count "pgweir_units_total" ["database", "target", "reason"]
         "Units (messages up to a Sync, or one simple Query) by where they went and why.";
     WOULD_MOVE Counter Count "pgweir_would_move_total" ["database", "reason"]

@@ -22,6 +22,9 @@ pub enum LinkError {
     /// The connection was closed without a word.
     #[error("the server closed the connection")]
     Closed,
+    /// There is none, or another one by now.
+    #[error("there is no primary to ask, or another one than before")]
+    NoPrimary,
     /// The answer has another form than asked for.
     #[error("the server's answer makes no sense")]
     Nonsense,
@@ -48,17 +51,8 @@ pub(super) struct Link {
 impl Link {
     /// Connects and logs in. A host name is resolved anew.
     pub(super) async fn open(address: &Address, login: &Login, database: &str) -> Result<Self, LinkError> {
-        let mut config = Config::new();
-        config.user(&*login.user).dbname(database).application_name("pgweir monitor");
-        match address {
-            Address::Tcp { host, port } => config.host(host).port(*port),
-            Address::Unix { folder, port } => config.host_path(folder).port(*port),
-        };
-        // A verifier cannot prove anything to a server that asks; one that trusts us does not ask.
-        if let Some(Secret::Plain(password)) = &login.secret {
-            config.password(password);
-        }
-        Self::connect(&config).await
+        let (client, connection) = open(address, login, database).await?;
+        Ok(Self { client, connection })
     }
 
     /// The same, from what tokio-postgres wants to know.
@@ -90,4 +84,23 @@ impl Link {
             Ok(()) => LinkError::Closed,
         }
     }
+}
+
+/// Connects and logs in. A host name is resolved anew.
+pub(super) async fn open(
+    address: &Address,
+    login: &Login,
+    database: &str,
+) -> Result<(Client, Connection<Socket, NoTlsStream>), LinkError> {
+    let mut config = Config::new();
+    config.user(&*login.user).dbname(database).application_name("pgweir monitor");
+    match address {
+        Address::Tcp { host, port } => config.host(host).port(*port),
+        Address::Unix { folder, port } => config.host_path(folder).port(*port),
+    };
+    // A verifier cannot prove anything to a server that asks; one that trusts us does not ask.
+    if let Some(Secret::Plain(password)) = &login.secret {
+        config.password(password);
+    }
+    Ok(config.connect(NoTls).await?)
 }

@@ -3,6 +3,7 @@
 mod fingerprint;
 mod folded;
 mod lex;
+mod listen;
 mod lone;
 mod named;
 mod normal;
@@ -15,6 +16,7 @@ mod words;
 
 pub use fingerprint::fingerprint;
 pub use lex::{Kind, Lexer, Token};
+pub use listen::{Listen, lone_listen};
 pub use lone::{lone_begin, lone_end};
 pub use named::{NamedStatement, Use, lone_execute, named};
 pub use normal::{NORMAL_LIMIT, normalise};

@@ -41,6 +41,8 @@ impl SqlState {
     pub const UNDEFINED_OBJECT: Self = Self("42704");
     /// `too_many_connections`: of clients, or a pool's wait that took too long.
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
+    /// `program_limit_exceeded`.
+    pub const PROGRAM_LIMIT_EXCEEDED: Self = Self("54000");
     /// `query_canceled`.
     pub const QUERY_CANCELED: Self = Self("57014");
     /// `cannot_connect_now`: no server for it at this moment.
@@ -69,6 +71,7 @@ impl SqlState {
         Self::SYNTAX_ERROR,
         Self::UNDEFINED_OBJECT,
         Self::TOO_MANY_CONNECTIONS,
+        Self::PROGRAM_LIMIT_EXCEEDED,
         Self::QUERY_CANCELED,
         Self::CANNOT_CONNECT_NOW,
         Self::IDLE_SESSION_TIMEOUT,

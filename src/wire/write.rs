@@ -86,6 +86,15 @@ pub fn notice(out: &mut BytesMut, what: &str, detail: &str) {
     });
 }
 
+/// NotificationResponse: who has notified, on which channel, and what.
+pub fn notification(out: &mut BytesMut, process: i32, channel: &str, payload: &str) {
+    message(out, b'A', |out| {
+        out.put_i32(process);
+        text(out, channel);
+        text(out, payload);
+    });
+}
+
 /// A server's ErrorResponse with another severity: drivers close a connection on which they see FATAL, and it may go on.
 pub fn error_repeated(out: &mut BytesMut, severity: Severity, mut body: &[u8]) {
     message(out, b'E', |out| {

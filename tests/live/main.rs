@@ -26,6 +26,7 @@ mod failures;
 mod fixture;
 mod fresh;
 mod leaving;
+mod listening;
 mod memory;
 mod monitor;
 mod oracle;

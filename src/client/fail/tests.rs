@@ -74,6 +74,8 @@ fn all() -> Vec<Failure> {
         Failure::TooManyClients(10_000),
         Failure::LoginTimeout,
         Failure::IdleTimeout,
+        Failure::Missed(Missed::Lost),
+        Failure::Missed(Missed::Full),
         Failure::IdleInTransaction,
         Failure::TransactionTimedOut,
     ];
@@ -112,6 +114,7 @@ fn visit(failure: &Failure) {
         | Failure::LoginTimeout
         | Failure::IdleTimeout
         | Failure::IdleInTransaction
+        | Failure::Missed(_)
         | Failure::TransactionTimedOut => {}
     }
 }

@@ -1,0 +1,280 @@
+//! LISTEN without a server connection of one's own: one that listens for all clients of the database hears for this one, too.
+//!
+//! So it is where a unit is made of LISTEN and UNLISTEN alone, outside a transaction, in `pool_mode = "transaction"`; anywhere else the
+//! client is pinned to a connection that listens for it. What comes is told when nothing is under way, as PostgreSQL does.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::sleep_until;
+
+use super::desk::{Answers, Refusal, Table};
+use super::fail::Failure;
+use super::plan::Place;
+use super::session::{Leave, Next, Session};
+use super::unit::{Kind, Piece};
+use crate::clock::{self, Duration};
+use crate::metrics::{DatabaseMetrics, TargetLabel};
+use crate::monitor::{Hub, Inbox};
+use crate::pool::PoolMode;
+use crate::route::Class;
+use crate::sql::{Listen, lone_listen};
+use crate::wire::SqlState;
+use crate::wire::frame::{self, HEADER, Side};
+use crate::wire::frontend;
+
+/// Longest that LISTEN waits for the server to confirm it.
+const CONFIRM: Duration = Duration::from_secs(10);
+
+/// As much is told at once.
+const AT_ONCE: usize = 32 * 1024;
+
+/// What one client listens on.
+pub(super) struct Ears {
+    hub: Arc<Hub>,
+    inbox: Arc<Inbox>,
+    channels: Vec<Box<str>>,
+    /// Why the piece that is being placed could not listen.
+    refusal: Option<String>,
+    metrics: Arc<DatabaseMetrics>,
+}
+
+impl Ears {
+    fn leave(&mut self, gone: impl Fn(&str) -> bool) {
+        let (hub, inbox) = (&self.hub, &self.inbox);
+        self.channels.retain(|channel| {
+            let gone = gone(channel);
+            if gone {
+                hub.leave(channel, inbox);
+            }
+            !gone
+        });
+    }
+}
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        self.leave(|_| true);
+        self.metrics.listeners().decrement(1.0);
+    }
+}
+
+impl Answers for Ears {
+    fn answer(&mut self, text: &str, run: bool) -> Result<Table, Refusal> {
+        let done = |tag| Ok(Table { tag, ..Table::default() });
+        match lone_listen(text.as_bytes()) {
+            Some(Listen::On(name)) if run && !self.channels.contains(&name) => {
+                let why = self.refusal.as_deref().unwrap_or("the server did not answer in time");
+                let message = format!("cannot listen on \"{name}\": {why}");
+                Err(Refusal::new(SqlState::CANNOT_CONNECT_NOW, message, "Try again."))
+            }
+            Some(Listen::On(_)) => done("LISTEN"),
+            Some(Listen::Off(name)) => {
+                if run {
+                    self.leave(|channel| *channel == *name);
+                }
+                done("UNLISTEN")
+            }
+            Some(Listen::AllOff) | None => {
+                if run {
+                    self.leave(|_| true);
+                }
+                done("UNLISTEN")
+            }
+        }
+    }
+}
+
+impl Session {
+    /// What a piece wants that is made of LISTEN and UNLISTEN alone, and can be answered without a connection of the client's
+    /// own; none: it goes the way of all others.
+    #[cold]
+    pub(super) fn listens(&self, piece: &Piece) -> Option<Vec<Listen>> {
+        let whole = piece.kind == Kind::Unit && piece.ends && piece.rest == 0 && !piece.flush;
+        let free = self.active.is_none() && self.held.iter().all(Option::is_none) && self.begun.is_none();
+        let mode = self.identity.database.pool.mode;
+        let fits = whole && free && !self.pinned && self.identity.text_safe && mode == PoolMode::Transaction;
+        if !fits || piece.facts.class != Class::Session || self.speaks_other() {
+            return None;
+        }
+        let bytes = self.window.as_ref()?.bytes().get(..piece.size)?;
+        let (mut wants, mut rest) = (Vec::new(), bytes);
+        let mut unnamed = None;
+        while let Ok(Some(head)) = frame::header(rest, Side::Frontend) {
+            let (message, after) = rest.split_at_checked(head.size)?;
+            let body = message.get(HEADER..)?;
+            let text = match head.tag {
+                b'Q' => Some(frontend::query(body)?),
+                b'P' => {
+                    let (name, text) = frontend::parse(body)?;
+                    if name.is_empty() {
+                        unnamed = Some(text);
+                    }
+                    lone_listen(text)?;
+                    None
+                }
+                b'B' => {
+                    let name = frontend::bind(body)?.1;
+                    let known =
+                        || frontend::parse(self.statements.meant(name)?.parse.as_deref()?.get(HEADER..)?);
+                    let own = || parsed(bytes, name);
+                    Some(unnamed.filter(|_| name.is_empty()).or_else(own).or_else(|| Some(known()?.1))?)
+                }
+                b'D' | b'E' | b'S' => None,
+                _ => return None,
+            };
+            if let Some(text) = text {
+                wants.push(lone_listen(text)?);
+            }
+            rest = after;
+        }
+        Some(wants)
+    }
+
+    /// Whether its texts are in another encoding than those that are heard.
+    fn speaks_other(&self) -> bool {
+        let utf8 = |value: &str| {
+            let plain = value.replace(['-', '_', '\''], "").to_ascii_lowercase();
+            plain == "utf8" || plain == "unicode"
+        };
+        let set = self.settings.as_ref().and_then(|settings| settings.value("client_encoding"));
+        let mut asked = self.identity.wants.parameters.iter();
+        let asked = asked.find(|(name, _)| *name == "client_encoding").map(|(_, value)| value);
+        !set.or(asked).is_none_or(utf8)
+    }
+
+    /// Answers a piece of LISTEN and UNLISTEN, once the channels are listened on.
+    pub(super) fn answer_listen(&mut self, piece: Piece, wants: &[Listen]) -> Result<Place, Leave> {
+        let has = |name: &str| {
+            self.ears.as_ref().is_some_and(|ears| ears.channels.iter().any(|known| **known == *name))
+        };
+        let lacks = wants.iter().any(|want| matches!(want, Listen::On(name) if !has(name)));
+        if lacks && self.ears.as_ref().is_none_or(|ears| ears.refusal.is_none()) {
+            self.next = Some(Next::Listen);
+            return Ok(Place::Wait);
+        }
+        let Some(mut ears) = self.ears.take().or_else(|| self.new_ears()) else {
+            return Err(Leave::Told(Failure::NoServer));
+        };
+        let reason = piece.facts.reason;
+        self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
+        self.piece = None;
+        let prepared = self.prepares(&piece);
+        let answered = self.answer_at_desk(piece, &mut *ears);
+        // In a transaction a server has to carry them out.
+        for name in prepared {
+            let (registry, path) = (&self.shared.prepared, self.identity.search_path.as_ref());
+            self.statements.share(&name, |tail| registry.statement(tail, path));
+        }
+        ears.refusal = None;
+        self.ears = Some(ears).filter(|ears| !ears.channels.is_empty());
+        answered
+    }
+
+    /// The names of the statements that a piece prepares.
+    fn prepares(&self, piece: &Piece) -> Vec<Box<[u8]>> {
+        let mut names = Vec::new();
+        let bytes = self.window.as_ref().and_then(|window| window.bytes().get(..piece.size));
+        let mut rest = bytes.unwrap_or_default();
+        while let Ok(Some(head)) = frame::header(rest, Side::Frontend) {
+            let Some((message, after)) = rest.split_at_checked(head.size) else { break };
+            let name = message.get(HEADER..).filter(|_| head.tag == b'P').and_then(frontend::parse_name);
+            names.extend(name.filter(|name| !name.is_empty()).map(Box::from));
+            rest = after;
+        }
+        names
+    }
+
+    fn new_ears(&self) -> Option<Box<Ears>> {
+        let database = &self.identity.database;
+        let name = database.server_database.as_ref().unwrap_or(&self.identity.name);
+        let hub = database.hubs.get(name)?;
+        let inbox = Inbox::new(self.shared.options.inbox);
+        let metrics = database.metrics.clone();
+        metrics.listeners().increment(1.0);
+        Some(Box::new(Ears { hub, inbox, channels: Vec::new(), refusal: None, metrics }))
+    }
+
+    /// Waits until the channels of the piece are listened on.
+    pub(super) async fn wait_listen(&mut self) -> Result<(), Leave> {
+        let Some(piece) = self.piece else { return Ok(()) };
+        let wants = self.listens(&piece).unwrap_or_default();
+        if self.ears.is_none() {
+            self.ears = self.new_ears();
+        }
+        for want in wants {
+            let Some(ears) = &mut self.ears else { return Ok(()) };
+            let Listen::On(name) = want else { continue };
+            if ears.channels.contains(&name) {
+                continue;
+            }
+            // It is left again when the client goes, whatever comes of this.
+            ears.channels.push(name.clone());
+            let (hub, inbox) = (ears.hub.clone(), ears.inbox.clone());
+            let mut listening = pin!(hub.listen(&name, &inbox));
+            let mut late = pin!(sleep_until(clock::now() + CONFIRM));
+            let outcome = poll_fn(|cx| {
+                if let Poll::Ready(outcome) = listening.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(outcome));
+                }
+                if late.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ok(Err("the server did not answer in time".to_owned())));
+                }
+                if self.is_gone(cx) { Poll::Ready(Err(Leave::Gone)) } else { Poll::Pending }
+            })
+            .await?;
+            if let (Err(why), Some(ears)) = (outcome, &mut self.ears) {
+                ears.leave(|channel| *channel == *name);
+                ears.refusal = Some(why);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what has come, if nothing is under way. True: there was something.
+    #[cold]
+    pub(super) fn tell_heard(&mut self, cx: &Context<'_>) -> Result<bool, Leave> {
+        let quiet = self.active.is_none()
+            && self.begun.is_none()
+            && self.piece.is_none()
+            && self.sharing.ride.is_none()
+            && self.back.own.is_empty()
+            && self.desk.is_none()
+            && self.discard.is_nothing();
+        let Some(ears) = &self.ears else { return Ok(false) };
+        let most = if quiet { AT_ONCE } else { 0 };
+        match ears.inbox.take(cx, &mut self.back.own, most) {
+            Err(why) if quiet => Err(Leave::Told(Failure::Missed(why))),
+            told => Ok(told.unwrap_or(false)),
+        }
+    }
+
+    /// The piece may have an UNLISTEN * or a DISCARD ALL among others, as what drivers send before a connection goes back to
+    /// their pool.
+    #[cold]
+    pub(super) fn may_unlisten(&mut self, piece: &Piece) {
+        let bytes = self.window.as_ref().and_then(|window| window.bytes().get(..piece.size));
+        let text = bytes.unwrap_or_default().to_ascii_lowercase();
+        let says = |word: &[u8]| memchr::memmem::find(&text, word).is_some();
+        if says(b"unlisten *") || says(b"discard all") {
+            self.ears = None;
+        }
+    }
+}
+
+/// The text that the unit itself has prepared under that name.
+fn parsed<'a>(unit: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut rest = unit;
+    let mut found = None;
+    while let Ok(Some(head)) = frame::header(rest, Side::Frontend) {
+        let (message, after) = rest.split_at_checked(head.size)?;
+        if head.tag == b'P' {
+            let (new, text) = frontend::parse(message.get(HEADER..)?)?;
+            found = Some(text).filter(|_| new == name).or(found);
+        }
+        rest = after;
+    }
+    found
+}

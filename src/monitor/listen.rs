@@ -1,0 +1,386 @@
+//! The channels that clients listen on: one connection to the primary for each database hears for all of them.
+//!
+//! A channel counts as listened on only when the server has confirmed it, so nothing that is sent after that is missed. When the
+//! connection is lost or its server is no longer the primary, what was sent meanwhile is lost too: all who listened are told, as
+//! PostgreSQL tells them by closing their connections.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+use bytes::{Bytes, BytesMut};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
+
+use super::link::{LinkError, innermost, open};
+use super::{Cluster, Options};
+use crate::clock::Duration;
+use crate::ids::Node;
+use crate::wire::write;
+
+/// A connection that nobody needs is closed after this long.
+const UNUSED: Duration = Duration::from_secs(10);
+
+/// Most databases of one entry that are listened to.
+const MOST_HUBS: usize = 1_000;
+
+/// How much of what a client has not read yet is kept for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboxLimits {
+    /// Notifications.
+    pub count: usize,
+    /// Bytes of these.
+    pub bytes: usize,
+}
+
+/// Why a client has missed notifications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// The connection that listened was lost.
+    Lost,
+    /// It did not read them.
+    Full,
+}
+
+#[derive(Debug, Default)]
+struct Mail {
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+    missed: Option<Missed>,
+    waker: Option<Waker>,
+}
+
+/// What one client is still to hear.
+#[derive(Debug)]
+pub struct Inbox {
+    limits: InboxLimits,
+    mail: Mutex<Mail>,
+}
+
+impl Inbox {
+    /// An empty one.
+    #[must_use]
+    pub fn new(limits: InboxLimits) -> Arc<Self> {
+        Arc::new(Self { limits, mail: Mutex::default() })
+    }
+
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, message: &Bytes) {
+        let mut mail = self.mail();
+        let full = mail.queue.len() >= self.limits.count || mail.bytes + message.len() > self.limits.bytes;
+        if mail.missed.is_none() && full {
+            mail.miss(Missed::Full);
+        } else if mail.missed.is_none() {
+            mail.bytes += message.len();
+            mail.queue.push_back(message.clone());
+            mail.wake();
+        }
+    }
+
+    /// Takes up to so many bytes out, at least one message. If there is none the task is woken when there is.
+    ///
+    /// # Errors
+    /// Some were missed.
+    pub fn take(&self, cx: &Context<'_>, out: &mut BytesMut, most: usize) -> Result<bool, Missed> {
+        let mut mail = self.mail();
+        mail.waker = Some(cx.waker().clone());
+        let before = out.len();
+        while out.len() - before < most
+            && let Some(message) = mail.queue.pop_front()
+        {
+            mail.bytes -= message.len();
+            out.extend_from_slice(&message);
+        }
+        match mail.missed {
+            Some(missed) if out.len() == before => Err(missed),
+            _ => Ok(out.len() > before),
+        }
+    }
+}
+
+impl Mail {
+    fn miss(&mut self, why: Missed) {
+        self.missed.get_or_insert(why);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Channel {
+    /// The server has confirmed it.
+    live: bool,
+    inboxes: Vec<Arc<Inbox>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    channels: HashMap<Box<str>, Channel>,
+    /// Somebody drives the connection.
+    running: bool,
+    /// Why the last one ended.
+    failure: String,
+}
+
+/// Who hears for all clients of one database.
+pub struct Hub {
+    monitor: Options,
+    cluster: Arc<Cluster>,
+    database: String,
+    inner: Mutex<Inner>,
+    /// There is something to do.
+    wake: Notify,
+    /// Something was done.
+    changed: Notify,
+}
+
+/// Those of all databases of one entry.
+pub struct Hubs {
+    monitor: Options,
+    cluster: Arc<Cluster>,
+    hubs: Mutex<HashMap<String, Arc<Hub>>>,
+}
+
+impl Hubs {
+    /// None yet.
+    #[must_use]
+    pub fn new(monitor: Options, cluster: Arc<Cluster>) -> Self {
+        Self { monitor, cluster, hubs: Mutex::default() }
+    }
+
+    /// That of a database, by its name on the servers. None: there are too many.
+    #[must_use]
+    pub fn get(&self, database: &str) -> Option<Arc<Hub>> {
+        let mut hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hub) = hubs.get(database) {
+            return Some(hub.clone());
+        }
+        if hubs.len() >= MOST_HUBS {
+            return None;
+        }
+        let hub = Arc::new(Hub {
+            monitor: self.monitor.clone(),
+            cluster: self.cluster.clone(),
+            database: database.to_owned(),
+            inner: Mutex::default(),
+            wake: Notify::new(),
+            changed: Notify::new(),
+        });
+        hubs.insert(database.to_owned(), hub.clone());
+        Some(hub)
+    }
+}
+
+type Wire = Connection<Socket, NoTlsStream>;
+
+impl Hub {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes on that channel goes into that inbox from when the future is ready.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub async fn listen(self: &Arc<Self>, channel: &str, inbox: &Arc<Inbox>) -> Result<(), String> {
+        {
+            let mut inner = self.inner();
+            let listeners = &mut inner.channels.entry(channel.into()).or_default().inboxes;
+            if !listeners.iter().any(|known| Arc::ptr_eq(known, inbox)) {
+                listeners.push(inbox.clone());
+            }
+            if !std::mem::replace(&mut inner.running, true) {
+                Handle::current().spawn(self.clone().run());
+            }
+        }
+        self.wake.notify_one();
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            {
+                let inner = self.inner();
+                let known = inner.channels.get(channel);
+                match known.filter(|known| known.inboxes.iter().any(|known| Arc::ptr_eq(known, inbox))) {
+                    Some(known) if known.live => return Ok(()),
+                    Some(_) => {}
+                    None => return Err(inner.failure.clone()),
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Nothing more that comes on that channel goes into that inbox.
+    pub fn leave(&self, channel: &str, inbox: &Arc<Inbox>) {
+        if let Some(known) = self.inner().channels.get_mut(channel) {
+            known.inboxes.retain(|known| !Arc::ptr_eq(known, inbox));
+        }
+        self.wake.notify_one();
+    }
+
+    async fn run(self: Arc<Self>) {
+        let failure = self.serve().await.err().map_or_else(String::new, |error| error.to_string());
+        let mut inner = self.inner();
+        inner.running = false;
+        if !failure.is_empty() {
+            tracing::warn!(database = %self.database, %failure, "the connection that listens for clients ended");
+        }
+        inner.failure = failure;
+        for inbox in inner.channels.drain().flat_map(|(_, channel)| channel.inboxes) {
+            inbox.mail().miss(Missed::Lost);
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Hears until nobody listens.
+    async fn serve(&self) -> Result<(), LinkError> {
+        let Some((node, address)) = self.primary() else { return Err(LinkError::NoPrimary) };
+        let opening = open(&address, &self.monitor.login, &self.database);
+        let opened = timeout(self.monitor.timeout, opening).await;
+        let (client, mut wire) = opened.map_err(|_| LinkError::TimedOut(self.monitor.timeout))??;
+        let encoding = self.ask(&client, &mut wire, "SHOW server_encoding").await?;
+        if encoding.as_deref() != Some("UTF8") {
+            return Err(LinkError::Nonsense);
+        }
+        loop {
+            let (text, names) = self.due();
+            if !text.is_empty() {
+                let limit = self.monitor.timeout;
+                let done = timeout(limit, self.drive(&mut wire, client.batch_execute(&text))).await;
+                done.map_err(|_| LinkError::TimedOut(limit))???;
+                self.confirm(&names);
+                continue;
+            }
+            let idle = self.inner().channels.is_empty();
+            let epoch = self.cluster.epoch();
+            if self.cluster.view().primary() != Some(node) {
+                return Err(LinkError::NoPrimary);
+            }
+            tokio::select! {
+                heard = poll_fn(|cx| wire.poll_message(cx)) => self.heard(heard)?,
+                () = self.wake.notified() => {}
+                () = self.cluster.changed(epoch) => {}
+                () = tokio::time::sleep(UNUSED), if idle => {
+                    let inner = self.inner();
+                    if inner.channels.is_empty() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn primary(&self) -> Option<(Node, crate::net::Address)> {
+        let view = self.cluster.view();
+        let node = view.primary()?;
+        Some((node, self.cluster.address(node)?.clone()))
+    }
+
+    /// What the server is to be told, and the channels that it confirms by it.
+    fn due(&self) -> (String, Vec<Box<str>>) {
+        let (mut text, mut names) = (String::new(), Vec::new());
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        self.inner().channels.retain(|name, channel| {
+            let wanted = !channel.inboxes.is_empty();
+            if wanted && !channel.live {
+                text += &format!("LISTEN {};", quoted(name));
+                names.push(name.clone());
+            } else if !wanted && channel.live {
+                text += &format!("UNLISTEN {};", quoted(name));
+            }
+            wanted
+        });
+        (text, names)
+    }
+
+    fn confirm(&self, names: &[Box<str>]) {
+        let mut inner = self.inner();
+        for name in names {
+            if let Some(channel) = inner.channels.get_mut(name) {
+                channel.live = true;
+            }
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits for an answer, and hears meanwhile.
+    async fn drive<T>(&self, wire: &mut Wire, answer: impl Future<Output = T>) -> Result<T, LinkError> {
+        let mut answer = pin!(answer);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return Ok(answer),
+                heard = poll_fn(|cx| wire.poll_message(cx)) => self.heard(heard)?,
+            }
+        }
+    }
+
+    async fn ask(&self, client: &Client, wire: &mut Wire, text: &str) -> Result<Option<String>, LinkError> {
+        let limit = self.monitor.timeout;
+        let rows = timeout(limit, self.drive(wire, client.simple_query(text))).await;
+        let rows = rows.map_err(|_| LinkError::TimedOut(limit))???;
+        Ok(rows.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }))
+    }
+
+    fn heard(&self, heard: Option<Result<AsyncMessage, tokio_postgres::Error>>) -> Result<(), LinkError> {
+        match heard {
+            None => Err(LinkError::Closed),
+            Some(Err(error)) => {
+                tracing::debug!(error = %innermost(&error), "the connection that listens broke");
+                Err(error.into())
+            }
+            Some(Ok(AsyncMessage::Notification(heard))) => {
+                let mut message = BytesMut::new();
+                write::notification(&mut message, heard.process_id(), heard.channel(), heard.payload());
+                let message = message.freeze();
+                if let Some(channel) = self.inner().channels.get(heard.channel()) {
+                    channel.inboxes.iter().for_each(|inbox| inbox.put(&message));
+                }
+                Ok(())
+            }
+            Some(Ok(_)) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inbox_keeps_so_much_and_says_what_it_does_not() {
+        let inbox = Inbox::new(InboxLimits { count: 3, bytes: 10 });
+        let cx = Context::from_waker(Waker::noop());
+        let mut out = BytesMut::new();
+        assert_eq!(inbox.take(&cx, &mut out, 100), Ok(false));
+        for message in ["one", "two", "six"] {
+            inbox.put(&Bytes::from_static(message.as_bytes()));
+        }
+        assert_eq!((inbox.take(&cx, &mut out, 4), &out[..]), (Ok(true), &b"onetwo"[..]));
+        inbox.put(&Bytes::from_static(b"seven"));
+        inbox.put(&Bytes::from_static(b"too much"));
+        inbox.put(&Bytes::from_static(b"8"));
+        out.clear();
+        // What it has comes first.
+        assert_eq!((inbox.take(&cx, &mut out, 100), &out[..]), (Ok(true), &b"sixseven"[..]));
+        assert_eq!(inbox.take(&cx, &mut out, 100), Err(Missed::Full));
+    }
+}

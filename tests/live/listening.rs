@@ -1,0 +1,212 @@
+//! LISTEN without a pin: one server connection hears for all clients, nothing is missed unsaid, and nothing is told out of its time.
+
+use std::time::Duration;
+
+use pgweir::cli::demo::cluster::{Cluster, eventually};
+use tokio::task::JoinSet;
+
+use crate::proxy::{Proxy, SOON, Watch, cluster, configuration};
+use crate::raw::{Raw, query};
+use crate::wire::{bind, close, describe, execute, parse, sync};
+
+async fn start(settings: &str) -> (Cluster, Proxy) {
+    let cluster = cluster().replicas(1).start().await.unwrap();
+    let proxy = Proxy::start(&cluster, settings).await;
+    (cluster, proxy)
+}
+
+/// The next notification: channel and payload.
+async fn hear(client: &mut Raw) -> (String, String) {
+    let (tag, body) = client.message().await.unwrap();
+    assert_eq!(tag, b'A', "{}", body.escape_ascii());
+    let mut parts = body[4..].split(|byte| *byte == 0).map(|part| String::from_utf8(part.to_vec()).unwrap());
+    (parts.next().unwrap(), parts.next().unwrap())
+}
+
+fn heard(channel: &str, payload: &str) -> (String, String) {
+    (channel.to_owned(), payload.to_owned())
+}
+
+#[tokio::test]
+async fn many_listen_on_one_connection() {
+    let (cluster, proxy) = start("pool_size = 2").await;
+    let watch = Watch::new(cluster.primary()).await;
+    let mut clients = JoinSet::new();
+    let ready = std::sync::Arc::new(tokio::sync::Barrier::new(201));
+    for number in 0..200 {
+        let (mut client, ready) = (proxy.client().await, ready.clone());
+        clients.spawn(async move {
+            let own = format!("own{number}");
+            assert_eq!(client.ok("LISTEN everybody").await.tags, "CZ");
+            assert_eq!(client.ok(&format!("LISTEN {own}")).await.tags, "CZ");
+            ready.wait().await;
+            // To everybody in order, and to itself.
+            let mut numbers = Vec::new();
+            let mut mine = 0;
+            while numbers.len() < 50 || mine < 1 {
+                let (channel, payload) = hear(&mut client).await;
+                match channel.as_str() {
+                    "everybody" => numbers.push(payload.parse::<usize>().unwrap()),
+                    _ => {
+                        assert_eq!((channel, payload), (own.clone(), "hello".to_owned()));
+                        mine += 1;
+                    }
+                }
+            }
+            assert_eq!(numbers, (0..50).collect::<Vec<_>>());
+            assert_eq!(client.value("SELECT 1").await, "1", "nothing else came");
+        });
+    }
+    ready.wait().await;
+    assert_eq!(proxy.sum("pgweir_listening_clients", &[]).await as usize, 200);
+    let mut teller = proxy.client().await;
+    for number in 0..50 {
+        teller.ok(&format!("NOTIFY everybody, '{number}'")).await;
+    }
+    for number in 0..200 {
+        teller.ok(&format!("SELECT pg_notify('own{number}', 'hello')")).await;
+    }
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(proxy.sum("pgweir_pins_total", &[]).await as usize, 0);
+    assert_eq!(proxy.sum("pgweir_listening_clients", &[]).await as usize, 0);
+    assert!(watch.count("true").await <= 2, "{:?}", watch.pids().await);
+}
+
+/// In each way of saying it, what a client is told is the same as without pgweir.
+#[tokio::test]
+async fn as_without_pgweir() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let mut direct = Raw::login(cluster.primary().address().parse().unwrap(), &[]).await.unwrap();
+    let mut through = proxy.client().await;
+    let mut teller = cluster.primary().connect("postgres").await.unwrap();
+    let units: [(&str, Vec<u8>); 12] = [
+        ("simple", query("LISTEN \"Some Thing\"").to_vec()),
+        ("twice", query(" listen \"Some Thing\";").to_vec()),
+        (
+            "unnamed",
+            [parse("", "LISTEN x"), bind("", "", &[]), describe('P', ""), execute("", 0), sync()].concat(),
+        ),
+        ("prepared", [parse("s", "LISTEN y"), describe('S', "s"), sync()].concat()),
+        ("and run", [bind("", "s", &[]), execute("", 0), sync()].concat()),
+        ("and again", [bind("p", "s", &[]), describe('P', "p"), execute("p", 1), sync()].concat()),
+        ("closed", [close('S', "s"), sync()].concat()),
+        ("gone", [bind("", "s", &[]), execute("", 0), sync()].concat()),
+        ("wrong", query("LISTEN").to_vec()),
+        ("off", query("UNLISTEN x").to_vec()),
+        ("never on", query("UNLISTEN nothing").to_vec()),
+        ("read", query("SELECT 1").to_vec()),
+    ];
+    for (what, unit) in &units {
+        direct.send(unit).await.unwrap();
+        through.send(unit).await.unwrap();
+        let (expected, answer) = (direct.answer().await.unwrap(), through.answer().await.unwrap());
+        let said =
+            |answer: &crate::raw::Answer| (answer.tags.clone(), answer.code().to_owned(), answer.status);
+        assert_eq!(said(&answer), said(&expected), "{what}");
+    }
+    for (channel, payload) in [("x", "off"), ("y", "1"), ("Some Thing", "2"), ("y", "3")] {
+        teller.execute("SELECT pg_notify($1, $2)", &[&channel, &payload]).await.unwrap();
+    }
+    for expected in [heard("y", "1"), heard("Some Thing", "2"), heard("y", "3")] {
+        assert_eq!(hear(&mut direct).await, expected);
+        assert_eq!(hear(&mut through).await, expected);
+    }
+    // Not within a transaction, and not within a result.
+    for client in [&mut direct, &mut through] {
+        client.ok("BEGIN").await;
+        client.ok("SELECT 1").await;
+    }
+    teller.batch_execute("NOTIFY y, 'later'").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for client in [&mut direct, &mut through] {
+        assert_eq!(client.ok("SELECT 2").await.tags, "TDCZ");
+        client.send(&query("COMMIT")).await.unwrap();
+        let mut tags = String::new();
+        while tags.len() < 3 {
+            tags.push(char::from(client.message().await.unwrap().0));
+        }
+        assert!(["CZA", "CAZ"].contains(&&*tags), "{tags}");
+        client.ok("UNLISTEN *").await;
+    }
+    let transaction = teller.transaction().await.unwrap();
+    transaction.batch_execute("NOTIFY y, 'nobody'").await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(through.value("SELECT 3").await, "3");
+    assert_eq!(proxy.sum("pgweir_pins_total", &[]).await as usize, 0);
+}
+
+/// What drivers send when a connection goes back to their pool ends it; LISTEN within a transaction counts when that commits.
+#[tokio::test]
+async fn resets_and_transactions() {
+    let (cluster, proxy) = start("pool_size = 3").await;
+    let teller = cluster.primary().connect("postgres").await.unwrap();
+    let mut client = proxy.client().await;
+    for reset in
+        ["UNLISTEN *", "DISCARD ALL", "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;"]
+    {
+        client.ok("LISTEN a").await;
+        teller.batch_execute("NOTIFY a, 'x'").await.unwrap();
+        assert_eq!(hear(&mut client).await, heard("a", "x"));
+        client.ok(reset).await;
+        teller.batch_execute("NOTIFY a, 'nobody'").await.unwrap();
+        assert_eq!(client.value("SELECT 1").await, "1", "{reset}");
+    }
+    client.ok("BEGIN").await;
+    client.ok("LISTEN b").await;
+    client.ok("ROLLBACK").await;
+    client.ok("BEGIN").await;
+    client.ok("LISTEN c").await;
+    client.ok("COMMIT").await;
+    teller.batch_execute("NOTIFY b, 'nobody'; NOTIFY c, 'x'").await.unwrap();
+    assert_eq!(hear(&mut client).await, heard("c", "x"));
+}
+
+/// The connection that listens is lost: who listened is told, who did not does not notice, and a new LISTEN works.
+#[tokio::test]
+async fn what_was_missed_is_said() {
+    let (cluster, proxy) = start("").await;
+    let (mut listener, mut other) = (proxy.client().await, proxy.client().await);
+    listener.ok("LISTEN a").await;
+    let watch = Watch::new(cluster.primary()).await;
+    let hub = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    assert_eq!(watch.column(hub).await, ["1"]);
+    let (tag, body) = listener.message().await.unwrap();
+    assert!(tag == b'E' && body.windows(6).any(|part| part == b"C08006"), "{}", body.escape_ascii());
+    listener.closed().await.unwrap();
+    assert_eq!(other.value("SELECT 1").await, "1");
+    other.ok("LISTEN a").await;
+    watch.column("NOTIFY a, 'again'").await;
+    assert_eq!(hear(&mut other).await, heard("a", "again"));
+}
+
+/// Who does not read is told so when there is too much, and holds nobody up.
+#[tokio::test]
+async fn who_does_not_read_is_not_waited_for() {
+    let cluster = cluster().start().await.unwrap();
+    let text = format!("max_notifications = 50\n{}", configuration(&cluster.servers(), "", ""));
+    let proxy = Proxy::with(&text);
+    proxy.knows(1).await;
+    let (mut slow, mut quick) = (proxy.client().await, proxy.client().await);
+    for client in [&mut slow, &mut quick] {
+        client.ok("LISTEN a").await;
+    }
+    // Within a transaction it is told nothing.
+    slow.ok("BEGIN").await;
+    slow.ok("SELECT txid_current()").await;
+    let teller = cluster.primary().connect("postgres").await.unwrap();
+    for number in 0..60 {
+        teller.batch_execute(&format!("NOTIFY a, '{number}'")).await.unwrap();
+        assert_eq!(hear(&mut quick).await, heard("a", &number.to_string()));
+    }
+    slow.send(&query("COMMIT")).await.unwrap();
+    let mut code = String::new();
+    while let Ok((tag, body)) = slow.message().await {
+        if tag == b'E' {
+            code = body.escape_ascii().to_string();
+        }
+    }
+    assert!(code.contains("C54000"), "{code}");
+    eventually(SOON, || async { proxy.sum("pgweir_clients", &[]).await as usize == 1 }).await.unwrap();
+}

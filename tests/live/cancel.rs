@@ -146,13 +146,14 @@ async fn race(races: usize, within: Duration) {
         let asked = asked.clone();
         tasks.spawn(async move {
             use std::sync::atomic::Ordering::Relaxed;
-            let cancels = number % 10 == 0;
+            let cancels = number % 10 == 0 || number % 20 == 5;
             let (mut cancelled, mut rounds) = (0, 0);
             while asked.load(Relaxed) < races && clock::now() < stop {
-                let text = if cancels {
-                    "SELECT 1, pg_sleep(0.003), txid_current()"
-                } else {
-                    "SELECT 2, txid_current()"
+                let text = match number % 20 {
+                    0 | 10 => "SELECT 1, pg_sleep(0.003), txid_current()",
+                    // On connections that several share.
+                    5..8 => "SELECT 3",
+                    _ => "SELECT 2, txid_current()",
                 };
                 client.send(&query(text)).await.unwrap();
                 let key = client.key;
@@ -189,10 +190,10 @@ async fn race(races: usize, within: Duration) {
     assert!((asked >= races || asked > 1000) && cancelled > 10, "too slow to show anything");
 }
 
-/// As many as there is time for: on two free cores 100,000 take about 25 seconds.
+/// On two free cores 100,000 take about 25 seconds; a busy machine gets more time.
 #[tokio::test]
 async fn many_races() {
-    race(100_000, Duration::from_secs(28)).await;
+    race(100_000, Duration::from_secs(75)).await;
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ pub(super) fn build(config: &Config, workers: usize) -> (Arc<Shared>, Vec<Probed
         metrics,
         console: Arc::new(admin::Desk::new(config.admin.clone())),
         options: config.client.clone(),
+        drain: crate::client::Drain::default(),
         clients: AtomicUsize::new(0),
     };
     (Arc::new(shared), clusters)

@@ -10,6 +10,7 @@ mod serve;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -112,10 +113,20 @@ impl Drop for Pgweir {
     }
 }
 
+/// How a pgweir ends.
+pub enum Ending {
+    /// All at once.
+    Now,
+    /// Clients with nothing under way are told at once, the others when what they do is over; until `shutdown_timeout`, or until this is
+    /// ready.
+    Gently(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
 /// Waits for the end.
-async fn until(mut stopped: watch::Receiver<bool>) {
+async fn until(mut stopped: watch::Receiver<bool>) -> Ending {
     // An error means that the sender is gone, which is the end too.
     let _ = stopped.wait_for(|stopped| *stopped).await;
+    Ending::Now
 }
 
 /// Runs pgweir on this thread, and on more of its own if there are several workers. `ready` hears where it listens; it
@@ -125,7 +136,7 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 ///
 /// # Errors
 /// An address that cannot be listened on, or the system's refusal of threads.
-pub fn run<S: Future<Output = ()>>(
+pub fn run<S: Future<Output = Ending>>(
     config: Config,
     ready: impl FnOnce(&Bound),
     stop: impl FnOnce() -> S,
@@ -139,7 +150,7 @@ pub fn run<S: Future<Output = ()>>(
         let runtime = make()?;
         handles.push(runtime.handle().clone());
         let (thread, end) = (std::thread::Builder::new().name(format!("pgweir-{at}")), end.clone());
-        threads.push(thread.spawn(move || runtime.block_on(until(end))).map_err(StartError::Worker)?);
+        threads.push(thread.spawn(move || drop(runtime.block_on(until(end)))).map_err(StartError::Worker)?);
     }
     let outcome = first.block_on(async {
         let stop = stop();

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
 use super::build::{Probed, build};
-use super::{Bound, StartError};
+use super::{Bound, Ending, StartError};
 use crate::admin::http::{self, DatabaseHealth};
 use crate::client::{self, Shared};
 use crate::clock::{Duration, now};
@@ -29,6 +29,7 @@ pub(super) struct Service {
     listeners: Vec<Listener>,
     metrics: Option<TcpListener>,
     handles: Vec<Handle>,
+    shutdown_timeout: Duration,
 }
 
 impl Service {
@@ -47,7 +48,8 @@ impl Service {
             None => None,
         };
         let (shared, clusters) = build(&config, handles.len());
-        Ok(Self { shared, clusters, listeners, metrics, handles })
+        let shutdown_timeout = config.shutdown_timeout;
+        Ok(Self { shared, clusters, listeners, metrics, handles, shutdown_timeout })
     }
 
     /// Where it listens.
@@ -58,8 +60,8 @@ impl Service {
         }
     }
 
-    /// Serves until `stop` is ready; then everything is dropped.
-    pub(super) async fn run(self, stop: impl Future<Output = ()>) {
+    /// Serves until `stop` is ready, and for as long as that lets clients go on; then everything is dropped.
+    pub(super) async fn run(self, stop: impl Future<Output = Ending>) {
         let mut tasks = JoinSet::new();
         for Probed { cluster, options } in self.clusters {
             for node in cluster.nodes() {
@@ -83,12 +85,26 @@ impl Service {
             });
         }
         let turn = Arc::new(AtomicUsize::new(0));
+        let mut doors = JoinSet::new();
         for listener in self.listeners {
             let door =
                 Door { handles: self.handles.clone(), turn: turn.clone(), shared: self.shared.clone() };
-            tasks.spawn(door.open(listener));
+            doors.spawn(door.open(listener));
         }
-        stop.await;
+        if let Ending::Gently(hurry) = stop.await {
+            doors.shutdown().await;
+            let over = tokio::time::timeout(self.shutdown_timeout, self.shared.drain());
+            let done = tokio::select! {
+                over = over => over.is_ok(),
+                () = hurry => false,
+            };
+            if !done {
+                tracing::warn!(
+                    clients = self.shared.sessions(),
+                    "these were not done: their connections are closed"
+                );
+            }
+        }
     }
 }
 

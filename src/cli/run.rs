@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Source, fail};
-use crate::app::{self, Bound, log};
+use crate::app::{self, Bound, Ending, log};
 use crate::config;
 use crate::net::Address;
 
@@ -40,17 +40,21 @@ fn announce(bound: &Bound, listen: &[Address]) {
     }
 }
 
-/// Ready when SIGINT or SIGTERM comes. The handlers stand before the listeners do: no signal is lost.
-fn stopped() -> impl Future<Output = ()> {
+/// Ready when SIGINT or SIGTERM comes; a second one means now. The handlers stand before the listeners do: no signal is lost.
+fn stopped() -> impl Future<Output = Ending> {
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     async {
         match signals {
             [Ok(mut terminate), Ok(mut interrupt)] => {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                tracing::info!("stopping");
+                let mut signal = async move || {
+                    tokio::select! {
+                        _ = terminate.recv() => {}
+                        _ = interrupt.recv() => {}
+                    }
+                };
+                signal().await;
+                tracing::info!("stopping: open transactions may end; another signal stops at once");
+                Ending::Gently(Box::pin(async move { signal().await }))
             }
             [Err(error), _] | [_, Err(error)] => {
                 tracing::error!(%error, "signals cannot be listened to: pgweir ends only by force");

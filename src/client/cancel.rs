@@ -133,6 +133,15 @@ impl Cancels {
         }
     }
 
+    /// Has every client look around.
+    pub(super) fn wake_all(&self) {
+        for entry in self.clients().values() {
+            if let Some(waker) = &lock(&entry.slot).waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     /// Passes a request on, if its key is right and the client has a statement running. As in PostgreSQL, whoever asks
     /// learns nothing of what came of it.
     pub(super) async fn forward(&self, key: CancelKey) {

@@ -236,13 +236,7 @@ impl Session {
     /// Tells what has come, if nothing is under way. True: there was something.
     #[cold]
     pub(super) fn tell_heard(&mut self, cx: &Context<'_>) -> Result<bool, Leave> {
-        let quiet = self.active.is_none()
-            && self.begun.is_none()
-            && self.piece.is_none()
-            && self.sharing.ride.is_none()
-            && self.back.own.is_empty()
-            && self.desk.is_none()
-            && self.discard.is_nothing();
+        let quiet = self.is_idle();
         let Some(ears) = &self.ears else { return Ok(false) };
         let most = if quiet { AT_ONCE } else { 0 };
         match ears.inbox.take(cx, &mut self.back.own, most) {

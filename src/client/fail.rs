@@ -71,6 +71,8 @@ pub(super) enum Failure {
     LoginTimeout,
     /// The client was idle too long.
     IdleTimeout,
+    /// pgweir ends.
+    Ending,
     /// It listens, and has missed notifications.
     Missed(Missed),
     /// The client sent nothing within a transaction for longer than `idle_in_transaction_timeout`, and its server connection is
@@ -207,10 +209,27 @@ impl Failure {
                 "Send SET, RESET or SHOW of it alone, for the whole session.",
             ),
             Self::Refused(refusal) => told(refusal.code, &*refusal.message, &refusal.hint),
+            Self::IdleTimeout
+            | Self::Ending
+            | Self::Missed(_)
+            | Self::TransactionTimedOut
+            | Self::IdleInTransaction => self.leaving(),
+            _ => self.login(),
+        }
+    }
+
+    /// What the client did not do, or has to.
+    fn leaving(&self) -> Told<'_> {
+        match self {
             Self::IdleTimeout => told(
                 SqlState::IDLE_SESSION_TIMEOUT,
                 "terminating connection due to idle-session timeout",
                 "pgweir's client_idle_timeout has passed.",
+            ),
+            Self::Ending => told(
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection due to administrator command",
+                "This pgweir ends. Connect again.",
             ),
             Self::Missed(Missed::Lost) => told(
                 SqlState::CONNECTION_FAILURE,

@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 use super::begin::Begun;
 use super::cancel::Registration;
 use super::desk::Desk;
+use super::drain::Presence;
 use super::ears::Ears;
 use super::fail::Failure;
 use super::fresh::Freshness;
@@ -296,6 +297,8 @@ pub(super) struct Session {
     pub(super) desk: Option<Box<Desk>>,
     /// The channels that another connection listens on for it.
     pub(super) ears: Option<Box<Ears>>,
+    #[expect(dead_code, reason = "held for its drop: it is not there any more")]
+    pub(super) presence: Presence,
     /// While units run that a rule limits.
     pub(super) timer: Option<Pin<Box<Sleep>>>,
 }
@@ -304,6 +307,7 @@ impl Session {
     pub(super) fn new(stream: Stream, window: Window, shared: Arc<Shared>, identity: Identity) -> Self {
         identity.database.metrics.clients().increment(1.0);
         let statements = shared.options.statements;
+        let presence = Presence::new(&shared);
         let identity_name = identity.wants.application_name.clone();
         Self {
             own: identity.own,
@@ -337,6 +341,7 @@ impl Session {
             epoch: u64::MAX,
             desk: None,
             ears: None,
+            presence,
             timer: None,
         }
     }
@@ -404,6 +409,9 @@ impl Session {
                     Ok(true) => continue,
                     Ok(false) => {}
                 }
+            }
+            if self.has_to_go() {
+                return Poll::Ready(Next::Leave(Leave::Told(Failure::Ending)));
             }
             self.give_windows_back();
             return Poll::Pending;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Budget, Cancels, Console, Failover, Options};
+use super::{Budget, Cancels, Console, Drain, Failover, Options};
 use crate::auth::Directory;
 use crate::ids::Node;
 use crate::metrics::{DatabaseMetrics, Metrics};
@@ -145,6 +145,8 @@ pub struct Shared {
     pub console: Arc<dyn Console>,
     /// Limits.
     pub options: Options,
+    /// Whether it ends.
+    pub drain: Drain,
     /// Clients that are connected, logged in or not.
     pub clients: AtomicUsize,
 }

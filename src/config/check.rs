@@ -35,6 +35,7 @@ pub(super) fn config(sheet: &Sheet, around: &Surroundings<'_>, log: &mut Log<'_>
         workers: sheet.count("workers", None).unwrap_or(0),
         client: client_options(sheet),
         auth: auth?,
+        shutdown_timeout: sheet.duration("shutdown_timeout", None).unwrap_or(Duration::from_secs(20)),
         metrics_listen: sheet.metrics("metrics.listen").unwrap_or(Some(([127, 0, 0, 1], 9432).into())),
         log: log_options(sheet),
         admin: console,

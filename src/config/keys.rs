@@ -32,6 +32,12 @@ pub static KEYS: &[Key] = &[
         "Most clients at once; the next one is refused with SQLSTATE 53300.",
     ),
     row(
+        "shutdown_timeout",
+        millis_or_off(1, HOUR),
+        "\"20s\"",
+        "After SIGTERM or SIGINT, how long transactions and statements that are under way may take to end; `\"0s\"` is not at all.",
+    ),
+    row(
         "client_login_timeout",
         millis(100, HOUR),
         "\"60s\"",

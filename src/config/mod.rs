@@ -21,6 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{admin, auth, client, cluster, monitor, net, pool, route, server};
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub listen: Vec<net::Address>,
     /// Threads that serve clients; 0: see [`Config::worker_threads`].
     pub workers: usize,
+    /// How long what is under way may take to end when pgweir does.
+    pub shutdown_timeout: Duration,
     /// Limits for clients.
     pub client: client::Options,
     /// Who may come in, and how.

@@ -43,6 +43,8 @@ impl SqlState {
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     /// `program_limit_exceeded`.
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self("54000");
+    /// `admin_shutdown`.
+    pub const ADMIN_SHUTDOWN: Self = Self("57P01");
     /// `query_canceled`.
     pub const QUERY_CANCELED: Self = Self("57014");
     /// `cannot_connect_now`: no server for it at this moment.
@@ -72,6 +74,7 @@ impl SqlState {
         Self::UNDEFINED_OBJECT,
         Self::TOO_MANY_CONNECTIONS,
         Self::PROGRAM_LIMIT_EXCEEDED,
+        Self::ADMIN_SHUTDOWN,
         Self::QUERY_CANCELED,
         Self::CANNOT_CONNECT_NOW,
         Self::IDLE_SESSION_TIMEOUT,

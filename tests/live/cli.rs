@@ -5,6 +5,7 @@ use pgweir::cli::demo::cluster::eventually;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::programs::{Output, Program, SOON, cluster, psql, signal, text, wait_for_replica};
+use crate::raw::{Raw, query};
 
 async fn pgweir(args: &[&str]) -> Output {
     Program::pgweir().args(args).run().await
@@ -108,15 +109,37 @@ async fn run_serves_psql_and_ends_with_sigterm() {
         let read_and_write = ["-Atc", "SELECT 1", "-c", "CREATE TEMP TABLE t AS SELECT 1"];
         assert_eq!(psql(port, "postgres", &read_and_write).run().await.ok(), "1\nSELECT 1\n");
         wait_for_replica(port, "postgres").await;
-        // One client sits idle and one is at work: they are not waited for.
-        let _idle = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let _busy = psql(port, "postgres", &["-c", "SELECT pg_sleep(60)"]).spawn();
-        let sleeps = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'";
-        cluster.replica(0).wait_value(sleeps, "t", SOON).await.unwrap();
+        // One client sits idle: it is told at once. One is in a transaction, and may end it. One works for longer than anybody
+        // wants to wait: a second signal is the end of it.
+        let (mut idle, mut busy) = (client(port).await, client(port).await);
+        busy.ok("BEGIN").await;
+        busy.ok("CREATE TEMP TABLE u AS SELECT 5 AS n").await;
         signal(&child, end);
+        let (tag, body) = idle.message().await.unwrap();
+        assert!(tag == b'E' && body.windows(6).any(|part| part == b"C57P01"), "{}", body.escape_ascii());
+        idle.closed().await.unwrap();
+        assert!(
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err(),
+            "it still lets clients in"
+        );
+        assert_eq!(busy.value("SELECT n FROM u").await, "5");
+        if end == Signal::SIGTERM {
+            busy.send(&query("COMMIT")).await.unwrap();
+            assert_eq!(busy.message().await.unwrap().0, b'C');
+            assert_eq!(busy.message().await.unwrap().0, b'Z');
+        } else {
+            busy.send(&query("SELECT pg_sleep(60)")).await.unwrap();
+            let sleeps = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'";
+            cluster.primary().wait_value(sleeps, "t", SOON).await.unwrap();
+            signal(&child, end);
+        }
         let status = tokio::time::timeout(SOON, child.wait()).await.unwrap().unwrap();
         assert_eq!(status.code(), Some(0), "{end}");
     }
+}
+
+async fn client(port: u16) -> Raw {
+    Raw::login(([127, 0, 0, 1], port).into(), &[]).await.unwrap()
 }
 
 /// `pgweir run --server A --server B`: its defaults are port 6432 and 9432, which another test, or a developer's own pgweir,

@@ -74,6 +74,7 @@ fn all() -> Vec<Failure> {
         Failure::TooManyClients(10_000),
         Failure::LoginTimeout,
         Failure::IdleTimeout,
+        Failure::Ending,
         Failure::Missed(Missed::Lost),
         Failure::Missed(Missed::Full),
         Failure::IdleInTransaction,
@@ -114,6 +115,7 @@ fn visit(failure: &Failure) {
         | Failure::LoginTimeout
         | Failure::IdleTimeout
         | Failure::IdleInTransaction
+        | Failure::Ending
         | Failure::Missed(_)
         | Failure::TransactionTimedOut => {}
     }

@@ -15,6 +15,10 @@ pub(super) enum Command {
     Databases,
     Servers,
     Pools,
+    /// `SHOW CLIENTS`
+    Clients,
+    /// `SHOW PINS`
+    Pins,
     Catalogs,
     Learned,
     Reasons,
@@ -58,6 +62,8 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     ("SHOW DATABASES", "The databases of the configuration."),
     ("SHOW SERVERS", "The servers: role, health, standing, timeline, units that run."),
     ("SHOW POOLS", "The server connections of each pool: in use, free, being opened, and clients that wait."),
+    ("SHOW CLIENTS", "The clients: who they are, what they do, on which server, since when."),
+    ("SHOW PINS", "The clients that keep a server connection to themselves: why, and since when."),
     ("SHOW CATALOGS", "The databases whose definitions are known."),
     ("SHOW LEARNED", "What replicas have refused, and goes to the primary since."),
     ("SHOW REASONS", "Every reason for a route, in plain words."),
@@ -135,6 +141,8 @@ fn shown(parts: &[Part<'_>]) -> Option<Command> {
         ("databases", Command::Databases),
         ("servers", Command::Servers),
         ("pools", Command::Pools),
+        ("clients", Command::Clients),
+        ("pins", Command::Pins),
         ("catalogs", Command::Catalogs),
         ("learned", Command::Learned),
         ("reasons", Command::Reasons),

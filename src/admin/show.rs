@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::command::{COMMANDS, Command, Question};
-use crate::client::{Database, Refusal, Shared, Table};
+use crate::client::{Card, Connected, Database, Refusal, Shared, Table};
 use crate::cluster::Role;
 use crate::route::rules::Who;
 use crate::route::{self, Known, Reason, Scope, SearchPath, Session, Topology};
@@ -41,6 +41,8 @@ pub(super) fn table(command: &Command, shared: &Shared, run: bool) -> Result<Tab
         Command::Databases => made(DATABASES, run, || databases(shared)),
         Command::Servers => made(SERVERS, run, || servers(shared)),
         Command::Pools => made(POOLS, run, || pools(shared)),
+        Command::Clients => made(CLIENTS, run, || clients(shared)),
+        Command::Pins => made(PINS, run, || pins(shared)),
         Command::Catalogs => made(CATALOGS, run, || catalogs(shared)),
         Command::Learned => made(LEARNED, run, || learned(shared)),
         Command::Reasons => made(&["reason", "meaning"], run, || {
@@ -79,6 +81,45 @@ fn routes(shared: &Shared, most: usize) -> Vec<Row> {
         ]
     };
     shared.judge.shapes().rows(most).into_iter().map(row).collect()
+}
+
+const CLIENTS: &[&str] =
+    &["user", "database", "application_name", "addr", "state", "server", "pin", "connected_s"];
+
+fn clients(shared: &Shared) -> Vec<Row> {
+    let row = |client: Connected| {
+        let Card { user, database, application_name, address, since } = &*client.card;
+        vec![
+            some(user),
+            some(database),
+            some(application_name),
+            Some(address.map_or("unix".to_owned(), |address| address.to_string())),
+            some(client.state),
+            client.server.map(|server| server.to_string()),
+            client.pin.map(|pin| pin.reason.code().to_owned()),
+            some(since.elapsed().as_secs()),
+        ]
+    };
+    shared.cancels.connected().into_iter().map(row).collect()
+}
+
+const PINS: &[&str] = &["user", "database", "application_name", "addr", "reason", "meaning", "age_s"];
+
+fn pins(shared: &Shared) -> Vec<Row> {
+    let row = |client: Connected| {
+        let Card { user, database, application_name, address, .. } = &*client.card;
+        let pin = client.pin?;
+        Some(vec![
+            some(user),
+            some(database),
+            some(application_name),
+            Some(address.map_or("unix".to_owned(), |address| address.to_string())),
+            some(pin.reason.code()),
+            some(pin.reason.sentence()),
+            some(pin.since.elapsed().as_secs()),
+        ])
+    };
+    shared.cancels.connected().into_iter().filter_map(row).collect()
 }
 
 const LEARNED: &[&str] = &["statement", "sqlstate", "times", "age_s"];

@@ -13,10 +13,12 @@ use subtle::ConstantTimeEq;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::clock::Duration;
+use super::roster::{Card, Connected, Pin};
+use crate::clock::{self, Duration};
 use crate::ids::{CancelKey, Node};
 use crate::net::Address;
 use crate::pool::lane::Seat;
+use crate::route::Reason;
 use crate::server;
 
 /// Longest that a server may take to note a cancel request.
@@ -37,6 +39,10 @@ struct Slot {
     waits: Option<Waker>,
     /// The statement that waits is not to be sent.
     cancelled: bool,
+    /// Who it is; none before its login is over.
+    card: Option<Arc<Card>>,
+    /// What it has left on a connection.
+    pin: Option<Pin>,
 }
 
 impl Slot {
@@ -133,6 +139,26 @@ impl Cancels {
         }
     }
 
+    /// Every client that has logged in, as it is now.
+    #[must_use]
+    pub fn connected(&self) -> Vec<Connected> {
+        let entries: Vec<Entry> = self.clients().values().cloned().collect();
+        let shown = |entry: Entry| {
+            let slot = lock(&entry.slot);
+            let (state, node) = match &slot.aim {
+                Some((node, _)) => ("active", Some(*node)),
+                None if slot.waits.is_some() => ("waiting", None),
+                None if slot.seat.as_ref().is_some_and(|seat| seat.is_taken()) => ("shared", None),
+                None => ("idle", None),
+            };
+            let server = node.and_then(|node| entry.addresses.get(node.index()).cloned());
+            Some(Connected { card: slot.card.clone()?, state, server, pin: slot.pin })
+        };
+        let mut connected: Vec<_> = entries.into_iter().filter_map(shown).collect();
+        connected.sort_by_key(|client| client.card.since);
+        connected
+    }
+
     /// Has every client look around.
     pub(super) fn wake_all(&self) {
         for entry in self.clients().values() {
@@ -203,6 +229,17 @@ impl Registration {
         let mut slot = self.slot();
         slot.aim = None;
         std::mem::take(&mut slot.under_way) > 0
+    }
+
+    /// Its login is over.
+    pub(super) fn introduce(&self, card: Card) {
+        self.slot().card = Some(Arc::new(card));
+    }
+
+    /// It keeps a connection for that reason; none: it does no more.
+    #[cold]
+    pub(super) fn pins(&self, reason: Option<Reason>) {
+        self.slot().pin = reason.map(|reason| Pin { reason, since: clock::now() });
     }
 
     /// With no connection of its own the client has its statements there.

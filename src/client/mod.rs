@@ -25,6 +25,7 @@ mod prepared;
 mod relay;
 mod rerun;
 mod retry;
+mod roster;
 mod running;
 mod search;
 mod session;
@@ -43,6 +44,7 @@ pub use drain::Drain;
 pub use failover::{Failover, watch};
 pub use options::{FailoverOptions, Options, Retry, SettingLimits, StatementLimits};
 pub use retry::Budget;
+pub use roster::{Card, Connected, Pin};
 pub use shared::{Database, Databases, Greetings, Shared};
 
 use crate::net::Stream;

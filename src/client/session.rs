@@ -27,6 +27,7 @@ use super::fail::Failure;
 use super::fresh::Freshness;
 use super::prepared::{NOBODY, Statements};
 use super::retry::Net;
+use super::roster::Card;
 use super::running::Running;
 use super::settings::{Change, Custom, Under};
 use super::share::Sharing;
@@ -308,6 +309,13 @@ impl Session {
         identity.database.metrics.clients().increment(1.0);
         let statements = shared.options.statements;
         let presence = Presence::new(&shared);
+        identity.cancel.introduce(Card {
+            user: identity.user.clone(),
+            database: identity.name.clone(),
+            application_name: identity.wants.application_name.clone(),
+            address: stream.peer_address(),
+            since: clock::now(),
+        });
         let identity_name = identity.wants.application_name.clone();
         Self {
             own: identity.own,
@@ -476,6 +484,7 @@ impl Session {
         if !held.counted && !held.has_state() && held.has_statements() {
             held.counted = true;
             self.identity.database.metrics.pin(Reason::Prepare.index(), Reason::Prepare.code());
+            self.identity.cancel.pins(Some(Reason::Prepare));
         }
         let keep = held.is_kept() || self.statements.needs(&held.lease);
         self.active = None;
@@ -486,6 +495,9 @@ impl Session {
             return;
         }
         let Some(held) = slot.take() else { return };
+        if held.counted || held.pin_counted {
+            self.identity.cancel.pins(None);
+        }
         if !in_doubt && held.residue > Residue::None {
             self.next = Some(Next::Reset(Box::new(held)));
         } else if !in_doubt {

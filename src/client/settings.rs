@@ -151,6 +151,7 @@ impl Session {
             if session {
                 let reason = piece.facts.reason;
                 self.identity.database.metrics.pin(reason.index(), reason.code());
+                self.identity.cancel.pins(Some(reason));
             }
         }
         self.pinned = true;
@@ -295,6 +296,9 @@ impl Session {
         self.pinned = left.is_some();
         if let Some(reason) = fresh {
             self.identity.database.metrics.pin(reason.index(), reason.code());
+            self.identity.cancel.pins(Some(reason));
+        } else if !self.pinned {
+            self.identity.cancel.pins(None);
         }
     }
 

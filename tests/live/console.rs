@@ -388,3 +388,38 @@ async fn a_setting_beside_other_statements_fails_the_transaction() {
     assert_eq!((refused.code(), refused.status), ("0A000", 'I'));
     assert_eq!(client.value("SELECT 1").await, "1");
 }
+
+/// Who is there, and who keeps a connection to itself.
+#[tokio::test]
+async fn clients_and_pins() {
+    let cluster = cluster().start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "").await;
+    let mut console = Raw::login(proxy.address(), &[("database", "pgweir")]).await.unwrap();
+    let mut one = Raw::login(proxy.address(), &[("application_name", "one")]).await.unwrap();
+    let mut two = Raw::login(proxy.address(), &[("application_name", "two")]).await.unwrap();
+    let _idle = Raw::login(proxy.address(), &[("application_name", "three")]).await.unwrap();
+    one.ok("CREATE TEMP TABLE mine (n int)").await;
+    two.ok("BEGIN").await;
+    two.ok("SELECT txid_current()").await;
+    let mut shown = async |what: &str, columns: [usize; 3]| {
+        let rows = console.ok(what).await.rows;
+        let cell = |row: &Vec<Option<String>>, at: usize| row[at].clone().unwrap_or_default();
+        rows.iter().map(|row| columns.map(|at| cell(row, at))).collect::<Vec<_>>()
+    };
+    let server = cluster.primary().address();
+    // Application, state, server.
+    assert_eq!(
+        shown("SHOW CLIENTS", [2, 4, 5]).await,
+        [["one", "idle", ""], ["two", "active", &server], ["three", "idle", ""]]
+    );
+    assert_eq!(shown("SHOW PINS", [0, 2, 4]).await, [["postgres", "one", "temporary"]]);
+    one.ok("DROP TABLE mine").await;
+    two.ok("COMMIT").await;
+    assert_eq!(shown("SHOW PINS", [0, 2, 4]).await, [[""; 3]; 0]);
+    drop(two);
+    let deadline = tokio::time::Instant::now() + SOON;
+    while shown("SHOW CLIENTS", [2, 4, 5]).await.len() > 2 {
+        assert!(tokio::time::Instant::now() < deadline, "who has gone is still shown");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}

@@ -92,6 +92,12 @@ impl Seat {
         state.ticket == ticket && state.fate == Fate::Waits
     }
 
+    /// Whether a unit is under way.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.state().fate == Fate::Waits
+    }
+
     /// The client wants its statement cancelled. It only reads, so it is enough that nobody waits for it any more; what
     /// the server still makes of it reaches nobody.
     pub fn cancel(&self) {

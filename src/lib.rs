@@ -35,6 +35,8 @@ pub mod pool;
 
 pub mod monitor;
 
+pub mod counter;
+
 // One client's life.
 pub mod client;
 

@@ -8,6 +8,7 @@ use crate::admin;
 use crate::auth::Directory;
 use crate::client::{Budget, Cancels, Database, Databases, Shared};
 use crate::config::{self, Config};
+use crate::counter::Counters;
 use crate::metrics::Metrics;
 use crate::monitor::{self, Catalogs, Cluster, Hubs};
 use crate::net::{Address, Buffers};
@@ -77,7 +78,10 @@ fn database(
         cluster.clone(),
         metrics.catalog(&entry.name),
     );
+    let counters =
+        entry.counters.iter().map(|rule| (rule.clone(), metrics.counter(&entry.name, &rule.table)));
     Database {
+        counters: Arc::new(Counters::new(counters.collect())),
         hubs: Hubs::new(entry.monitor.clone(), cluster.clone()),
         catalogs,
         rules: entry.rules.clone(),

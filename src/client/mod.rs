@@ -8,6 +8,7 @@ mod begin;
 mod cancel;
 mod clean;
 mod console;
+mod counting;
 mod desk;
 mod drain;
 mod ears;

@@ -350,6 +350,11 @@ impl Session {
         if route.reason == Reason::Rejected {
             return self.reject(piece, route);
         }
+        if !self.identity.database.counters.rules().is_empty()
+            && let Some(place) = self.count(&piece, route)
+        {
+            return Ok(place);
+        }
         let Some(route) = self.freshen(&piece.facts, route) else {
             self.next = Some(Next::Freshen(route));
             return Ok(Place::Wait);
@@ -436,7 +441,7 @@ impl Session {
     }
 
     /// The server for that route, if the client holds no connection for it.
-    fn pick(&self, route: Route) -> Option<Node> {
+    pub(super) fn pick(&self, route: Route) -> Option<Node> {
         if self.held.get(route.target.index()).is_some_and(Option::is_some) {
             return None;
         }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::cancel::Registration;
 use super::fail::Failure;
 use super::plan::label;
 use super::retry::Net;
@@ -32,6 +33,8 @@ pub(super) struct Ride {
     route: Route,
     node: Node,
     running: Running,
+    /// It is an increment.
+    counts: bool,
     /// The answer, and how much of it was shown; none yet: the unit is under way.
     answer: Vec<u8>,
     shown: usize,
@@ -47,6 +50,12 @@ pub(super) struct Sharing {
     pub(super) alone: bool,
     /// Where it has waited for room.
     room: Option<Node>,
+}
+
+fn new_seat(cancel: &Registration) -> Arc<Seat> {
+    let seat = Arc::new(Seat::default());
+    cancel.sits_on(&seat);
+    seat
 }
 
 impl Drop for Sharing {
@@ -144,11 +153,7 @@ impl Session {
             settings: self.settings.as_ref(),
             search_path: self.identity.search_path.as_ref().filter(|_| !own_path),
         };
-        let seat = self.sharing.seat.get_or_insert_with(|| {
-            let seat = Arc::new(Seat::default());
-            self.identity.cancel.sits_on(&seat);
-            seat
-        });
+        let seat = self.sharing.seat.get_or_insert_with(|| new_seat(&self.identity.cancel));
         let bytes = self.window.as_ref().and_then(|window| window.bytes().get(..piece.size));
         let unit = bytes.unwrap_or_default();
         let shared = |name: &[u8]| self.statements.find(name).and_then(|known| known.shared());
@@ -158,10 +163,20 @@ impl Session {
         for _ in 0..boarded.supplied {
             self.identity.database.metrics.prepared(PreparedWhat::Supplied);
         }
+        self.rides(piece, route, node, false);
+        true
+    }
+
+    /// The client's place for units that others answer.
+    pub(super) fn seat(&mut self) -> Arc<Seat> {
+        self.sharing.seat.get_or_insert_with(|| new_seat(&self.identity.cancel)).clone()
+    }
+
+    /// The piece is on its way.
+    pub(super) fn rides(&mut self, piece: &Piece, route: Route, node: Node, counts: bool) {
         let mut running = Running::new(self.identity.database.cluster.clone(), node, clock::now());
         running.begin(piece.facts.shape, None);
-        self.sharing.ride = Some(Ride { route, node, running, answer: Vec::new(), shown: 0 });
-        true
+        self.sharing.ride = Some(Ride { route, node, running, counts, answer: Vec::new(), shown: 0 });
     }
 
     /// Looks after a unit that is on a shared connection. Returns whether anything moved.
@@ -169,16 +184,12 @@ impl Session {
         let Some(ride) = &mut self.sharing.ride else { return Ok(false) };
         let Some(seat) = &self.sharing.seat else { return Ok(false) };
         if ride.answer.is_empty() {
-            let why = match seat.look(cx, &mut ride.answer) {
+            match seat.look(cx, &mut ride.answer) {
                 Fate::Waits => return Ok(false),
-                Fate::Answered => None,
-                Fate::Again(why) => Some(Some(why)),
-                Fate::Cancelled => Some(None),
-            };
-            match why {
-                None => self.arrive(),
-                Some(Some(why)) => self.go_alone(why),
-                Some(None) => self.cancelled(),
+                Fate::Answered => self.arrive(),
+                Fate::Again(why) => self.go_alone(why),
+                Fate::Cancelled => self.give_up_ride(&Failure::Cancelled),
+                Fate::Unknown => self.give_up_ride(&Failure::OutcomeUnknown(String::new())),
             }
             return Ok(true);
         }
@@ -200,16 +211,20 @@ impl Session {
 
     /// The answer is there: the unit is over, as if its client had had the connection to itself.
     fn arrive(&mut self) {
-        let Some(Ride { route, node, ref mut running, ref answer, .. }) = self.sharing.ride else { return };
+        let Some(Ride { route, node, ref mut running, ref answer, counts, .. }) = self.sharing.ride else {
+            return;
+        };
         let (shape, time) = running.end();
         let answered = answer.len() as u64;
         let Some(piece) = self.piece.take() else { return };
         let metrics = &self.identity.database.metrics;
         metrics.unit(label(Some(route.target)), route.reason.index(), route.reason.code());
-        metrics.bytes(Direction::ServerOut, piece.size as u64);
-        metrics.bytes(Direction::ServerIn, answered);
         metrics.query_time(label(Some(route.target)), time);
-        metrics.shared_read(SharedRead::Answered);
+        if !counts {
+            metrics.bytes(Direction::ServerOut, piece.size as u64);
+            metrics.bytes(Direction::ServerIn, answered);
+            metrics.shared_read(SharedRead::Answered);
+        }
         self.shared.judge.shapes().goes(shape, route);
         self.shared.judge.shapes().answered(shape, time);
         self.count_more(route);
@@ -246,6 +261,9 @@ impl Session {
             return;
         }
         self.sharing.alone = true;
+        if ride.counts {
+            return;
+        }
         self.identity.database.metrics.shared_read(match why {
             Again::Error => SharedRead::Error,
             Again::Large => SharedRead::Large,
@@ -264,14 +282,20 @@ impl Session {
         }
     }
 
-    /// The client has cancelled it.
+    /// The client has cancelled it, or nobody knows what became of it.
     #[cold]
-    fn cancelled(&mut self) {
-        self.sharing.ride = None;
-        self.identity.database.metrics.shared_read(SharedRead::Cancelled);
+    fn give_up_ride(&mut self, failure: &Failure) {
+        let Some(ride) = self.sharing.ride.take() else { return };
         let Some(piece) = self.piece.take() else { return };
+        if ride.counts {
+            // It may have been carried out.
+            self.fresh.sends(&piece.facts);
+            self.note_primary(true);
+        } else {
+            self.identity.database.metrics.shared_read(SharedRead::Cancelled);
+        }
         self.over(piece.size);
-        self.refuse(piece, &Failure::Cancelled);
+        self.refuse(piece, failure);
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::{Budget, Cancels, Console, Drain, Failover, Options};
 use crate::auth::Directory;
+use crate::counter::Counters;
 use crate::ids::Node;
 use crate::metrics::{DatabaseMetrics, Metrics};
 use crate::monitor::{Catalogs, Cluster, Hubs};
@@ -29,6 +30,8 @@ pub struct Database {
     pub cluster: Arc<Cluster>,
     /// What the operator says of its statements.
     pub rules: Arc<Rules>,
+    /// Whose increments are merged.
+    pub counters: Arc<Counters>,
     /// Who listens for its clients.
     pub hubs: Hubs,
     /// What the names in its databases mean.

@@ -280,6 +280,7 @@ impl Check<'_, '_> {
         Some(Database {
             name: name.name.clone(),
             server_database: sheet.text("databases.NAME.dbname", within).map(str::to_owned),
+            counters: self.counters(name)?,
             rules: Arc::new(self.rules(name, sheet.addresses("databases.NAME.servers", within)?)?),
             servers: sheet.addresses("databases.NAME.servers", within)?.to_vec(),
             balance,

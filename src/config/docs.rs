@@ -8,7 +8,7 @@ use super::keys::{KEYS, Key};
 use super::tests::{compare, parse_here};
 
 /// The tables of the file in its order, each with the header that stands in the example, and whether it is live there.
-const TABLES: [(&str, &str, &str); 13] = [
+const TABLES: [(&str, &str, &str); 14] = [
     ("", "", "Everything"),
     ("log", "[log]", "The log"),
     ("metrics", "[metrics]", "Metrics"),
@@ -26,6 +26,7 @@ const TABLES: [(&str, &str, &str); 13] = [
     ),
     ("databases.NAME.rules.match", "#[databases.\"*\".rules.match]", "What a rule asks for"),
     ("databases.NAME.rules.route", "#[databases.\"*\".rules.route]", "What a rule does"),
+    ("databases.NAME.counters", "#[[databases.\"*\".counters]]", "Tables whose increments are merged"),
 ];
 
 fn rows_of(table: &str) -> impl Iterator<Item = &'static Key> {

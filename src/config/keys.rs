@@ -543,4 +543,20 @@ pub static KEYS: &[Key] = &[
         "To nowhere: the client gets an error 42501 with this text.",
     )
     .example("\"reports may not read this table\""),
+    row(
+        "databases.NAME.counters.table",
+        Kind::Text,
+        "required",
+        "The table, spelled as the application's statements spell it: with its schema if they do.",
+    )
+    .example("\"photos\""),
+    row("databases.NAME.counters.key", Kind::Texts, "required", "The columns of a unique index.").example("[\"id\"]"),
+    row("databases.NAME.counters.columns", Kind::Texts, "required", "The counters.").example("[\"votes\"]"),
+    row(
+        "databases.NAME.counters.max_waiting",
+        count(1, 10_000_000),
+        "100000",
+        "Increments that wait for the statement before theirs; more go by themselves.",
+    )
+    .example("100000"),
 ];

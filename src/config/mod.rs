@@ -5,6 +5,7 @@
 
 mod check;
 mod complaint;
+mod counters;
 mod key;
 pub mod keys;
 mod kind;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{admin, auth, client, cluster, monitor, net, pool, route, server};
+use crate::{admin, auth, client, cluster, counter, monitor, net, pool, route, server};
 
 pub use complaint::{Complaint, Complaints};
 
@@ -87,6 +88,8 @@ pub struct Database {
     pub login: Option<server::Login>,
     /// How its servers are probed.
     pub monitor: monitor::Options,
+    /// Whose increments are merged.
+    pub counters: Vec<counter::Rule>,
     /// What is said of its statements.
     pub rules: Arc<route::Rules>,
 }

@@ -59,6 +59,8 @@ pub(super) struct Sheet {
     pub(super) databases: Vec<Name>,
     /// In the order of the file.
     pub(super) rules: Vec<Typed>,
+    /// The same, of tables whose increments are merged.
+    pub(super) counters: Vec<Typed>,
 }
 
 impl Sheet {
@@ -155,6 +157,9 @@ pub(super) fn read(text: &str, log: &mut Log<'_>) -> Option<Sheet> {
 /// Where a database's rules are.
 const RULES: &str = "databases.NAME.rules";
 
+/// Where its counters are.
+const COUNTERS: &str = "databases.NAME.counters";
+
 /// Where a table is.
 #[derive(Default)]
 struct Place {
@@ -178,8 +183,8 @@ impl Reader<'_, '_> {
             let shown = joined(&place.shown, &quoted(typed));
             let named = matches!(place.path.as_str(), "users" | "databases");
             let path = joined(&place.path, if named { "NAME" } else { typed });
-            if path == RULES {
-                self.rules(value, place, &shown);
+            if path == RULES || path == COUNTERS {
+                self.array(value, place, &shown, &path);
             } else if keys::is_table(&path) {
                 let DeValue::Table(inner) = value.get_ref() else {
                     let wrong = Wrong::new(format!("is {}, not a table", a_type(value.get_ref())));
@@ -209,7 +214,7 @@ impl Reader<'_, '_> {
     }
 
     /// An array of tables, each read as one. Their keys stand in the sheet under a name that no database has.
-    fn rules(&mut self, value: &Spanned<DeValue<'_>>, place: &Place, shown: &str) {
+    fn array(&mut self, value: &Spanned<DeValue<'_>>, place: &Place, shown: &str, path: &str) {
         let database = place.name.clone().unwrap_or_default();
         let DeValue::Array(array) = value.get_ref() else {
             let wrong = Wrong::new(format!("is {}, not an array of tables", a_type(value.get_ref())));
@@ -222,10 +227,15 @@ impl Reader<'_, '_> {
                 self.log.add(at, &shown, wrong);
                 continue;
             };
-            let within = format!("{database}\0{nth}");
+            let within = format!("{database}\0{path}\0{nth}");
             let (database, within_rule) = (database.clone(), within.clone());
-            self.sheet.rules.push(Typed { database, within: within_rule, at, shown: shown.clone() });
-            self.table(table, &Place { path: RULES.to_owned(), shown, name: Some(within) });
+            let typed = Typed { database, within: within_rule, at, shown: shown.clone() };
+            if path == RULES {
+                self.sheet.rules.push(typed)
+            } else {
+                self.sheet.counters.push(typed)
+            }
+            self.table(table, &Place { path: path.to_owned(), shown, name: Some(within) });
         }
     }
 

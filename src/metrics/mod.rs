@@ -5,6 +5,7 @@
 //! Labels that clients choose (database, user) are bounded: beyond the limit they are counted as `other`.
 
 mod catalog;
+mod counter;
 mod database;
 mod pool;
 mod server;
@@ -19,6 +20,7 @@ use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use catalog::CatalogMetrics;
+pub use counter::CounterMetrics;
 pub use database::{DatabaseMetrics, Direction, Origin, PreparedWhat, RerunCause, SharedRead, TargetLabel};
 pub use pool::{Occupancy, PoolMetrics};
 pub use server::{RoleLabel, ServerMetrics};
@@ -113,6 +115,12 @@ impl Metrics {
     #[must_use]
     pub fn catalog(&self, entry: &str) -> Arc<CatalogMetrics> {
         Arc::new(CatalogMetrics::new(Arc::clone(&self.registry), entry))
+    }
+
+    /// The handles of a rule about counters: entry and table come from the configuration.
+    #[must_use]
+    pub fn counter(&self, entry: &str, table: &str) -> Arc<CounterMetrics> {
+        Arc::new(CounterMetrics::new(&self.registry, entry, table))
     }
 
     /// The handles of a pool: a new set for each call, which takes its part of the gauges back when it is dropped.

@@ -91,6 +91,22 @@ table! {
         "Prepared statements of clients that pgweir itself prepared on a server connection that lacked them (supplied), that were there already when a client prepared them (shared), and that had to make room (evicted).";
     TIMED_OUT Counter Count "pgweir_rule_timeouts_total" ["database", "rule"]
         "Units that were cancelled because they ran for longer than a rule allows.";
+    COUNTER_INCREMENTS Counter Count "pgweir_counter_increments_total" ["database", "table"]
+        "Increments that were merged and committed.";
+    COUNTER_ROWS Counter Count "pgweir_counter_rows_total" ["database", "table"]
+        "Row updates that these became.";
+    COUNTER_FLUSHES Counter Count "pgweir_counter_flushes_total" ["database", "table"]
+        "Statements that carried these out.";
+    COUNTER_FLUSH_TIME Histogram Seconds "pgweir_counter_flush_seconds" ["database", "table"]
+        "How long these statements took.";
+    COUNTER_PASSED Counter Count "pgweir_counter_passed_total" ["database", "table"]
+        "Increments that went by themselves: too many wait, or the table's cannot be merged.";
+    COUNTER_FAILURES Counter Count "pgweir_counter_failures_total" ["database", "table"]
+        "Statements of merged increments that failed: their increments ran again one by one, or got 08007 where the connection broke.";
+    COUNTER_UNMATCHED Counter Count "pgweir_counter_unmatched_total" ["database", "table"]
+        "Increments of rows that were not there: their clients were told UPDATE 0.";
+    COUNTER_REFUSED Gauge Count "pgweir_counter_refused" ["database", "table"]
+        "1 where the table's increments cannot be merged; the log says why.";
     SHARED_READS Counter Count "pgweir_shared_reads_total" ["database", "outcome"]
         "Short reads that went on a server connection together with others': answered, cancelled by their client, or run again alone because the server refused them (error), their answer was long (large), they took long (slow), one before them did (behind), or the connection broke (lost).";
     LEARNED Counter Count "pgweir_learned_total" ["database"]

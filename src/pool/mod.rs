@@ -132,6 +132,12 @@ impl Pool {
         &self.database
     }
 
+    /// Where windows come from.
+    #[must_use]
+    pub fn buffers(&self) -> Arc<Buffers> {
+        self.buffers.clone()
+    }
+
     /// What the operator chose.
     #[must_use]
     pub fn options(&self) -> &Options {

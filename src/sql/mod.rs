@@ -2,6 +2,7 @@
 
 mod fingerprint;
 mod folded;
+mod increment;
 mod lex;
 mod listen;
 mod lone;
@@ -15,6 +16,7 @@ mod tables;
 mod words;
 
 pub use fingerprint::fingerprint;
+pub use increment::{Add, Increment, Operand, increment};
 pub use lex::{Kind, Lexer, Token};
 pub use listen::{Listen, lone_listen};
 pub use lone::{lone_begin, lone_end};

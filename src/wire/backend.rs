@@ -40,6 +40,20 @@ pub fn fields(mut body: &[u8]) -> Fields<'_> {
     fields
 }
 
+/// The values of a DataRow in text form; what is cut short or no text is null.
+#[must_use]
+pub fn row(body: &[u8]) -> Vec<Option<String>> {
+    let mut values = Vec::new();
+    let mut rest = body.get(2..).unwrap_or_default();
+    while let Some((size, after)) = rest.split_first_chunk() {
+        let size = usize::try_from(i32::from_be_bytes(*size)).ok();
+        let Some((value, after)) = after.split_at_checked(size.unwrap_or(0)) else { break };
+        values.push(size.and_then(|_| str::from_utf8(value).ok()).map(str::to_owned));
+        rest = after;
+    }
+    values
+}
+
 /// The status of a ReadyForQuery.
 ///
 /// # Errors

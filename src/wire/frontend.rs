@@ -69,6 +69,33 @@ pub fn bind_values(body: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(*skipped.first_chunk()?))
 }
 
+/// A value of a Bind: whether it is in binary form, and its bytes; none for null.
+pub type Bound<'a> = (bool, Option<&'a [u8]>);
+
+/// The values of a Bind.
+#[must_use]
+pub fn bind_parameters(body: &[u8]) -> Option<Vec<Bound<'_>>> {
+    let (_, rest) = cstr(cstr(body)?.1)?;
+    let (count, rest) = rest.split_first_chunk()?;
+    let (formats, rest) = rest.split_at_checked(2 * usize::from(u16::from_be_bytes(*count)))?;
+    let formats: Vec<bool> = formats.as_chunks().0.iter().map(|format| *format == [0, 1]).collect();
+    let (count, mut rest) = rest.split_first_chunk()?;
+    let mut values = Vec::new();
+    for nth in 0..usize::from(u16::from_be_bytes(*count)) {
+        let (size, after) = rest.split_first_chunk()?;
+        let size = usize::try_from(i32::from_be_bytes(*size)).ok();
+        let (value, after) = after.split_at_checked(size.unwrap_or(0))?;
+        let binary = match formats.as_slice() {
+            [] => false,
+            [all] => *all,
+            each => *each.get(nth)?,
+        };
+        values.push((binary, size.map(|_| value)));
+        rest = after;
+    }
+    Some(values)
+}
+
 /// Portal of an Execute, and the most rows that it wants; 0: all.
 #[must_use]
 pub fn execute(body: &[u8]) -> Option<(&[u8], u32)> {

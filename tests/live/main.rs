@@ -18,6 +18,7 @@ mod cli;
 mod clients;
 mod clients_matrix;
 mod console;
+mod counters;
 mod counting;
 mod databases;
 mod dump;

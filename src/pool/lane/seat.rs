@@ -34,6 +34,8 @@ pub enum Fate {
     Again(Again),
     /// The client does not want it any more.
     Cancelled,
+    /// Nobody knows whether it was carried out: the connection broke.
+    Unknown,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,8 @@ struct State {
     /// Which of the client's units it is about.
     ticket: u64,
     fate: Fate,
+    /// It changes something: that its client does not wait for it any more does not undo it.
+    changes: bool,
     answer: Vec<u8>,
     waker: Option<Waker>,
 }
@@ -51,7 +55,13 @@ pub struct Seat(Mutex<State>);
 
 impl Default for Seat {
     fn default() -> Self {
-        Self(Mutex::new(State { ticket: 0, fate: Fate::Answered, answer: Vec::new(), waker: None }))
+        Self(Mutex::new(State {
+            ticket: 0,
+            fate: Fate::Answered,
+            changes: false,
+            answer: Vec::new(),
+            waker: None,
+        }))
     }
 }
 
@@ -65,11 +75,27 @@ impl Seat {
         let mut state = self.state();
         state.ticket += 1;
         state.fate = Fate::Waits;
+        state.changes = false;
         state.ticket
     }
 
+    /// The same, of a unit that changes something: it cannot be cancelled.
+    pub fn take_for_good(&self) -> u64 {
+        let ticket = self.take();
+        self.state().changes = true;
+        ticket
+    }
+
+    /// Nobody knows whether the unit with that ticket was carried out.
+    pub fn unknown(&self, ticket: u64) {
+        let mut state = self.state();
+        if state.ticket == ticket && state.fate == Fate::Waits {
+            state.end(Fate::Unknown);
+        }
+    }
+
     /// The unit with that ticket was answered; `answer` gets an empty buffer in exchange.
-    pub(super) fn answered(&self, ticket: u64, answer: &mut Vec<u8>) {
+    pub fn answered(&self, ticket: u64, answer: &mut Vec<u8>) {
         let mut state = self.state();
         if state.ticket == ticket && state.fate == Fate::Waits {
             std::mem::swap(&mut state.answer, answer);
@@ -79,7 +105,7 @@ impl Seat {
     }
 
     /// The unit with that ticket has to run again.
-    pub(super) fn again(&self, ticket: u64, why: Again) {
+    pub fn again(&self, ticket: u64, why: Again) {
         let mut state = self.state();
         if state.ticket == ticket && state.fate == Fate::Waits {
             state.end(Fate::Again(why));
@@ -102,7 +128,7 @@ impl Seat {
     /// the server still makes of it reaches nobody.
     pub fn cancel(&self) {
         let mut state = self.state();
-        if state.fate == Fate::Waits {
+        if state.fate == Fate::Waits && !state.changes {
             state.end(Fate::Cancelled);
         }
     }
@@ -114,7 +140,7 @@ impl Seat {
             Fate::Waits if state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) => {}
             Fate::Waits => state.waker = Some(cx.waker().clone()),
             Fate::Answered => std::mem::swap(&mut state.answer, answer),
-            Fate::Again(_) | Fate::Cancelled => {}
+            Fate::Again(_) | Fate::Cancelled | Fate::Unknown => {}
         }
         state.fate
     }

@@ -1,0 +1,179 @@
+//! Increments of counters: which units are such, and what they add.
+//!
+//! `crate::counter` merges and carries them out. A unit that is on its way there stays in the client's window, as one on a shared connection
+//! does (`share`), until its answer is there; if it is to go by itself, it is placed once more.
+
+use super::plan::Place;
+use super::retry::Net;
+use super::session::Session;
+use super::unit::{Piece, Residue};
+use crate::counter::{self, Form, Given, Value};
+use crate::pool::PoolMode;
+use crate::route::{Class, Reason, Route, Target};
+use crate::sql::{Increment, Operand, increment};
+use crate::wire::frame::{self, HEADER, Side};
+use crate::wire::frontend::{self, Named};
+
+/// Longest unit that is looked at.
+const MOST_UNIT: usize = 4 * 1024;
+
+/// A unit that runs one statement: its text, the types that its parameters are said to have, and their values.
+struct Run<'a> {
+    text: &'a [u8],
+    types: Vec<u32>,
+    values: Vec<frontend::Bound<'a>>,
+    form: Vec<u8>,
+}
+
+impl Session {
+    /// Gives a piece to those who merge increments, if it is one of a table that they have a rule for.
+    #[cold]
+    pub(super) fn count(&mut self, piece: &Piece, route: Route) -> Option<Place> {
+        let facts = &piece.facts;
+        let fits = facts.class == Class::Write
+            && facts.reason == Reason::Write
+            && route.target == Target::Primary
+            && route.reason != Reason::Rejected
+            && route.limit.is_none()
+            && self.identity.database.pool.mode == PoolMode::Transaction
+            && Net::is_whole(piece)
+            && piece.size <= MOST_UNIT
+            && piece.residue == Residue::None
+            && !(facts.pins || facts.unseen || facts.resets || facts.names || facts.defines)
+            && !(self.sharing.alone || piece.waits || self.own.explain || self.pinned)
+            && self.identity.text_safe
+            && self.settings.is_none()
+            && self.active.is_none()
+            && self.held.iter().all(Option::is_none)
+            && self.begun.is_none()
+            && self.net.again().is_none()
+            && self.net.doubt.is_none()
+            && self.statements.is_quiet();
+        if !fits {
+            return None;
+        }
+        let node = self.pick(route)?;
+        self.pool(node)?;
+        let unit = self.window.as_ref()?.bytes().get(..piece.size)?;
+        let run = self.run_of(unit)?;
+        let increment = increment(run.text)?;
+        let counters = self.identity.database.counters.clone();
+        let rule = counters.rules().iter().position(|rule| is_about(rule, &increment))?;
+        let given = given(counters.rules().get(rule)?, &increment, &run)?;
+        let group = counters.group(&self.identity.name, &self.identity.user, rule)?;
+        let form = Form(run.form.into());
+        let place = counter::Place {
+            pool: self.pools.get(node.index())?.clone()?,
+            wants: self.identity.wants.clone(),
+            version: self.identity.catalog.version(),
+        };
+        let seat = self.seat();
+        if !group.add(place, given, form, &seat) {
+            return None;
+        }
+        self.rides(piece, route, node, true);
+        Some(Place::Done)
+    }
+
+    /// The statement that a unit runs, if it runs one and asks for nothing else.
+    fn run_of<'a>(&'a self, unit: &'a [u8]) -> Option<Run<'a>> {
+        let (mut parsed, mut run, mut form) = (None, None, Vec::new());
+        let mut executed = 0;
+        let mut rest = unit;
+        while let Ok(Some(head)) = frame::header(rest, Side::Frontend) {
+            let (message, after) = rest.split_at_checked(head.size)?;
+            let body = message.get(HEADER..)?;
+            match head.tag {
+                b'Q' => {
+                    executed += 1;
+                    run = Some((frontend::query(body)?, Vec::new(), Vec::new()));
+                }
+                b'P' => {
+                    let (name, text) = frontend::parse(body)?;
+                    if !name.is_empty() || parsed.is_some() {
+                        return None;
+                    }
+                    parsed = Some((text, frontend::parameter_types(body).collect()));
+                }
+                b'B' => {
+                    let (_, name) = frontend::bind(body)?;
+                    let (text, types) = if name.is_empty() {
+                        parsed.take()?
+                    } else {
+                        let prepared = self.statements.find(name)?.shared()?;
+                        let body = prepared.message().get(HEADER..)?;
+                        (frontend::parse(body)?.1, frontend::parameter_types(body).collect())
+                    };
+                    if run.is_some() {
+                        return None;
+                    }
+                    run = Some((text, types, frontend::bind_parameters(body)?));
+                }
+                b'D' if run.is_some() && matches!(frontend::named(body)?, Named::Portal(_)) => {}
+                b'E' if run.is_some() => executed += 1,
+                b'S' => {}
+                _ => return None,
+            }
+            form.push(head.tag);
+            rest = after;
+        }
+        let (text, types, values) = run.filter(|_| executed == 1)?;
+        Some(Run { text, types, values, form })
+    }
+}
+
+/// Whether the rule is about that table, key and columns.
+fn is_about(rule: &counter::Rule, increment: &Increment) -> bool {
+    rule.table == increment.table
+        && rule.schema == increment.schema
+        && rule.key.len() == increment.keys.len()
+        && increment.keys.iter().all(|(name, _)| rule.key.contains(name))
+        && increment.adds.iter().all(|add| rule.columns.contains(&add.column))
+}
+
+fn given(rule: &counter::Rule, increment: &Increment, run: &Run<'_>) -> Option<Given> {
+    let mut key = Vec::with_capacity(rule.key.len());
+    for name in &rule.key {
+        let (_, operand) = increment.keys.iter().find(|(known, _)| known == name)?;
+        key.push(value(operand, run)?);
+    }
+    let mut adds = Vec::with_capacity(increment.adds.len());
+    for add in &increment.adds {
+        let place = rule.columns.iter().position(|column| *column == add.column)?;
+        adds.push((place, add.minus, value(&add.amount, run)?));
+    }
+    Some(Given { key, adds })
+}
+
+/// A constant, or what is bound to a parameter. None: null, or of a type that says something else.
+fn value(operand: &Operand, run: &Run<'_>) -> Option<Value> {
+    /// `int8`, `int2`, `int4`; `text`, `varchar` (their numbers in `pg_type`).
+    const INTEGERS: [(u32, usize); 3] = [(20, 8), (21, 2), (23, 4)];
+    const TEXTS: [u32; 2] = [25, 1043];
+    let number = match operand {
+        Operand::Number(number) => return Some(Value::Number(*number)),
+        Operand::Text(text) => return Some(Value::Loose(text.clone())),
+        Operand::Param(number) => usize::from(*number).checked_sub(1)?,
+    };
+    let of = run.types.get(number).copied().unwrap_or(0);
+    let (binary, bytes) = *run.values.get(number)?;
+    let bytes = bytes?;
+    let integer = INTEGERS.into_iter().find(|(known, _)| *known == of);
+    if of != 0 && integer.is_none() && !TEXTS.contains(&of) {
+        return None;
+    }
+    match (integer, binary) {
+        (Some((_, size)), true) => {
+            let sign = bytes.first().filter(|_| bytes.len() == size)? >> 7;
+            let mut all = [if sign == 1 { 0xff } else { 0 }; 8];
+            all.get_mut(8 - size..)?.copy_from_slice(bytes);
+            Some(Value::Number(i64::from_be_bytes(all)))
+        }
+        (Some(_), false) => Some(Value::Number(str::from_utf8(bytes).ok()?.parse().ok()?)),
+        (None, true) if of == 0 => Some(Value::Binary(bytes.into())),
+        (None, _) => {
+            let text = str::from_utf8(bytes).ok()?;
+            Some(if of == 0 { Value::Loose(text.into()) } else { Value::Text(text.into()) })
+        }
+    }
+}

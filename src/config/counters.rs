@@ -1,0 +1,46 @@
+//! The tables whose increments are merged: `[[databases.NAME.counters]]`.
+
+use super::check::Check;
+use super::complaint::Wrong;
+use super::raw::Name;
+use super::rules::Typed;
+use crate::counter::Rule;
+
+/// Most of one database.
+const MOST: usize = 64;
+
+impl Check<'_, '_> {
+    /// Those of a database. None: something was complained about.
+    pub(super) fn counters(&mut self, name: &Name) -> Option<Vec<Rule>> {
+        let typed: Vec<&Typed> =
+            self.sheet.counters.iter().filter(|rule| rule.database == name.name).collect();
+        if let Some(extra) = typed.get(MOST) {
+            let wrong = Wrong::new(format!("is one too many: a database has at most {MOST}"));
+            self.log.add(extra.at, &extra.shown, wrong);
+        }
+        let rules: Vec<Option<Rule>> = typed.into_iter().map(|typed| self.counter(typed)).collect();
+        rules.into_iter().collect()
+    }
+
+    fn counter(&mut self, typed: &Typed) -> Option<Rule> {
+        let (sheet, within) = (self.sheet, Some(typed.within.as_str()));
+        let list = |path| -> Vec<Box<str>> {
+            sheet.texts(path, within).unwrap_or_default().iter().map(|name| name.as_str().into()).collect()
+        };
+        let table = sheet.text("databases.NAME.counters.table", within).unwrap_or_default();
+        let (key, columns) = (list("databases.NAME.counters.key"), list("databases.NAME.counters.columns"));
+        let missing = [("table", table.is_empty()), ("key", key.is_empty()), ("columns", columns.is_empty())];
+        if let Some((what, _)) = missing.into_iter().find(|(_, missing)| *missing) {
+            let wrong = Wrong::new(format!("has no `{what}`"));
+            let hint = "say table = \"photos\", key = [\"id\"] and columns = [\"votes\"]";
+            self.log.add(typed.at, &typed.shown, wrong.hint(hint));
+            return None;
+        }
+        let (schema, table) = match table.split_once('.') {
+            Some((schema, table)) => (Some(schema.into()), table),
+            None => (None, table),
+        };
+        let most = sheet.count("databases.NAME.counters.max_waiting", within).unwrap_or(100_000);
+        Some(Rule { schema, table: table.into(), key, columns, most })
+    }
+}

@@ -77,7 +77,7 @@ reasons! {
     ServerState "server_state" "Asks for what one server alone knows (activity, locks, slots, sequences): the primary answers.",
     // The session and its transactions.
     Session "session" "Changes the session: SET, RESET, DISCARD, LOAD, set_config and their like.",
-    Listen "listen" "LISTEN or UNLISTEN: notifications arrive only from the primary.",
+    Listen "listen" "LISTEN or UNLISTEN: alone, a connection to the primary that listens for all clients carries it out; else the client's own connection does.",
     Prepare "prepare" "PREPARE, whose name lives on one connection, or DEALLOCATE.",
     Execute "execute" "EXECUTE runs a statement that this text does not show.",
     Cursor "cursor" "A cursor: DECLARE, FETCH, MOVE, CLOSE stay where the cursor lives.",

@@ -231,6 +231,75 @@ async fn exact_under_load() {
     assert_eq!(cluster.primary().value(deadlocks).await.unwrap(), "0");
 }
 
+/// Random increments by many clients at once end in the same tables as the same ones one after the other without pgweir.
+#[tokio::test]
+async fn random_sequences() {
+    let seed: u64 =
+        std::env::var("PGWEIR_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    println!("PGWEIR_SEED={seed}");
+    let (cluster, proxy) = start(0, "pool_size = 4").await;
+    let (plain, _other) = start(0, "").await;
+    let mut state: u64 = seed | 1;
+    let mut next = |most: u64| {
+        // xorshift64*
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % most
+    };
+    let mut lists = vec![Vec::new(); 12];
+    for nth in 0..12 * 60 {
+        let (column, amount) = (["votes", "score", "exact"][next(3) as usize], next(1000));
+        let (id, sign) = ([1_usize, 2, 3, 3, 3, 4999][next(6) as usize], ["+", "-"][next(2) as usize]);
+        let text = match next(6) {
+            0 => format!("UPDATE photos SET {column} = {column} {sign} {amount} WHERE id = {id}"),
+            1 => format!("update photos p set {column} = p.{column} {sign} {amount} where {id} = p.id"),
+            2 => {
+                format!("UPDATE photos SET votes = votes + 1, score = score {sign} {amount} WHERE id = {id}")
+            }
+            3 => format!(
+                "UPDATE photos SET {column} = {column} {sign} {amount} WHERE id = {id} AND title IS NOT NULL"
+            ),
+            4 => format!(
+                "UPDATE pages SET views = views {sign} {amount} WHERE site = 1 AND path = '{}'",
+                ["/", "NULL", "none"][id % 3]
+            ),
+            _ => format!("UPDATE photos SET {column} = {column} {sign} {amount} WHERE id IN ({id}, 5)"),
+        };
+        lists[nth % 12].push(text);
+    }
+    let direct = plain.primary().connect("postgres").await.unwrap();
+    let mut clients = JoinSet::new();
+    for (number, list) in lists.iter().cloned().enumerate() {
+        for text in &list {
+            direct.batch_execute(text).await.unwrap();
+        }
+        let mut client = proxy.client().await;
+        clients.spawn(async move {
+            for (nth, text) in list.iter().enumerate() {
+                let unit = match (nth + number) % 2 {
+                    0 => query(text).to_vec(),
+                    _ => [parse("", text), bind("", "", &[]), describe('P', ""), execute("", 0), sync()]
+                        .concat(),
+                };
+                let told = told(&mut client, &unit).await;
+                assert!(told.starts_with("UPDATE "), "{text}: {told}");
+            }
+        });
+    }
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    let all = "SELECT (SELECT string_agg(concat_ws(',', id, votes, score, exact), ' ' ORDER BY id) FROM photos) || \
+        (SELECT string_agg(concat_ws(',', site, path, views), ' ' ORDER BY site, path) FROM pages)";
+    assert_eq!(
+        cluster.primary().value(all).await.unwrap(),
+        plain.primary().value(all).await.unwrap(),
+        "seed {seed}"
+    );
+    assert!(merged(&proxy).await > 200);
+}
+
 /// Keys with anything in them, many at once in one statement.
 #[tokio::test]
 async fn any_key() {

@@ -48,7 +48,7 @@ const STATE: [(&str, &str, &str); 7] = [
     ("SELECT set_config('work_mem', '7MB', false)", "SELECT current_setting('work_mem')", "7MB"),
     ("CREATE TEMP TABLE mine (id int)", "SELECT count(*) FROM pg_class WHERE relname = 'mine'", "1"),
     ("SELECT pg_advisory_lock(42)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "1"),
-    ("LISTEN news", "SELECT count(*) FROM pg_listening_channels()", "1"),
+    ("BEGIN; LISTEN news; COMMIT", "SELECT count(*) FROM pg_listening_channels()", "1"),
     ("PREPARE mine AS SELECT 1", "SELECT count(*) FROM pg_prepared_statements", "1"),
     (
         "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT",

@@ -172,7 +172,7 @@ async fn a_pin_lasts_as_long_as_what_needs_it() {
         ("SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"),
         ("SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE c"),
-        ("LISTEN n", "UNLISTEN *"),
+        ("BEGIN; LISTEN n; COMMIT", "UNLISTEN *"),
         ("PREPARE p AS SELECT 1", "DEALLOCATE p"),
         ("PREPARE p AS SELECT 1", "DISCARD ALL"),
     ] {

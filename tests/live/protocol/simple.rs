@@ -139,7 +139,8 @@ fn sessions() -> Vec<Script> {
         queries(
             "notifications",
             &[
-                "LISTEN here",
+                // In a transaction: on a connection of the client's own, which tells it of its own notifications at once.
+                "BEGIN; LISTEN here; COMMIT",
                 "NOTIFY here, 'a'",
                 "SELECT pg_notify('here', 'b')",
                 "BEGIN; NOTIFY here, 'c'; NOTIFY there, 'd'",

@@ -8,7 +8,7 @@
 //! server still says of it here reaches nobody. That keeps everything else out of here: errors, cancels, failover.
 //!
 //! Invariants: units are answered in the order in which they came; a lane without a unit holds no connection; what
-//! is under way is bounded by `max_shared_reads`, an answer by [`MOST_ANSWER`].
+//! is under way is bounded by `max_shared_reads`, an answer by `MOST_ANSWER`.
 
 mod board;
 mod seat;

@@ -63,6 +63,8 @@ impl Session {
         let group = counters.group(&self.identity.name, &self.identity.user, rule)?;
         let form = Form(run.form.into());
         let place = counter::Place {
+            cluster: self.identity.database.cluster.clone(),
+            node,
             pool: self.pools.get(node.index())?.clone()?,
             wants: self.identity.wants.clone(),
             version: self.identity.catalog.version(),

@@ -10,6 +10,7 @@ mod check;
 mod merge;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +20,9 @@ use tokio::runtime::Handle;
 pub use merge::{Given, Value};
 
 use crate::clock::{self, Duration, Instant};
+use crate::ids::Node;
 use crate::metrics::CounterMetrics;
+use crate::monitor::Cluster;
 use crate::pool::lane::{Again, Seat};
 use crate::pool::{Lease, Pool};
 use crate::server::owed::Show;
@@ -90,15 +93,39 @@ struct Waiting {
     ticket: u64,
 }
 
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Whoever was told something has another ticket, or no longer waits.
+        self.seat.unknown(self.ticket);
+    }
+}
+
 /// Where a group's statements run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Place {
-    /// The pool of the primary.
+    /// The servers.
+    pub cluster: Arc<Cluster>,
+    /// The primary.
+    pub node: Node,
+    /// Its pool.
     pub pool: Arc<Pool>,
     /// What its connections are opened with.
     pub wants: Wants,
     /// Changes when definitions may have.
     pub version: u64,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("node", &self.node).field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    /// Whether the server is still the primary that it was when that connection was opened.
+    fn holds(&self, lease: &Lease) -> bool {
+        self.cluster.view().primary() == Some(self.node) && !self.pool.is_over(lease)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -194,7 +221,7 @@ impl Group {
         inner.waiting.push(Waiting { given, form, seat: seat.clone(), ticket });
         inner.place = Some(place);
         if !std::mem::replace(&mut inner.running, true) {
-            Handle::current().spawn(Runner(self.clone()).run());
+            Handle::current().spawn(Runner { group: self.clone(), over: false }.run());
         }
         true
     }
@@ -207,28 +234,36 @@ impl Group {
 }
 
 /// Whatever ends the task of a group, nobody waits for it after that.
-struct Runner(Arc<Group>);
+struct Runner {
+    group: Arc<Group>,
+    /// It has ended as it should.
+    over: bool,
+}
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        let mut inner = self.0.inner();
+        if self.over {
+            return;
+        }
+        let mut inner = self.group.inner();
         inner.running = false;
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
-        self.0.again(waiting);
+        self.group.again(waiting);
     }
 }
 
 impl Runner {
     /// Carries out what waits, until nothing does.
-    async fn run(self) {
+    async fn run(mut self) {
         loop {
             // Those who are at hand in this turn of the worker come along.
             tokio::task::yield_now().await;
             let place = {
-                let mut inner = self.0.inner();
+                let mut inner = self.group.inner();
                 if inner.waiting.is_empty() {
                     inner.running = false;
+                    self.over = true;
                     return;
                 }
                 inner.place.clone()
@@ -238,21 +273,21 @@ impl Runner {
                 None => None,
             };
             let (Some(place), Some(mut lease)) = (place, leased) else {
-                let waiting = std::mem::take(&mut self.0.inner().waiting);
-                self.0.again(waiting);
+                let waiting = std::mem::take(&mut self.group.inner().waiting);
+                self.group.again(waiting);
                 continue;
             };
             match self.names(&place, &mut lease).await {
-                Ok(Some(names)) => self.flush(&names, lease).await,
+                Ok(Some(names)) => self.flush(&names, &place, lease).await,
                 Ok(None) => {
                     lease.put_back(clock::now());
-                    let waiting = std::mem::take(&mut self.0.inner().waiting);
-                    self.0.again(waiting);
+                    let waiting = std::mem::take(&mut self.group.inner().waiting);
+                    self.group.again(waiting);
                 }
                 Err(_) => {
                     lease.close("lost");
-                    let waiting = std::mem::take(&mut self.0.inner().waiting);
-                    self.0.again(waiting);
+                    let waiting = std::mem::take(&mut self.group.inner().waiting);
+                    self.group.again(waiting);
                 }
             }
         }
@@ -260,7 +295,7 @@ impl Runner {
 
     /// What statements on the table are made of; none: its increments are not merged.
     async fn names(&self, place: &Place, lease: &mut Lease) -> Result<Option<Arc<Names>>, Failed> {
-        let known = self.0.inner().names.clone();
+        let known = self.group.inner().names.clone();
         if let Some((version, since, names)) = known
             && version == place.version
             && since.elapsed() < RECHECK
@@ -272,32 +307,32 @@ impl Runner {
             ask(lease, &sql).await?;
             lease.settings = None;
         }
-        let rows = ask(lease, &check::question(&self.0.rule)).await?;
-        let mut inner = self.0.inner();
+        let rows = ask(lease, &check::question(&self.group.rule)).await?;
+        let mut inner = self.group.inner();
         let now = clock::now();
-        match check::verdict(&self.0.rule, &rows) {
+        match check::verdict(&self.group.rule, &rows) {
             Ok(names) => {
                 let names = Arc::new(names);
                 inner.names = Some((place.version, now, names.clone()));
                 (inner.refused, inner.warned) = (None, None);
-                self.0.metrics.refused(false);
+                self.group.metrics.refused(false);
                 Ok(Some(names))
             }
             Err(why) => {
                 (inner.names, inner.refused) = (None, Some((place.version, now)));
                 if inner.warned.as_ref() != Some(&why) {
-                    tracing::warn!(table = %self.0.rule.table, %why, "its increments are not merged: they go by themselves");
+                    tracing::warn!(table = %self.group.rule.table, %why, "its increments are not merged: they go by themselves");
                 }
                 inner.warned = Some(why);
-                self.0.metrics.refused(true);
+                self.group.metrics.refused(true);
                 Ok(None)
             }
         }
     }
 
     /// Carries out all that waits now.
-    async fn flush(&self, names: &Names, mut lease: Lease) {
-        let all = std::mem::take(&mut self.0.inner().waiting);
+    async fn flush(&self, names: &Names, place: &Place, mut lease: Lease) {
+        let all = std::mem::take(&mut self.group.inner().waiting);
         let (mut waiting, mut additions, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for one in all {
             match one.given.fit(names) {
@@ -308,36 +343,47 @@ impl Runner {
                 None => others.push(one),
             }
         }
-        self.0.again(others);
+        self.group.again(others);
         if lease.settings.is_some() {
             let sql = settings::difference(lease.settings.as_deref(), None, None);
             if ask(&mut lease, &sql).await.is_err() {
                 lease.close("in_doubt");
-                return self.0.again(waiting);
+                return self.group.again(waiting);
             }
             lease.settings = None;
         }
         while !waiting.is_empty() {
+            if !place.holds(&lease) {
+                // Whoever is the primary now, each finds it.
+                lease.close("role_changed");
+                return self.group.again(waiting);
+            }
             let merged = batch(names, &additions);
             let start = clock::now();
             let outcome = ask(&mut lease, &merged.text).await;
             let rest = waiting.split_off(merged.taken.clamp(1, waiting.len()));
             match outcome {
+                // What a server answers that is the primary no more may be lost with it.
+                Ok(_) if !place.holds(&lease) => {
+                    waiting.iter().for_each(|one| one.seat.unknown(one.ticket));
+                    lease.close("role_changed");
+                    return self.group.again(rest);
+                }
                 Ok(rows) => {
-                    self.0.metrics.flushed(waiting.len(), merged.rows.len(), start.elapsed());
-                    answer(waiting, &merged.rows, &rows, &self.0.metrics);
+                    self.group.metrics.flushed(waiting.len(), merged.rows.len(), start.elapsed());
+                    answer(waiting, &merged.rows, &rows, &self.group.metrics);
                 }
                 Err(Failed::Refused) => {
-                    self.0.metrics.failed();
-                    self.0.again(waiting);
+                    self.group.metrics.failed();
+                    self.group.again(waiting);
                 }
                 Err(Failed::Lost) => {
-                    self.0.metrics.failed();
+                    self.group.metrics.failed();
                     for one in waiting {
                         one.seat.unknown(one.ticket);
                     }
                     lease.close("lost");
-                    return self.0.again(rest);
+                    return self.group.again(rest);
                 }
             }
             additions.drain(..merged.taken.clamp(1, additions.len()));

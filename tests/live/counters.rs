@@ -435,3 +435,45 @@ async fn guard_rails() {
         votes.to_string()
     );
 }
+
+/// The primary dies for good and a replica takes over, which confirms each commit: nothing that was acknowledged is lost.
+#[tokio::test]
+async fn exact_through_a_promotion() {
+    let (cluster, proxy) = start(1, "").await;
+    for text in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+        cluster.primary().sql(text).await.unwrap();
+    }
+    cluster.primary().wait_value("SHOW synchronous_standby_names", "*", SOON).await.unwrap();
+    let (sure, unsure) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let stop = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for _ in 0..16 {
+        let mut client = proxy.client().await;
+        let (sure, unsure, stop) = (sure.clone(), unsure.clone(), stop.clone());
+        clients.spawn(async move {
+            while stop.load(Relaxed) == 0 {
+                let answer = client.query("UPDATE photos SET votes = votes + 1 WHERE id = 1").await.unwrap();
+                match answer.code() {
+                    "" => sure.fetch_add(1, Relaxed),
+                    "08007" => unsure.fetch_add(1, Relaxed),
+                    code => panic!("{code}"),
+                };
+            }
+        });
+    }
+    eventually(SOON, || async { sure.load(Relaxed) > 200 }).await.unwrap();
+    cluster.primary().kill().await.unwrap();
+    cluster.replica(0).promote().await.unwrap();
+    let before = sure.load(Relaxed);
+    eventually(SOON, || async { sure.load(Relaxed) > before + 200 }).await.unwrap();
+    stop.store(1, Relaxed);
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    let votes = "SELECT votes FROM photos WHERE id = 1";
+    let there: usize = cluster.replica(0).value(votes).await.unwrap().parse().unwrap();
+    let (sure, unsure) = (sure.load(Relaxed), unsure.load(Relaxed));
+    println!("{sure} acknowledged, {unsure} unknown, {there} there");
+    assert!(sure <= there && there <= sure + unsure, "{sure} <= {there} <= {}", sure + unsure);
+    assert!(unsure <= 16, "more than one for each client");
+}

@@ -19,6 +19,8 @@ pub(super) enum Command {
     Clients,
     /// `SHOW PINS`
     Pins,
+    /// `SHOW COUNTERS`
+    Counters,
     Catalogs,
     Learned,
     Reasons,
@@ -64,6 +66,10 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     ("SHOW POOLS", "The server connections of each pool: in use, free, being opened, and clients that wait."),
     ("SHOW CLIENTS", "The clients: who they are, what they do, on which server, since when."),
     ("SHOW PINS", "The clients that keep a server connection to themselves: why, and since when."),
+    (
+        "SHOW COUNTERS",
+        "The tables whose increments are merged, by database and user: how many wait, or why they are not.",
+    ),
     ("SHOW CATALOGS", "The databases whose definitions are known."),
     ("SHOW LEARNED", "What replicas have refused, and goes to the primary since."),
     ("SHOW REASONS", "Every reason for a route, in plain words."),
@@ -143,6 +149,7 @@ fn shown(parts: &[Part<'_>]) -> Option<Command> {
         ("pools", Command::Pools),
         ("clients", Command::Clients),
         ("pins", Command::Pins),
+        ("counters", Command::Counters),
         ("catalogs", Command::Catalogs),
         ("learned", Command::Learned),
         ("reasons", Command::Reasons),

@@ -42,6 +42,7 @@ pub(super) fn table(command: &Command, shared: &Shared, run: bool) -> Result<Tab
         Command::Servers => made(SERVERS, run, || servers(shared)),
         Command::Pools => made(POOLS, run, || pools(shared)),
         Command::Clients => made(CLIENTS, run, || clients(shared)),
+        Command::Counters => made(COUNTERS, run, || counters(shared)),
         Command::Pins => made(PINS, run, || pins(shared)),
         Command::Catalogs => made(CATALOGS, run, || catalogs(shared)),
         Command::Learned => made(LEARNED, run, || learned(shared)),
@@ -120,6 +121,23 @@ fn pins(shared: &Shared) -> Vec<Row> {
         ])
     };
     shared.cancels.connected().into_iter().filter_map(row).collect()
+}
+
+const COUNTERS: &[&str] = &["database", "table", "user", "state", "waiting", "why"];
+
+fn counters(shared: &Shared) -> Vec<Row> {
+    let databases = shared.databases.named.values().chain(&shared.databases.any);
+    let row = |group: crate::counter::Shown| {
+        vec![
+            some(group.database),
+            some(group.table),
+            some(group.user),
+            some(if group.refused.is_some() { "refused" } else { "merged" }),
+            some(group.waiting),
+            group.refused,
+        ]
+    };
+    databases.flat_map(|database| database.counters.all()).map(row).collect()
 }
 
 const LEARNED: &[&str] = &["statement", "sqlstate", "times", "age_s"];

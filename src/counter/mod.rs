@@ -195,6 +195,45 @@ impl Counters {
     }
 }
 
+/// A group as it is now.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The database that its clients asked for.
+    pub database: Arc<str>,
+    /// Their user.
+    pub user: Arc<str>,
+    /// The table as the rule names it.
+    pub table: String,
+    /// Increments that wait.
+    pub waiting: usize,
+    /// Why they are not merged; none: they are, or none has come yet.
+    pub refused: Option<String>,
+}
+
+impl Counters {
+    /// Every group that has had an increment.
+    #[must_use]
+    pub fn all(&self) -> Vec<Shown> {
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = groups.iter().map(|((database, user, _), group)| {
+            let inner = group.inner();
+            let schema = group.rule.schema.as_ref().map(|schema| format!("{schema}.")).unwrap_or_default();
+            Shown {
+                database: database.clone(),
+                user: user.clone(),
+                table: format!("{schema}{}", group.rule.table),
+                waiting: inner.waiting.len(),
+                refused: inner.refused.and(inner.warned.clone()),
+            }
+        });
+        let mut all: Vec<_> = shown.collect();
+        all.sort_by(|one, other| {
+            (&one.database, &one.table, &one.user).cmp(&(&other.database, &other.table, &other.user))
+        });
+        all
+    }
+}
+
 /// Why a statement of its own was not carried out.
 enum Failed {
     /// The server said no: nothing has changed.

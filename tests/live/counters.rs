@@ -426,6 +426,11 @@ async fn guard_rails() {
         merges(false, why).await;
         if why == "trigger" {
             assert_eq!(proxy.sum("pgweir_counter_refused", &["table=\"photos\""]).await as usize, 1);
+            let mut console = Raw::login(proxy.address(), &[("database", "pgweir")]).await.unwrap();
+            let shown = console.ok("SHOW COUNTERS").await.rows;
+            assert_eq!(shown.len(), 1);
+            assert_eq!(shown[0][3].as_deref(), Some("refused"));
+            assert!(shown[0][5].as_deref().unwrap().contains("trigger"), "{shown:?}");
         }
         cluster.primary().sql(mend).await.unwrap();
         merges(true, why).await;

@@ -272,8 +272,8 @@ impl Inner {
             let verdict = lease.owed.reply(head.tag, body).map_err(|_| "protocol")?;
             match head.tag {
                 b'E' => self.spoilt = Some(Again::Error),
-                // A setting has changed beneath its clients.
-                b'S' => return Err("parameters"),
+                // A setting has changed beneath its clients. What is put on for them is told as well.
+                b'S' if verdict.show == Show::Forward => return Err("parameters"),
                 _ if there < head.size => self.spoilt = Some(Again::Large),
                 _ => {}
             }

@@ -12,7 +12,18 @@ use crate::route::Reason;
 use crate::server::owed::Show;
 use crate::sql::{Use, named};
 use crate::wire::frame::HEADER;
-use crate::wire::{TransactionStatus, frontend, write};
+use crate::wire::{Header, TransactionStatus, backend, frontend, write};
+
+/// A text under way in which a name has grown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grown {
+    /// Characters up to the name.
+    start: usize,
+    /// As many characters longer.
+    by: usize,
+    /// Others are under way with it: an error may be about any of them.
+    several: bool,
+}
 
 impl Way<'_> {
     /// Writes a Query, or a Parse without a name, with the names that the server knows, and before it what the server lacks.
@@ -27,12 +38,16 @@ impl Way<'_> {
             }
         };
         let opens = !self.held.lease.owed.is_open();
+        let alone = opens && self.held.lease.owed.readies() == 0;
         let before = self.own.len();
         let text = self.with_names(text.unwrap_or_default());
         if tag == b'Q' && opens && self.own.len() > before {
             // A Query ends what was begun by these, as a Sync does, but it would be carried out if one of them failed.
             self.held.lease.owed.sent(b'S', Show::Swallow);
             write::sync(self.own);
+        }
+        if let Some(grown) = self.grown.as_mut().filter(|_| !alone) {
+            grown.several = true;
         }
         let number = self.held.lease.owed.sent(tag, Show::Forward);
         self.statements.send(number, Sent::Whole(message));
@@ -80,6 +95,10 @@ impl Way<'_> {
                 }
             };
             if let Some(other) = other {
+                let start =
+                    String::from_utf8_lossy(text.get(..one.start).unwrap_or_default()).chars().count();
+                let by = other.len().saturating_sub(one.end - one.start);
+                *self.grown = Some(Grown { start, by, several: self.grown.is_some() });
                 out.extend_from_slice(text.get(at..one.start).unwrap_or_default());
                 out.extend_from_slice(&other);
                 at = one.end;
@@ -94,6 +113,24 @@ impl Way<'_> {
 }
 
 impl Session {
+    /// An error of a server stands at `at` in its window. The place in the text that it tells becomes that in the text that the
+    /// client knows.
+    #[cold]
+    pub(super) fn place_error(&mut self, at: usize, head: Header) {
+        let Some(Grown { start, by, several: false }) = self.grown.take() else { return };
+        let Some((place, position)) = backend::position(self.reply_body(at, head)) else { return };
+        if position <= start {
+            return;
+        }
+        let known = position.saturating_sub(by).max(start + 1);
+        let digits = format!("{known:0width$}", width = place.len());
+        let window = self.held().and_then(|held| held.lease.window.as_mut());
+        if let Some(window) = window.filter(|_| digits.len() == place.len()) {
+            let places = (at + HEADER + place.start)..;
+            places.zip(digits.bytes()).for_each(|(place, byte)| window.replace(place, byte));
+        }
+    }
+
     /// PREPARE or DEALLOCATE succeeded: the next of those under way.
     #[cold]
     pub(super) fn saw_name(&mut self, how: Use) {

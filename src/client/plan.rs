@@ -485,6 +485,7 @@ impl Session {
             changed: false,
             unseen: false,
             under: Under::Nothing,
+            made: None,
             pin_counted: false,
             counted: false,
             transaction: false,

@@ -19,6 +19,7 @@ use ahash::RandomState;
 
 use super::options::StatementLimits;
 use crate::route::Facts;
+use crate::server::settings::SqlPrepared;
 use crate::server::{Prepared, Server};
 use crate::wire::frame::HEADER;
 
@@ -529,6 +530,29 @@ impl Statements {
         let statement = Statement { id: self.last, facts, scope: 0, parse: None };
         set(server, name, statement.id);
         self.certain.insert(name.into(), statement);
+    }
+
+    /// What the client has made by SQL can be made on every server: the one that has it under the client's name is going to
+    /// drop that. False: no more is kept for this client.
+    pub(super) fn made_shared(
+        &mut self,
+        made: &SqlPrepared,
+        server: &mut Server,
+        make: impl FnOnce() -> Arc<Prepared>,
+    ) -> bool {
+        let fits =
+            self.kept + made.tail.len() <= self.limits.bytes && self.certain.len() <= self.limits.count;
+        let name = made.name.as_bytes();
+        let Some(statement) =
+            self.certain.get_mut(name).filter(|statement| fits && statement.parse.is_none())
+        else {
+            return false;
+        };
+        let prepared = make();
+        self.kept += prepared.message().len();
+        statement.parse = Some(Text::Shared(prepared));
+        unset(server, name);
+        true
     }
 
     /// The client has dropped a statement by SQL.

@@ -317,6 +317,9 @@ impl Session {
 
     fn saw_error(&mut self, parse: bool, at: usize, head: Header) {
         self.parse_refused(parse);
+        if self.grown.is_some() {
+            self.place_error(at, head);
+        }
         let fields = backend::fields(self.reply_body(at, head));
         let code: [u8; 5] = fields.code.first_chunk().copied().unwrap_or(*b"XX000");
         if retry::is_outlived(&fields) {
@@ -349,6 +352,7 @@ impl Session {
         }
         self.net.answered();
         self.names.clear();
+        self.grown = None;
         let (shape, time) = held.running.end();
         self.shared.judge.shapes().answered(shape, time);
         self.shared.judge.shapes().took(shape, time);

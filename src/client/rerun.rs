@@ -108,16 +108,20 @@ impl Session {
     }
 
     /// A statement was not run because it was prepared before its tables got other columns. It is prepared anew, and runs again,
-    /// once, if the client is told the columns along with the rows; who was told of them before has to hear the error.
+    /// once on each server, if the client is told the columns along with the rows; who was told of them before has to hear the
+    /// error.
     #[cold]
     fn catch_outlived(&mut self, at: usize) -> bool {
         self.statements.outlived();
         let Some(target) = self.active else { return false };
-        if !self.net.holds() || self.net.tries() > 0 || !retry::tells_columns(self.net.bytes()) {
+        let cause = RerunCause::Outlived;
+        // A replica may have cancelled it before, for the sake of those very columns.
+        let twice = self.net.again().is_some_and(|rerun| rerun.cause == cause);
+        let tries = self.net.tries() + 1;
+        if !self.net.holds() || twice || tries > MOST_TRIES + 1 || !retry::tells_columns(self.net.bytes()) {
             return false;
         }
-        let cause = RerunCause::Outlived;
-        self.net.failed = Some(Rerun { cause, target, avoid: retry::NOWHERE, tries: 1, anew: false });
+        self.net.failed = Some(Rerun { cause, target, avoid: retry::NOWHERE, tries, anew: false });
         self.statements.make_void();
         self.release();
         self.drop_held(at);

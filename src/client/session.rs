@@ -25,6 +25,7 @@ use super::drain::Presence;
 use super::ears::Ears;
 use super::fail::Failure;
 use super::fresh::Freshness;
+use super::named::Grown;
 use super::prepared::{NOBODY, Statements};
 use super::retry::Net;
 use super::roster::Card;
@@ -153,6 +154,8 @@ pub(super) struct Held {
     pub(super) unseen: bool,
     /// What of pgweir's own about settings is under way.
     pub(super) under: Under,
+    /// The name of what SQL has prepared on it, and clients share now: the server is going to drop it.
+    pub(super) made: Option<String>,
     /// That session state keeps it has been counted.
     pub(super) pin_counted: bool,
     /// That prepared statements keep it has been counted.
@@ -294,6 +297,8 @@ pub(super) struct Session {
     pub(super) own: Own,
     /// The statements that texts under way make or drop by SQL, in order.
     pub(super) names: VecDeque<NamedStatement>,
+    /// The last of those under way in which a name is longer than the client knows.
+    pub(super) grown: Option<Grown>,
     /// A unit about them that has not ended.
     pub(super) desk: Option<Box<Desk>>,
     /// The channels that another connection listens on for it.
@@ -346,6 +351,7 @@ impl Session {
             moving: false,
             next: None,
             names: VecDeque::new(),
+            grown: None,
             epoch: u64::MAX,
             desk: None,
             ears: None,

@@ -11,12 +11,12 @@ use super::fail::Failure;
 use super::handshake::is_text_safe;
 use super::options::SettingLimits;
 use super::session::{Held, Leave, Session};
-use super::unit::{Piece, Residue, primary_only};
+use super::unit::{Gather, Piece, Residue, primary_only};
 use crate::pool::{Lease, PoolMode};
 use crate::route::{Class, Facts, Reason, Sets};
 use crate::server::owed::Show;
-use crate::server::settings::{self, Answer, Login, Settings};
-use crate::wire::frame::HEADER;
+use crate::server::settings::{self, Answer, Login, Settings, SqlPrepared};
+use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::{Header, backend, write};
 
 /// Whether a connection may have been changed by what was sent.
@@ -54,9 +54,13 @@ pub(super) struct Custom {
 
 impl Custom {
     /// A text that sets something may spell a name with escapes: it is not known then.
-    fn mind_escapes(&mut self, message: &[u8]) {
-        let unicode = message.windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"u&'"));
-        self.over |= unicode || message.contains(&b'\\');
+    fn mind_escapes(&mut self, mut messages: &[u8]) {
+        while let Ok(Some(head)) = frame::header(messages, Side::Frontend) {
+            let body = messages.get(HEADER..head.size.min(messages.len())).unwrap_or_default();
+            let unicode = body.windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"u&'"));
+            self.over |= matches!(head.tag, b'Q' | b'P') && (unicode || body.contains(&b'\\'));
+            messages = messages.get(head.size..).unwrap_or_default();
+        }
     }
 
     fn collect(&mut self, message: &[u8], limits: SettingLimits) {
@@ -182,7 +186,8 @@ impl Session {
         let of_functions = self.identity.last_known.as_ref().map(|catalog| catalog.custom());
         let more = more.chain(of_functions.into_iter().flatten());
         let more = more.filter(|name| !self.custom.names.iter().any(|known| **known == **name));
-        write::query(&mut self.forth.own, &settings::question(custom.chain(more)));
+        let drop = held.made.take();
+        write::query(&mut self.forth.own, &settings::question(custom.chain(more), drop.as_deref()));
         held.lease.owed.sent(b'Q', Show::Swallow);
         held.under = Under::Asked(Box::default());
         true
@@ -289,6 +294,10 @@ impl Session {
             // More has been sent since: the server is asked again.
             return;
         }
+        if !unseen && self.share_made(answer.prepared) {
+            return;
+        }
+        let Some(held) = self.held() else { return };
         held.doubt = Change::None;
         held.changed = false;
         held.residue = if left.is_some() { Residue::State } else { held.floor };
@@ -300,6 +309,31 @@ impl Session {
         } else if !self.pinned {
             self.identity.cancel.pins(None);
         }
+    }
+
+    /// What SQL has prepared becomes a statement that clients share, as if the protocol had. True: the server is asked once
+    /// more, and drops it before that.
+    fn share_made(&mut self, made: Option<SqlPrepared>) -> bool {
+        let Some(made) = made else { return false };
+        let path = self.identity.search_path.clone();
+        let registry = &self.shared.prepared;
+        let Some(Some(held)) = self.active.and_then(|target| self.held.get_mut(target.index())) else {
+            return false;
+        };
+        let shares = self
+            .statements
+            .made_shared(&made, &mut held.lease, || registry.statement(&made.tail, path.as_ref()));
+        if shares {
+            held.doubt = Change::Open;
+            held.made = Some(made.name);
+            if self.forth.run == 0 && self.piece.is_some_and(|piece| piece.facts.names) {
+                // What was cut may name it: it is judged again.
+                self.piece = None;
+                self.gather = Gather::default();
+                self.statements.forget_read();
+            }
+        }
+        shares
     }
 
     /// What the settings mean for what is judged, and for connections to come.

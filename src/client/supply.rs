@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::named::Grown;
 use super::prepared::{NOBODY, Sent, Statement, Statements, There};
 use super::session::{Held, Session};
 use super::unit::Residue;
@@ -38,6 +39,7 @@ impl Session {
         let mut way = Way {
             named: piece.facts.names,
             names: &mut self.names,
+            grown: &mut self.grown,
             statements: &mut self.statements,
             held,
             own: &mut self.forth.own,
@@ -124,6 +126,7 @@ pub(super) struct Way<'a> {
     named: bool,
     /// Those that they make or drop.
     pub(super) names: &'a mut VecDeque<NamedStatement>,
+    pub(super) grown: &'a mut Option<Grown>,
     registry: &'a Registry,
     /// The client's search path.
     path: Option<&'a Arc<str>>,

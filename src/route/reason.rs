@@ -78,7 +78,7 @@ reasons! {
     // The session and its transactions.
     Session "session" "Changes the session: SET, RESET, DISCARD, LOAD, set_config and their like.",
     Listen "listen" "LISTEN or UNLISTEN: alone, a connection to the primary that listens for all clients carries it out; else the client's own connection does.",
-    Prepare "prepare" "PREPARE, whose name lives on one connection, or DEALLOCATE.",
+    Prepare "prepare" "PREPARE or DEALLOCATE in SQL.",
     Execute "execute" "EXECUTE runs a statement that this text does not show.",
     Cursor "cursor" "A cursor: DECLARE, FETCH, MOVE, CLOSE stay where the cursor lives.",
     Temporary "temporary" "Makes or names temporary objects: they live on one connection to the primary.",

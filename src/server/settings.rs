@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::sql::{LONGEST_PREPARE, lone_prepare};
 use crate::wire::write::quote_literal;
 
 /// The user that the session acts for: SET SESSION AUTHORIZATION.
@@ -111,15 +112,22 @@ pub fn difference(from: Option<&Settings>, to: Option<&Settings>, name: Option<&
 
 /// A name with dots, each part quoted.
 fn identifiers(name: &str) -> String {
-    let parts: Vec<_> = name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+    let parts: Vec<_> = name.split('.').map(identifier).collect();
     parts.join(".")
 }
 
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// Asks a server what is in force: settings of the session, those of `custom` names that exist, and what else it holds for
-/// the session. Three columns: a letter, a name, a value.
+/// the session; of the statements that SQL has prepared, the last. Three columns: a letter, a name, a value. Before that it
+/// drops the prepared statement of that name.
 #[must_use]
-pub fn question<'a>(custom: impl Iterator<Item = &'a str>) -> String {
-    let mut sql = String::from(
+pub fn question<'a>(custom: impl Iterator<Item = &'a str>, drop: Option<&str>) -> String {
+    let mut sql = drop.map_or_else(String::new, |name| format!("DEALLOCATE {};", identifier(name)));
+    let _ = write!(
+        sql,
         "SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
          WHERE source OPERATOR(pg_catalog.=) 'session' \
          AND NOT name OPERATOR(pg_catalog.~) '^(transaction_|application_name$)' \
@@ -134,7 +142,10 @@ pub fn question<'a>(custom: impl Iterator<Item = &'a str>) -> String {
          WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
          UNION ALL SELECT 'l', 'c', NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
          UNION ALL SELECT 'l', 'n', NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) \
-         UNION ALL SELECT 'l', 'p', NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)",
+         UNION ALL SELECT * FROM (SELECT 'p', name, CASE WHEN pg_catalog.octet_length(statement) \
+         OPERATOR(pg_catalog.<=) {LONGEST_PREPARE} THEN parameter_types::pg_catalog.oid[]::pg_catalog.text \
+         OPERATOR(pg_catalog.||) statement END FROM pg_catalog.pg_prepared_statements WHERE from_sql \
+         ORDER BY prepare_time DESC LIMIT 1) p",
     );
     let mut word =
         " UNION ALL SELECT 's', n, pg_catalog.current_setting(n, true) FROM pg_catalog.unnest(ARRAY[";
@@ -161,6 +172,8 @@ pub struct Answer {
     pub failed: bool,
     /// What else there is, a letter each: temporary objects, advisory locks, cursors, listening, prepared statements.
     pub left: String,
+    /// The statement that SQL has prepared last, if that was its whole text, and a short one.
+    pub prepared: Option<SqlPrepared>,
     /// `application_name`, and whether the session has set it.
     pub application_name: (String, bool),
     /// `search_path`
@@ -169,6 +182,31 @@ pub struct Answer {
     pub strings: String,
     /// `client_encoding`
     pub encoding: String,
+}
+
+/// A statement that PREPARE has made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SqlPrepared {
+    /// Its name.
+    pub name: String,
+    /// What a Parse message with another name would have behind that, to make the same.
+    pub tail: Vec<u8>,
+}
+
+impl SqlPrepared {
+    /// From its name and a text of the types of its parameters, `{23,25}`, and behind it the PREPARE.
+    fn new(name: &str, value: &str) -> Option<Self> {
+        let (types, text) = value.strip_prefix('{')?.split_once('}')?;
+        // Where it stood, a backslash may have been an escape.
+        let (made, statement) = lone_prepare(text.as_bytes()).filter(|_| !text.contains('\\'))?;
+        let types: Result<Vec<u32>, _> =
+            types.split(',').filter(|one| !one.is_empty()).map(str::parse).collect();
+        let types = types.ok().filter(|_| *made == *name.as_bytes())?;
+        let mut tail =
+            [statement, b"\0".as_slice(), &u16::try_from(types.len()).ok()?.to_be_bytes()].concat();
+        types.iter().for_each(|of| tail.extend_from_slice(&of.to_be_bytes()));
+        Some(Self { name: name.to_owned(), tail })
+    }
 }
 
 /// How a session's settings are to be told from those of its login.
@@ -185,6 +223,15 @@ impl Answer {
     pub fn row(&mut self, columns: [Option<&[u8]>; 3], login: Login<'_>) {
         let text = |column: Option<&[u8]>| column.map(|bytes| str::from_utf8(bytes).map(str::to_owned));
         let [kind, name, value] = columns;
+        if kind == Some(b"p") {
+            self.left.push('p');
+            let is_text = |column: Option<&'_ [u8]>| {
+                column.and_then(|bytes| str::from_utf8(bytes).ok().map(str::to_owned))
+            };
+            self.prepared =
+                is_text(name).zip(is_text(value)).and_then(|(name, value)| SqlPrepared::new(&name, &value));
+            return;
+        }
         let (Some(Ok(name)), value) = (text(name), text(value).transpose()) else {
             self.failed = true;
             return;
@@ -277,6 +324,23 @@ mod tests {
             difference(Some(&to), None, None),
             "BEGIN;RESET SESSION AUTHORIZATION;RESET ROLE;RESET \"work_mem\";RESET \"x\";COMMIT"
         );
+    }
+
+    #[test]
+    fn what_sql_has_prepared_becomes_a_parse() {
+        let prepared = |value: &str| SqlPrepared::new("s", value);
+        let made = prepared("{23,1043}PREPARE S (int, varchar) AS SELECT $1, '}' ;").unwrap();
+        assert_eq!(made.tail, b"SELECT $1, '}'\0\0\x02\0\0\0\x17\0\0\x04\x13");
+        assert_eq!(prepared("{}PREPARE s AS SELECT 1").unwrap().tail, b"SELECT 1\0\0\0");
+        for other in [
+            "",
+            "{23}",
+            "{x}PREPARE s AS SELECT 1",
+            "{}PREPARE t AS SELECT 1",
+            "{}PREPARE s AS SELECT 1; SELECT 2",
+        ] {
+            assert_eq!(prepared(other), None, "{other}");
+        }
     }
 
     #[test]

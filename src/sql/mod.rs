@@ -20,7 +20,7 @@ pub use increment::{Add, Increment, Operand, increment};
 pub use lex::{Kind, Lexer, Token};
 pub use listen::{Listen, lone_listen};
 pub use lone::{lone_begin, lone_end};
-pub use named::{NamedStatement, Use, lone_execute, named};
+pub use named::{LONGEST_PREPARE, NamedStatement, Use, lone_execute, lone_prepare, named};
 pub use normal::{NORMAL_LIMIT, normalise};
 pub use outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
 pub use parse::{Opinion, PARSE_LIMIT, opinion, tables};

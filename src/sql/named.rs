@@ -66,6 +66,59 @@ pub fn named(text: &[u8]) -> Vec<NamedStatement> {
     found
 }
 
+/// Longest text of a PREPARE that is taken apart.
+pub const LONGEST_PREPARE: usize = 8 * 1024;
+
+/// What a text prepares that is one PREPARE and nothing else: the name, and the statement, which reads or writes rows.
+///
+/// None also where a comment before the statement is meant for pgweir: it would be lost.
+#[must_use]
+pub fn lone_prepare(text: &[u8]) -> Option<(Box<[u8]>, &[u8])> {
+    let head = |token: &Token| match token.kind {
+        Kind::Comment => text.get(token.start..token.end).is_some_and(is_hint),
+        kind => kind != Kind::Space,
+    };
+    let mut tokens = Lexer::new(text).filter(head);
+    if folded(text, tokens.next()?).as_bytes() != b"prepare" {
+        return None;
+    }
+    let named = one(text, Use::Prepare, tokens.next()?)?;
+    let mut depth = 0usize;
+    let first = loop {
+        let token = tokens.next()?;
+        match token.kind {
+            Kind::Comment => return None,
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.checked_sub(1)?,
+            Kind::Word if depth == 0 && folded(text, token).as_bytes() == b"as" => break tokens.next()?,
+            _ if depth == 0 => return None,
+            _ => {}
+        }
+    };
+    let word = folded(text, first);
+    let on_rows = matches!(
+        word.as_bytes(),
+        b"select" | b"with" | b"values" | b"insert" | b"update" | b"delete" | b"merge"
+    );
+    let mut end = first.end;
+    let mut alone = true;
+    let mut closed = false;
+    for token in tokens {
+        closed |= token.kind == Kind::Semicolon;
+        alone &= !closed || token.kind == Kind::Semicolon;
+        if !closed {
+            end = token.end;
+        }
+    }
+    let statement = text.get(first.start..end)?;
+    (on_rows && alone).then_some((named.name, statement))
+}
+
+/// Whether a comment says something to pgweir.
+fn is_hint(comment: &[u8]) -> bool {
+    comment.windows(6).any(|bytes| bytes.eq_ignore_ascii_case(b"pgweir"))
+}
+
 /// The name in a text that is one EXECUTE and nothing else, with constants for its parameters: it does what was prepared.
 #[must_use]
 pub fn lone_execute(text: &[u8]) -> Option<NamedStatement> {
@@ -154,6 +207,49 @@ mod tests {
             "\"execute\" s",
         ] {
             assert_eq!(name(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_prepare_that_is_all_there_is() {
+        let prepared = |text: &'static str| {
+            let (name, statement) = lone_prepare(text.as_bytes())?;
+            Some((String::from_utf8(name.into()).unwrap(), str::from_utf8(statement).unwrap()))
+        };
+        for (text, name, statement) in [
+            ("PREPARE S AS SELECT 1", "s", "SELECT 1"),
+            (" /* a */ prepare \"S\" (int, numeric(3, 1)) as\n values ($1) ; ", "S", "values ($1)"),
+            (
+                "PREPARE s AS /* b */ WITH a AS (SELECT ';') TABLE a -- end",
+                "s",
+                "WITH a AS (SELECT ';') TABLE a",
+            ),
+            (
+                "PREPARE s AS UPDATE t SET a = $1 /* pgweir: primary */",
+                "s",
+                "UPDATE t SET a = $1 /* pgweir: primary */",
+            ),
+        ] {
+            assert_eq!(prepared(text), Some((name.to_owned(), statement)), "{text}");
+        }
+        for text in [
+            "",
+            "PREPARE",
+            "PREPARE s",
+            "PREPARE s AS",
+            "PREPARE s AS SELECT 1; SELECT 2",
+            "SELECT 1; PREPARE s AS SELECT 1",
+            "PREPARE TRANSACTION 's'",
+            "PREPARE s x AS SELECT 1",
+            "PREPARE s (int",
+            "PREPARE s AS TABLE t",
+            "PREPARE s AS (SELECT 1)",
+            "/* pgweir: primary */ PREPARE s AS SELECT 1",
+            "PREPARE s /* pgweir: primary */ AS SELECT 1",
+            "PREPARE s AS /* pgweir: primary */ SELECT 1",
+            "EXECUTE s",
+        ] {
+            assert_eq!(prepared(text), None, "{text}");
         }
     }
 

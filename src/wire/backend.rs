@@ -1,5 +1,7 @@
 //! Borrowed views of what servers send (PostgreSQL docs, chapter 53.7).
 
+use std::ops::Range;
+
 use super::frontend::cstr;
 use super::startup::SECRET;
 use super::{ProtocolError, TransactionStatus};
@@ -18,6 +20,21 @@ pub struct Fields<'a> {
     pub context: &'a [u8],
     /// `R`: the function of the server that raised it.
     pub routine: &'a [u8],
+}
+
+/// Where the field with the position in the text (`P`) stands in an ErrorResponse, and what it says.
+#[must_use]
+pub fn position(body: &[u8]) -> Option<(Range<usize>, usize)> {
+    let mut at = 0;
+    loop {
+        let (kind, rest) = body.get(at..)?.split_first()?;
+        let (value, _) = cstr(rest)?;
+        let place = at + 1..at + 1 + value.len();
+        if *kind == b'P' {
+            return Some((place, str::from_utf8(value).ok()?.parse().ok()?));
+        }
+        at = place.end + 1;
+    }
 }
 
 /// Reads the fields; what is cut short is left out.

@@ -49,7 +49,7 @@ const STATE: [(&str, &str, &str); 7] = [
     ("CREATE TEMP TABLE mine (id int)", "SELECT count(*) FROM pg_class WHERE relname = 'mine'", "1"),
     ("SELECT pg_advisory_lock(42)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "1"),
     ("BEGIN; LISTEN news; COMMIT", "SELECT count(*) FROM pg_listening_channels()", "1"),
-    ("PREPARE mine AS SELECT 1", "SELECT count(*) FROM pg_prepared_statements", "1"),
+    ("BEGIN; PREPARE mine AS SELECT 1; COMMIT", "SELECT count(*) FROM pg_prepared_statements", "1"),
     (
         "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT",
         "SELECT count(*) FROM pg_cursors WHERE name = 'c'",

@@ -126,6 +126,12 @@ async fn a_name_is_nobody_elses() {
     assert_eq!(proxy.sum("pgweir_pins_total", &[]).await, 0.0);
 }
 
+/// Waits until a text has another value than that.
+async fn leaves(client: &mut Raw, text: &str, value: &str) {
+    let other = async { while client.value(text).await == value {} };
+    tokio::time::timeout(SOON, other).await.expect("it stays where it is");
+}
+
 /// EXECUTE in SQL does what was prepared: it goes where that goes.
 #[tokio::test]
 async fn execute_goes_where_its_statement_goes() {
@@ -149,16 +155,62 @@ async fn execute_goes_where_its_statement_goes() {
     client.ok("BEGIN").await;
     assert_eq!(client.value("EXECUTE r('')").await, primary);
     client.ok("COMMIT").await;
-    // What SQL has prepared stays where it was.
+    // So does what SQL has prepared.
+    client.ok(&format!("PREPARE p AS SELECT {port}")).await;
+    leaves(&mut client, "EXECUTE p", &primary).await;
+    client.ok("DEALLOCATE p").await;
+    assert_eq!(client.query("EXECUTE p").await.unwrap().code(), "26000");
+    client.ok("BEGIN").await;
     client.ok(&format!("PREPARE p AS SELECT {port}")).await;
     assert_eq!(client.value("EXECUTE p").await, primary);
+    client.ok("COMMIT").await;
+    leaves(&mut client, "EXECUTE p", &primary).await;
+    // One of several statements stays where it was.
+    client.ok(&format!("BEGIN; PREPARE q AS SELECT {port}; COMMIT")).await;
+    assert_eq!(client.value("EXECUTE q").await, primary);
+    client.ok("DEALLOCATE q").await;
+    leaves(&mut client, "EXECUTE p", &primary).await;
     client.ok("DEALLOCATE p").await;
     assert_eq!(client.query("EXECUTE p").await.unwrap().code(), "26000");
     // One that only the primary knows of yet runs there, unseen.
     client.ok("CREATE TABLE late AS SELECT 5 AS n").await;
     assert_eq!(prepare(&mut client, "late", "SELECT n FROM late").await, "");
     assert_eq!(client.value("EXECUTE late").await, "5");
-    assert_eq!(proxy.sum("pgweir_errors_total", &[]).await as usize, 1);
+    assert_eq!(proxy.sum("pgweir_errors_total", &[]).await as usize, 2);
+}
+
+/// PREPARE in SQL: each client has its own names, two connections are enough for all, and a lookup path is that of the
+/// PREPARE.
+#[tokio::test]
+async fn fifty_clients_prepare_by_sql() {
+    let (_cluster, proxy) = start("pool_size = 2\nmax_prepared_statements = 20").await;
+    let mut clients = JoinSet::new();
+    for number in 0..50usize {
+        let mut client = proxy.client().await;
+        clients.spawn(async move {
+            let types = ["(text)", "(varchar)", ""][number % 3];
+            client.ok(&format!("PREPARE r {types} AS SELECT '{number}:' || $1::text")).await;
+            client.ok(&format!("PREPARE \"Own {number}\" (int, int) AS INSERT INTO t VALUES ({number} * 1000 + $1 + $2) RETURNING id;")).await;
+            for round in 0..20 {
+                assert_eq!(client.value(&format!("EXECUTE r ('{round}')")).await, format!("{number}:{round}"));
+                let id = client.value(&format!("EXECUTE \"Own {number}\" ({round}, 1)")).await;
+                assert_eq!(id, (number * 1000 + round + 1).to_string());
+                // By the protocol it is the same one.
+                assert_eq!(run(&mut client, "r", &["x"]).await, format!("{number}:x"));
+            }
+            assert_eq!(client.query("PREPARE r AS SELECT 1").await.unwrap().code(), "42P05");
+            client.ok("DEALLOCATE r").await;
+            assert_eq!(client.query("EXECUTE r ('1')").await.unwrap().code(), "26000");
+        });
+    }
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(proxy.sum("pgweir_pins_total", &[]).await, 0.0);
+    let connected = proxy.sum("pgweir_pool_connects_total", &[]).await;
+    assert!(connected <= 6.0, "{connected} server connections");
+    let left = "SELECT count(*), txid_current() FROM pg_prepared_statements WHERE from_sql";
+    assert_eq!(proxy.client().await.value(left).await, "0");
 }
 
 /// Tables get other columns while a hundred clients run what they have prepared: who is told the columns with the rows does

@@ -173,8 +173,8 @@ async fn a_pin_lasts_as_long_as_what_needs_it() {
         ("SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE c"),
         ("BEGIN; LISTEN n; COMMIT", "UNLISTEN *"),
-        ("PREPARE p AS SELECT 1", "DEALLOCATE p"),
-        ("PREPARE p AS SELECT 1", "DISCARD ALL"),
+        ("BEGIN; PREPARE p AS SELECT 1; COMMIT", "DEALLOCATE p"),
+        ("BEGIN; PREPARE p AS SELECT 1; COMMIT", "DISCARD ALL"),
     ] {
         one.ok(makes).await;
         assert_eq!(two.query(write).await.unwrap().code(), "53300", "{makes} does not keep its connection");

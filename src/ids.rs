@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A server of a cluster: its place in the list of servers in the configuration. Stable for the life of a cluster.
+/// Most servers that a cluster ever has, those that were removed counted: a set of them is a number with a bit for each.
+pub const MOST_NODES: usize = 64;
+
+/// A server of a cluster: its place in the order in which servers came. Stable for the life of a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Node(pub u16);
 

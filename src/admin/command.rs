@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::{Change, What};
+use crate::cluster::Orders;
 use crate::sql::{Kind, Lexer};
 
 /// A command.
@@ -24,6 +26,8 @@ pub(super) enum Command {
     Catalogs,
     Learned,
     Reasons,
+    Reload,
+    Change(Change),
 }
 
 /// What SHOW ROUTE FOR asks.
@@ -73,6 +77,27 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     ("SHOW CATALOGS", "The databases whose definitions are known."),
     ("SHOW LEARNED", "What replicas have refused, and goes to the primary since."),
     ("SHOW REASONS", "Every reason for a route, in plain words."),
+    (
+        "RELOAD",
+        "Reads the configuration file again: databases, servers, rules, users. What needs a restart is listed.",
+    ),
+    (
+        "ADD SERVER",
+        "ADD SERVER 'host:port' [WEIGHT n] [ZONE 'z'] [DATABASE name]: a server more, until the next RELOAD.",
+    ),
+    ("REMOVE SERVER", "REMOVE SERVER 'host:port' [DATABASE name]: a server less, until the next RELOAD."),
+    (
+        "DRAIN SERVER",
+        "DRAIN SERVER 'host:port' [DATABASE name]: it gets no new reads, until the next RELOAD.",
+    ),
+    (
+        "ENABLE SERVER",
+        "ENABLE SERVER 'host:port' [DATABASE name]: it gets reads again, until the next RELOAD.",
+    ),
+    (
+        "WEIGH SERVER",
+        "WEIGH SERVER 'host:port' n [DATABASE name]: its share of the reads beside others', until the next RELOAD.",
+    ),
 ];
 
 /// A word, a name in double quotes, or a text in single quotes.
@@ -107,6 +132,21 @@ impl Part<'_> {
 }
 
 impl Command {
+    /// What CommandComplete says.
+    pub(super) fn tag(&self) -> &'static str {
+        match self {
+            Command::Reload => "RELOAD",
+            Command::Change(change) => match change.what {
+                What::Add(_) => "ADD SERVER",
+                What::Remove => "REMOVE SERVER",
+                What::Drain => "DRAIN SERVER",
+                What::Enable => "ENABLE SERVER",
+                What::Weigh(_) => "WEIGH SERVER",
+            },
+            _ => "SHOW",
+        }
+    }
+
     /// Reads a command.
     ///
     /// # Errors
@@ -123,6 +163,10 @@ impl Command {
             .collect();
         let command = match parts.as_slice() {
             [show, rest @ ..] if show.is("show") => shown(rest),
+            [reload] if reload.is("reload") => Some(Command::Reload),
+            [verb, server, address, rest @ ..] if server.is("server") => {
+                changed(verb, address, rest).map(Command::Change)
+            }
             _ => None,
         };
         command.ok_or_else(|| unknown(text))
@@ -155,6 +199,37 @@ fn shown(parts: &[Part<'_>]) -> Option<Command> {
         ("reasons", Command::Reasons),
     ];
     plain.into_iter().find(|(name, _)| rest.is_empty() && what.is(name)).map(|(_, command)| command)
+}
+
+/// ADD, REMOVE, DRAIN, ENABLE or WEIGH SERVER.
+fn changed(verb: &Part<'_>, address: &Part<'_>, mut rest: &[Part<'_>]) -> Option<Change> {
+    let address = Some(address).filter(|part| part.kind == Kind::String)?.value()?.parse().ok()?;
+    let weight = |part: &Part<'_>| part.raw.parse().ok().filter(|weight| (1..=1_000).contains(weight));
+    let mut what = match verb.raw.to_ascii_lowercase().as_str() {
+        "add" => What::Add(Orders::default()),
+        "remove" => What::Remove,
+        "drain" => What::Drain,
+        "enable" => What::Enable,
+        "weigh" => {
+            let (number, more) = rest.split_first()?;
+            rest = more;
+            What::Weigh(weight(number)?)
+        }
+        _ => return None,
+    };
+    let mut database = None;
+    while let [keyword, value, more @ ..] = rest {
+        match (&mut what, keyword) {
+            (_, keyword) if keyword.is("database") && database.is_none() => {
+                database = Some(value.value()?.into_owned());
+            }
+            (What::Add(orders), keyword) if keyword.is("weight") => orders.weight = weight(value)?,
+            (What::Add(orders), keyword) if keyword.is("zone") => orders.zone = Some(value.value()?.into()),
+            _ => return None,
+        }
+        rest = more;
+    }
+    rest.is_empty().then_some(Change { what, address, database })
 }
 
 fn route(parts: &[Part<'_>]) -> Option<Question> {
@@ -220,9 +295,24 @@ mod tests {
             good("show route for 'SELECT 1' user Ann database \"My app\""),
             question("SELECT 1", Some("My app"), Some("ann"))
         );
-        for (name, _) in COMMANDS.iter().filter(|(name, _)| *name != "SHOW ROUTE FOR") {
+        let bare = |name: &str| name != "SHOW ROUTE FOR" && !name.ends_with(" SERVER");
+        for (name, _) in COMMANDS.iter().filter(|(name, _)| bare(name)) {
             good(name);
         }
+        let change = |what, database: Option<&str>| {
+            let address = "10.0.0.2:5432".parse().unwrap();
+            Command::Change(Change { what, address, database: database.map(str::to_owned) })
+        };
+        assert_eq!(good("add server '10.0.0.2'"), change(What::Add(Orders::default()), None));
+        let orders = Orders { weight: 3, zone: Some("a".into()), ..Orders::default() };
+        assert_eq!(
+            good("ADD SERVER '10.0.0.2:5432' DATABASE app ZONE 'a' WEIGHT 3;"),
+            change(What::Add(orders), Some("app"))
+        );
+        assert_eq!(good("REMOVE SERVER '10.0.0.2'"), change(What::Remove, None));
+        assert_eq!(good("DRAIN SERVER '10.0.0.2' DATABASE \"My app\""), change(What::Drain, Some("My app")));
+        assert_eq!(good("ENABLE SERVER '10.0.0.2'"), change(What::Enable, None));
+        assert_eq!(good("WEIGH SERVER '10.0.0.2' 5"), change(What::Weigh(5), None));
     }
 
     #[test]
@@ -232,9 +322,20 @@ mod tests {
         assert_eq!(bad("SHOW ROUTES LIMIT x").message, "SHOW ROUTES is not used like this");
         assert_eq!(bad("SHOW ROUTE FOR SELECT 1").message, "SHOW ROUTE FOR is not used like this");
         assert_eq!(bad("SELECT 1").nearest, None);
-        for text in
-            ["SHOW", "SHOW ROUTE FOR 'x' DATABASE", "SHOW ROUTE FOR 'x' USER a USER b", "SHOW POOLS 1"]
-        {
+        assert_eq!(bad("WEIGH SERVER 'a' 0").message, "WEIGH SERVER is not used like this");
+        for text in [
+            "SHOW",
+            "SHOW ROUTE FOR 'x' DATABASE",
+            "SHOW ROUTE FOR 'x' USER a USER b",
+            "SHOW POOLS 1",
+            "RELOAD 1",
+            "ADD SERVER",
+            "ADD SERVER a",
+            "ADD SERVER 'a:0'",
+            "REMOVE SERVER 'a' WEIGHT 2",
+            "WEIGH SERVER 'a'",
+            "DRAIN SERVER 'a' DATABASE x DATABASE y",
+        ] {
             bad(text);
         }
     }

@@ -4,8 +4,13 @@ mod command;
 pub mod http;
 mod show;
 
+use std::sync::{OnceLock, Weak};
+
 use crate::client::{Console, Refusal, Role, Shared, Table};
 use crate::wire::SqlState;
+
+use crate::cluster::Orders;
+use crate::net::Address;
 
 use command::Command;
 
@@ -20,17 +25,85 @@ pub struct Options {
     pub everybody: bool,
 }
 
+/// What an operator has changed while pgweir runs.
+pub trait Means: Send + Sync {
+    /// Reads the configuration again. Returns the settings that have changed and need a restart.
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing has changed then.
+    fn reload(&self) -> Result<Vec<String>, String>;
+
+    /// Changes one server, until the configuration is read again. Returns the databases that it is a server of.
+    ///
+    /// # Errors
+    /// Why that cannot be; nothing has changed then.
+    fn change(&self, change: &Change) -> Result<Vec<String>, String>;
+}
+
+/// A change of one server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// What becomes of it.
+    pub what: What,
+    /// Which.
+    pub address: Address,
+    /// Of that database, and those that share its servers; none: of all that have it.
+    pub database: Option<String>,
+}
+
+/// What becomes of a server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum What {
+    /// It is one from now on.
+    Add(Orders),
+    /// It is none any more.
+    Remove,
+    /// It gets no new reads.
+    Drain,
+    /// It gets reads again.
+    Enable,
+    /// Its share of the reads.
+    Weigh(u32),
+}
+
 /// The console.
-#[derive(Debug)]
 pub struct Desk {
     options: Options,
+    means: OnceLock<Weak<dyn Means>>,
 }
 
 impl Desk {
     /// A console for those users.
     #[must_use]
     pub fn new(options: Options) -> Desk {
-        Desk { options }
+        Desk { options, means: OnceLock::new() }
+    }
+}
+
+impl Desk {
+    /// From now on commands that change something are carried out by that.
+    pub fn employ(&self, means: Weak<dyn Means>) {
+        // The first stays.
+        let _ = self.means.set(means);
+    }
+
+    /// Carries a command out. What it tells is a row each.
+    fn done(
+        &self,
+        command: &Command,
+        does: impl FnOnce(&dyn Means) -> Result<Vec<String>, String>,
+    ) -> Result<Table, Refusal> {
+        let means = self.means.get().and_then(Weak::upgrade);
+        let outcome =
+            means.map_or_else(|| Err("pgweir is starting or ending".to_owned()), |means| does(&*means));
+        let told = outcome
+            .map_err(|why| Refusal::new(SqlState::INVALID_PARAMETER_VALUE, why, "Nothing was changed."))?;
+        let reload = matches!(command, Command::Reload);
+        if told.is_empty() || !reload {
+            return Ok(Table { tag: command.tag(), ..Table::default() });
+        }
+        let rows = told.into_iter().map(|setting| vec![Some(setting)]).collect();
+        Ok(Table { columns: vec!["needs_a_restart"], rows, tag: command.tag() })
     }
 }
 
@@ -44,7 +117,7 @@ impl Console for Desk {
         }
     }
 
-    fn answer(&self, shared: &Shared, _: Role, text: &str, run: bool) -> Result<Table, Refusal> {
+    fn answer(&self, shared: &Shared, role: Role, text: &str, run: bool) -> Result<Table, Refusal> {
         let command = Command::parse(text).map_err(|unknown| {
             let hint = match unknown.nearest {
                 Some(nearest) => format!("Perhaps you meant {nearest}. SHOW HELP lists all commands."),
@@ -52,7 +125,19 @@ impl Console for Desk {
             };
             Refusal::new(SqlState::SYNTAX_ERROR, unknown.message, hint)
         })?;
-        show::table(&command, shared, run)
+        match &command {
+            Command::Reload | Command::Change(_) if role != Role::Admin => Err(Refusal::new(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                "only users in `admin_users` may change anything",
+                "Those in `stats_users` may look: SHOW HELP lists how.",
+            )),
+            Command::Reload | Command::Change(_) if !run => {
+                Ok(Table { tag: command.tag(), ..Table::default() })
+            }
+            Command::Reload => self.done(&command, |means| means.reload()),
+            Command::Change(change) => self.done(&command, |means| means.change(change)),
+            _ => show::table(&command, shared, run),
+        }
     }
 }
 

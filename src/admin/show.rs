@@ -49,6 +49,8 @@ pub(super) fn table(command: &Command, shared: &Shared, run: bool) -> Result<Tab
         Command::Reasons => made(&["reason", "meaning"], run, || {
             Reason::ALL.iter().map(|reason| vec![some(reason.code()), some(reason.sentence())]).collect()
         }),
+        // The desk carries these out itself.
+        Command::Reload | Command::Change(_) => Table::default(),
     })
 }
 
@@ -126,7 +128,7 @@ fn pins(shared: &Shared) -> Vec<Row> {
 const COUNTERS: &[&str] = &["database", "table", "user", "state", "waiting", "why"];
 
 fn counters(shared: &Shared) -> Vec<Row> {
-    let databases = shared.databases.named.values().chain(&shared.databases.any);
+    let databases = shared.databases.all();
     let row = |group: crate::counter::Shown| {
         vec![
             some(group.database),
@@ -137,7 +139,7 @@ fn counters(shared: &Shared) -> Vec<Row> {
             group.refused,
         ]
     };
-    databases.flat_map(|database| database.counters.all()).map(row).collect()
+    databases.into_iter().flat_map(|database| database.counters.all()).map(row).collect()
 }
 
 const LEARNED: &[&str] = &["statement", "sqlstate", "times", "age_s"];
@@ -184,30 +186,21 @@ fn route(shared: &Shared, question: &Question) -> Result<Row, Refusal> {
 fn asked(shared: &Shared, name: Option<&str>) -> Result<(Arc<Database>, String), Refusal> {
     let databases = &shared.databases;
     if let Some(name) = name {
-        let found = databases.find(name).cloned().map(|database| (database, name.to_owned()));
+        let found = databases.find(name).map(|database| (database, name.to_owned()));
         return found.ok_or_else(|| {
             let message = format!("database \"{name}\" is not configured in pgweir");
             Refusal::new(SqlState::INVALID_CATALOG_NAME, message, "SHOW DATABASES lists those that are.")
         });
     }
-    let mut named = databases.named.values();
-    match (named.next(), named.next(), &databases.any) {
-        (Some(only), None, None) => Ok((only.clone(), only.name.to_string())),
-        (None, _, Some(any)) => Ok((any.clone(), "postgres".to_owned())),
+    match databases.all().as_slice() {
+        [only] if &*only.name != "*" => Ok((only.clone(), only.name.to_string())),
+        [any] => Ok((any.clone(), "postgres".to_owned())),
         _ => Err(Refusal::new(
             SqlState::SYNTAX_ERROR,
             "there are several databases",
             "Say which: SHOW ROUTE FOR '...' DATABASE name.",
         )),
     }
-}
-
-/// The databases in the order of their names; the one for all others last.
-fn all(shared: &Shared) -> Vec<&Arc<Database>> {
-    let mut all: Vec<_> = shared.databases.named.values().collect();
-    all.sort_by(|one, other| one.name.cmp(&other.name));
-    all.extend(&shared.databases.any);
-    all
 }
 
 const DATABASES: &[&str] =
@@ -227,7 +220,7 @@ fn databases(shared: &Shared) -> Vec<Row> {
             some(view.replicas().count()),
         ]
     };
-    all(shared).into_iter().map(row).collect()
+    shared.databases.all().iter().map(row).collect()
 }
 
 const SERVERS: &[&str] = &[
@@ -236,6 +229,9 @@ const SERVERS: &[&str] = &[
     "role",
     "health",
     "standing",
+    "duty",
+    "weight",
+    "zone",
     "timeline",
     "version",
     "running",
@@ -255,6 +251,9 @@ fn servers(shared: &Shared) -> Vec<Row> {
                 some(server.role),
                 some(format!("{:?}", server.health).to_ascii_lowercase()),
                 some(server.standing),
+                some(server.orders.duty),
+                some(server.orders.weight),
+                server.orders.zone.as_deref().map(str::to_owned),
                 (server.timeline > 0).then(|| server.timeline.to_string()),
                 (server.version > 0).then(|| server.version.to_string()),
                 some(database.cluster.load(server.node)),
@@ -268,9 +267,9 @@ fn servers(shared: &Shared) -> Vec<Row> {
                 Some(server.why.clone()).filter(|why| !why.is_empty()),
             ]
         };
-        view.servers.iter().map(row).collect::<Vec<_>>()
+        view.members().map(row).collect::<Vec<_>>()
     };
-    all(shared).into_iter().flat_map(of_one).collect()
+    shared.databases.all().iter().flat_map(of_one).collect()
 }
 
 const POOLS: &[&str] =
@@ -288,13 +287,13 @@ fn pools(shared: &Shared) -> Vec<Row> {
     });
     let row = |(key, pool): (crate::pool::PoolKey, Arc<crate::pool::Pool>)| {
         let counts = pool.counts();
-        let entry = all(shared).into_iter().find(|database| database.name == key.entry);
-        let address = entry.and_then(|database| database.cluster.address(key.node));
+        let entry = shared.databases.all().into_iter().find(|database| database.name == key.entry);
+        let address = entry.and_then(|database| database.cluster.address(key.node).cloned());
         vec![
             some(&key.entry),
             some(pool.database()),
             some(&key.user),
-            address.map(ToString::to_string),
+            address.map(|address| address.to_string()),
             some(counts.leased),
             some(counts.idle),
             some(counts.opening),
@@ -325,5 +324,5 @@ fn catalogs(shared: &Shared) -> Vec<Row> {
         };
         database.catalogs.all().into_iter().map(row).collect::<Vec<_>>()
     };
-    all(shared).into_iter().flat_map(of_one).collect()
+    shared.databases.all().iter().flat_map(of_one).collect()
 }

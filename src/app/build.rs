@@ -4,14 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use arc_swap::ArcSwap;
+
 use crate::admin;
 use crate::auth::Directory;
-use crate::client::{Budget, Cancels, Database, Databases, Shared};
+use crate::client::{self, Budget, Cancels, Database, Databases, Failover, Greetings, Named, Shared};
 use crate::config::{self, Config};
 use crate::counter::Counters;
+use crate::ids::Node;
 use crate::metrics::Metrics;
 use crate::monitor::{self, Catalogs, Cluster, Hubs};
-use crate::net::{Address, Buffers};
+use crate::net::Buffers;
 use crate::pool::PoolSet;
 use crate::route::Judge;
 use crate::server;
@@ -19,81 +22,116 @@ use crate::server;
 /// Windows kept for reuse for each worker: as many clients can be active at once without asking for memory.
 const WINDOWS_KEPT: usize = 64;
 
-/// A cluster, and how it is probed.
-pub(super) struct Probed {
+/// A cluster, how it is probed, and the servers that it is to have.
+#[derive(Clone)]
+pub(super) struct Group {
     pub(super) cluster: Arc<Cluster>,
     pub(super) options: monitor::Options,
+    pub(super) servers: Vec<config::Server>,
 }
 
-/// What all clients share, and the clusters to probe. Databases with the same servers, probed in the same way, are of one
-/// cluster.
-pub(super) fn build(config: &Config, workers: usize) -> (Arc<Shared>, Vec<Probed>) {
-    let metrics = Metrics::new();
-    let mut clusters: Vec<Probed> = Vec::new();
-    let mut named = HashMap::new();
-    for entry in &config.databases {
-        let known = clusters.iter().position(|probed| {
-            probed.cluster.addresses() == entry.servers && probed.options == entry.monitor
-        });
-        let cluster = match known.and_then(|at| clusters.get(at)) {
-            Some(probed) => probed.cluster.clone(),
-            None => {
-                let cluster = Cluster::new(entry.servers.clone(), entry.balance, &metrics);
-                clusters.push(Probed { cluster: cluster.clone(), options: entry.monitor.clone() });
-                cluster
-            }
-        };
-        let retries = Budget::new(&config.client.retry);
-        let database = database(entry, cluster, &metrics, config, retries);
-        named.insert(database.name.clone(), Arc::new(database));
-    }
-    let any = named.remove("*");
-    let shared = Shared {
-        databases: Databases { named, any },
-        directory: Directory::new(config.auth.clone()),
+/// What all clients share, before it has any databases.
+pub(super) fn shared(config: &Config, workers: usize, desk: Arc<admin::Desk>) -> Arc<Shared> {
+    Arc::new(Shared {
+        databases: Databases::default(),
+        directory: ArcSwap::from_pointee(Directory::new(config.auth.clone())),
         judge: Judge::new(config.judge.clone()),
         prepared: server::Registry::default(),
         pools: Arc::new(PoolSet::default()),
         cancels: Arc::new(Cancels::default()),
         buffers: Arc::new(Buffers::new(WINDOWS_KEPT * workers)),
-        metrics,
-        console: Arc::new(admin::Desk::new(config.admin.clone())),
+        metrics: Metrics::new(),
+        console: desk,
         options: config.client.clone(),
-        drain: crate::client::Drain::default(),
+        drain: client::Drain::default(),
         clients: AtomicUsize::new(0),
-    };
-    (Arc::new(shared), clusters)
+    })
+}
+
+/// The cluster of each database, in their order; `before` has those of the databases that are there. A database keeps its own;
+/// databases with the same servers, probed in the same way, are of one.
+pub(super) fn groups(config: &Config, before: &HashMap<String, Group>, metrics: &Metrics) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for entry in &config.databases {
+        let alike = |group: &Group| group.servers == entry.servers && group.options == entry.monitor;
+        let taken = |own: &Group| {
+            let other = groups.iter().find(|group| Arc::ptr_eq(&group.cluster, &own.cluster));
+            other.is_some_and(|other| !alike(other))
+        };
+        let own = before.get(&entry.name).filter(|own| own.options == entry.monitor && !taken(own));
+        let known = own.or_else(|| groups.iter().find(|group| alike(group)));
+        let known = known.or_else(|| before.values().find(|group| alike(group) && !taken(group)));
+        let cluster = known.map_or_else(|| Cluster::new(Vec::new(), metrics), |group| group.cluster.clone());
+        groups.push(Group { cluster, options: entry.monitor.clone(), servers: entry.servers.clone() });
+    }
+    groups
+}
+
+/// The databases by name. What of those that are there can go on as it is goes on.
+pub(super) fn databases(config: &Config, groups: &[Group], shared: &Shared) -> Named {
+    let mut named = HashMap::new();
+    for (entry, group) in config.databases.iter().zip(groups) {
+        let before = shared.databases.entry(&entry.name);
+        let database = database(entry, &group.cluster, shared, config, before.as_deref());
+        named.insert(database.name.clone(), Arc::new(database));
+    }
+    let any = named.remove("*");
+    Named { named, any }
 }
 
 fn database(
     entry: &config::Database,
-    cluster: Arc<Cluster>,
-    metrics: &Metrics,
+    cluster: &Arc<Cluster>,
+    shared: &Shared,
     config: &Config,
-    retries: Budget,
+    before: Option<&Database>,
 ) -> Database {
-    let catalogs = Catalogs::new(
-        config.catalog.clone(),
-        entry.monitor.clone(),
-        cluster.clone(),
-        metrics.catalog(&entry.name),
-    );
-    let counters =
-        entry.counters.iter().map(|rule| (rule.clone(), metrics.counter(&entry.name, &rule.table)));
+    let metrics = &shared.metrics;
+    // Another cluster is another world.
+    let same = before.filter(|before| Arc::ptr_eq(&before.cluster, cluster));
+    let catalogs = || {
+        let options = config.catalog.clone();
+        Catalogs::new(options, entry.monitor.clone(), cluster.clone(), metrics.catalog(&entry.name))
+    };
+    let counters = || {
+        let rules = entry.counters.iter();
+        Arc::new(Counters::new(
+            rules.map(|rule| (rule.clone(), metrics.counter(&entry.name, &rule.table))).collect(),
+        ))
+    };
+    let failover = || Arc::new(Failover::new(entry.failover.clone(), metrics.database(&entry.name)));
+    let node = |place: usize| {
+        let address = &entry.servers.get(place)?.address;
+        cluster.nodes().find(|node| cluster.address(*node).is_some_and(|known| **known == *address))
+    };
+    let bits = |places: u64| {
+        let nodes = (0..64).filter(|place| places >> place & 1 == 1).filter_map(node);
+        nodes.fold(0, |bits, node: Node| bits | node.bit())
+    };
+    let logs_in_alike = same.filter(|same| same.login == entry.login);
     Database {
-        counters: Arc::new(Counters::new(counters.collect())),
-        hubs: Hubs::new(entry.monitor.clone(), cluster.clone()),
-        catalogs,
-        rules: entry.rules.clone(),
+        counters: same
+            .filter(|same| same.counters.rules() == entry.counters)
+            .map_or_else(counters, |same| same.counters.clone()),
+        hubs: same.map_or_else(
+            || Arc::new(Hubs::new(entry.monitor.clone(), cluster.clone())),
+            |same| same.hubs.clone(),
+        ),
+        catalogs: same.map_or_else(catalogs, |same| same.catalogs.clone()),
+        rules: Arc::new(entry.rules.on(bits)),
         name: entry.name.as_str().into(),
         server_database: entry.server_database.as_deref().map(Arc::from),
-        addresses: entry.servers.iter().map(|address: &Address| Arc::new(address.clone())).collect(),
+        spread: entry.spread.clone(),
         pool: entry.pool.clone(),
         login: entry.login.clone(),
         metrics: metrics.database(&entry.name),
-        retries,
-        failover: crate::client::Failover::new(entry.failover.clone(), metrics.database(&entry.name)),
-        greetings: crate::client::Greetings::default(),
-        cluster,
+        retries: same
+            .map_or_else(|| Arc::new(Budget::new(&config.client.retry)), |same| same.retries.clone()),
+        failover: same
+            .filter(|same| *same.failover.options() == entry.failover)
+            .map_or_else(failover, |same| same.failover.clone()),
+        greetings: logs_in_alike
+            .map_or_else(|| Arc::new(Greetings::default()), |same| same.greetings.clone()),
+        cluster: cluster.clone(),
     }
 }

@@ -5,6 +5,7 @@
 
 mod build;
 pub mod log;
+mod operator;
 mod serve;
 
 use std::future::Future;

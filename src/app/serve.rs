@@ -10,8 +10,10 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
-use super::build::{Probed, build};
+use super::build;
+use super::operator::Operator;
 use super::{Bound, Ending, StartError};
+use crate::admin;
 use crate::admin::http::{self, DatabaseHealth};
 use crate::client::{self, Shared};
 use crate::clock::{Duration, now};
@@ -25,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Everything that listens, and what it serves.
 pub(super) struct Service {
     shared: Arc<Shared>,
-    clusters: Vec<Probed>,
+    operator: Arc<Operator>,
     listeners: Vec<Listener>,
     metrics: Option<TcpListener>,
     handles: Vec<Handle>,
@@ -47,9 +49,13 @@ impl Service {
             ),
             None => None,
         };
-        let (shared, clusters) = build(&config, handles.len());
         let shutdown_timeout = config.shutdown_timeout;
-        Ok(Self { shared, clusters, listeners, metrics, handles, shutdown_timeout })
+        let desk = Arc::new(admin::Desk::new(config.admin.clone()));
+        let shared = build::shared(&config, handles.len(), desk.clone());
+        let operator = Operator::start(shared.clone(), config, Handle::current());
+        let means: Arc<dyn admin::Means> = operator.clone();
+        desk.employ(Arc::downgrade(&means));
+        Ok(Self { shared, operator, listeners, metrics, handles, shutdown_timeout })
     }
 
     /// Where it listens.
@@ -63,15 +69,7 @@ impl Service {
     /// Serves until `stop` is ready, and for as long as that lets clients go on; then everything is dropped.
     pub(super) async fn run(self, stop: impl Future<Output = Ending>) {
         let mut tasks = JoinSet::new();
-        for Probed { cluster, options } in self.clusters {
-            for node in cluster.nodes() {
-                tasks.spawn(cluster.clone().probe(node, options.clone()));
-            }
-            tasks.spawn(client::watch(self.shared.clone(), cluster));
-        }
-        for database in self.shared.databases.named.values().chain(&self.shared.databases.any) {
-            tasks.spawn(database.catalogs.clone().run());
-        }
+        tasks.spawn(self.operator.clone().listen());
         tasks.spawn(Keeper::new(self.shared.pools.clone()).run());
         tasks.spawn(upkeep(self.shared.clone()));
         if let Some(listener) = self.metrics {
@@ -171,8 +169,9 @@ async fn upkeep(shared: Arc<Shared>) {
 
 /// Whether each database can be used now.
 fn health(shared: &Shared) -> Vec<DatabaseHealth> {
-    let databases = shared.databases.named.values().chain(&shared.databases.any);
+    let databases = shared.databases.all();
     databases
+        .iter()
         .map(|database| {
             let view = database.cluster.view();
             let (primary, replicas) = (view.primary(), view.replicas().count());

@@ -37,7 +37,7 @@ impl std::fmt::Debug for Secret {
 }
 
 /// Who may come in, and how.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// The method.
     pub auth_type: AuthType,

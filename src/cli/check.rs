@@ -23,7 +23,8 @@ pub(crate) fn run(file: &Path) -> ExitCode {
 }
 
 fn summary(config: &Config) -> String {
-    let servers: HashSet<_> = config.databases.iter().flat_map(|database| &database.servers).collect();
+    let servers = config.databases.iter().flat_map(|database| &database.servers);
+    let servers: HashSet<_> = servers.map(|server| &server.address).collect();
     format!("{}, {}", counted(config.databases.len(), "database"), counted(servers.len(), "server"))
 }
 

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::roster::{Card, Connected, Pin};
 use crate::clock::{self, Duration};
 use crate::ids::{CancelKey, Node};
-use crate::net::Address;
+use crate::monitor::Cluster;
 use crate::pool::lane::Seat;
 use crate::route::Reason;
 use crate::server;
@@ -67,16 +67,15 @@ impl Slot {
     }
 }
 
-/// A client's secret, its slot, and its servers' addresses by node.
-#[derive(Debug, Clone)]
+/// A client's secret, its slot, and its servers.
+#[derive(Clone)]
 struct Entry {
     secret: Arc<[u8]>,
     slot: Arc<Mutex<Slot>>,
-    addresses: Arc<[Arc<Address>]>,
+    cluster: Arc<Cluster>,
 }
 
 /// Every client's key.
-#[derive(Debug)]
 pub struct Cancels {
     /// The same in each long secret: which pgweir, of many behind one address, gave the key out.
     instance: [u8; 8],
@@ -84,7 +83,6 @@ pub struct Cancels {
 }
 
 /// One client's entry; removed when dropped.
-#[derive(Debug)]
 pub(super) struct Registration {
     cancels: Arc<Cancels>,
     slot: Arc<Mutex<Slot>>,
@@ -103,9 +101,9 @@ impl Cancels {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A key that no other client has, for one whose servers have these addresses. A long secret is for who speaks
+    /// A key that no other client has, for one with these servers. A long secret is for who speaks
     /// protocol 3.2: the instance and 24 random bytes; a short one is 4 random bytes.
-    pub(super) fn register(self: &Arc<Self>, addresses: &Arc<[Arc<Address>]>, long: bool) -> Registration {
+    pub(super) fn register(self: &Arc<Self>, cluster: &Arc<Cluster>, long: bool) -> Registration {
         let slot = Arc::new(Mutex::new(Slot::default()));
         let mut clients = self.clients();
         let secret: Arc<[u8]> = if long {
@@ -117,11 +115,7 @@ impl Cancels {
             // Drivers hold the process number in a signed integer.
             let process = rand::random_range(1..=i32::MAX.cast_unsigned());
             if let std::collections::hash_map::Entry::Vacant(entry) = clients.entry(process) {
-                entry.insert(Entry {
-                    secret: secret.clone(),
-                    slot: slot.clone(),
-                    addresses: addresses.clone(),
-                });
+                entry.insert(Entry { secret: secret.clone(), slot: slot.clone(), cluster: cluster.clone() });
                 drop(clients);
                 return Registration { cancels: self.clone(), slot, key: CancelKey { process, secret } };
             }
@@ -151,7 +145,7 @@ impl Cancels {
                 None if slot.seat.as_ref().is_some_and(|seat| seat.is_taken()) => ("shared", None),
                 None => ("idle", None),
             };
-            let server = node.and_then(|node| entry.addresses.get(node.index()).cloned());
+            let server = node.and_then(|node| entry.cluster.address(node).cloned());
             Some(Connected { card: slot.card.clone()?, state, server, pin: slot.pin })
         };
         let mut connected: Vec<_> = entries.into_iter().filter_map(shown).collect();
@@ -160,7 +154,7 @@ impl Cancels {
     }
 
     /// Has every client look around.
-    pub(super) fn wake_all(&self) {
+    pub fn wake_all(&self) {
         for entry in self.clients().values() {
             if let Some(waker) = &lock(&entry.slot).waker {
                 waker.wake_by_ref();
@@ -171,7 +165,7 @@ impl Cancels {
     /// Passes a request on, if its key is right and the client has a statement running. As in PostgreSQL, whoever asks
     /// learns nothing of what came of it.
     pub(super) async fn forward(&self, key: CancelKey) {
-        let Some(Entry { secret, slot, addresses }) = self.clients().get(&key.process).cloned() else {
+        let Some(Entry { secret, slot, cluster }) = self.clients().get(&key.process).cloned() else {
             return;
         };
         if !bool::from(secret.ct_eq(&key.secret)) {
@@ -179,7 +173,7 @@ impl Cancels {
         }
         let aim = lock(&slot).take_aim();
         if let Some(aim) = aim {
-            carry_out(slot, addresses, aim).await;
+            carry_out(slot, cluster, aim).await;
         }
     }
 }
@@ -189,8 +183,8 @@ fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
 }
 
 /// Tells the server.
-async fn carry_out(slot: Arc<Mutex<Slot>>, addresses: Arc<[Arc<Address>]>, (node, key): (Node, CancelKey)) {
-    let Some(address) = addresses.get(node.index()) else { return };
+async fn carry_out(slot: Arc<Mutex<Slot>>, cluster: Arc<Cluster>, (node, key): (Node, CancelKey)) {
+    let Some(address) = cluster.address(node) else { return };
     match timeout(LONGEST, server::cancel(address, &key)).await {
         Ok(Ok(())) => {
             let mut slot = lock(&slot);
@@ -210,9 +204,9 @@ impl Registration {
     }
 
     /// Cancels what runs, as a request with the client's key would.
-    pub(super) fn cancel(&self, addresses: &Arc<[Arc<Address>]>) {
+    pub(super) fn cancel(&self, cluster: &Arc<Cluster>) {
         if let Some(aim) = self.slot().take_aim() {
-            Handle::current().spawn(carry_out(self.slot.clone(), addresses.clone(), aim));
+            Handle::current().spawn(carry_out(self.slot.clone(), cluster.clone(), aim));
         }
     }
 

@@ -73,6 +73,10 @@ pub(super) enum Failure {
     IdleTimeout,
     /// pgweir ends.
     Ending,
+    /// The configuration that holds now has its database no more.
+    DatabaseGone,
+    /// The configuration that holds now has its database on other servers, or logs in to them as somebody else.
+    DatabaseMoved,
     /// It listens, and has missed notifications.
     Missed(Missed),
     /// The client sent nothing within a transaction for longer than `idle_in_transaction_timeout`, and its server connection is
@@ -211,6 +215,8 @@ impl Failure {
             Self::Refused(refusal) => told(refusal.code, &*refusal.message, &refusal.hint),
             Self::IdleTimeout
             | Self::Ending
+            | Self::DatabaseGone
+            | Self::DatabaseMoved
             | Self::Missed(_)
             | Self::TransactionTimedOut
             | Self::IdleInTransaction => self.leaving(),
@@ -230,6 +236,16 @@ impl Failure {
                 SqlState::ADMIN_SHUTDOWN,
                 "terminating connection due to administrator command",
                 "This pgweir ends. Connect again.",
+            ),
+            Self::DatabaseGone => told(
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection due to administrator command",
+                "Its database was taken out of pgweir's configuration.",
+            ),
+            Self::DatabaseMoved => told(
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection due to administrator command",
+                "pgweir's configuration of its database has changed. Connect again.",
             ),
             Self::Missed(Missed::Lost) => told(
                 SqlState::CONNECTION_FAILURE,

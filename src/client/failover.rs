@@ -71,6 +71,12 @@ impl Failover {
         }
     }
 
+    /// Its bounds.
+    #[must_use]
+    pub fn options(&self) -> &FailoverOptions {
+        &self.options
+    }
+
     /// Whether anybody waits: nobody may overtake them.
     pub(super) fn is_busy(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
@@ -276,6 +282,9 @@ impl Session {
     #[cold]
     pub(super) fn look_around(&mut self, cx: &mut Context<'_>) -> Result<(), Leave> {
         self.epoch = self.identity.database.cluster.epoch();
+        if self.has_to_renew() && self.is_idle() {
+            self.renew()?;
+        }
         self.identity.cancel.wake_by(cx.waker());
         for target in [Target::Primary, Target::Replica] {
             let Some(Some(held)) = self.held.get(target.index()) else { continue };

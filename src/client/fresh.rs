@@ -43,6 +43,8 @@ impl Bound {
 }
 
 /// What one session has to see.
+// Independent axes, each read alone.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Default)]
 pub(super) struct Freshness {
     /// What it wrote.
@@ -61,9 +63,34 @@ pub(super) struct Freshness {
     pub(super) told: bool,
     /// The piece that is being placed waits until then.
     deadline: Option<Instant>,
+    /// When it has last asked how far other replicas are, only to be free to read from them.
+    looked: Option<Instant>,
+    /// The piece that is being placed waits for nothing else.
+    looks: bool,
 }
 
+/// A session that reads without a pause does not know of any other replica that it is as far as the last read: it asks at
+/// most this often, or it would stay with its own for ever.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 impl Freshness {
+    /// Whether it is time to look for other replicas than that of the last read.
+    fn is_due(&mut self) -> bool {
+        let now = clock::now();
+        let due = self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK_EVERY);
+        if due {
+            // The first time nothing is asked: most sessions are short.
+            self.looks = self.looked.is_some();
+            self.looked = Some(now);
+        }
+        due && self.looks
+    }
+
+    /// The replica that was read from last.
+    pub(super) fn last_read(&self) -> Option<Node> {
+        self.last.map(|reading| reading.node)
+    }
+
     /// A unit goes to the primary.
     #[inline]
     pub(super) fn sends(&mut self, facts: &Facts) {
@@ -143,8 +170,10 @@ impl Session {
         let all = replicas.clone().fold(0, |all, node| all | node.bit());
         let progress = replicas.map(|node| cluster.positions().progress(node));
         let waits = !patience.is_zero() && self.fresh.deadline.is_none_or(|deadline| clock::now() < deadline);
+        let unknown = matches!(need.last, Some((_, None))) && !database.spread.sticky;
         let fresh = match choose(progress, &need, patience) {
             Choice::Among(nodes) if nodes == all => route,
+            Choice::Among(_) if unknown && waits && self.fresh.is_due() => return None,
             Choice::Among(nodes) => Route { servers: Some(nodes), ..route },
             Choice::Wait if waits => return None,
             // While there is no primary, old answers are better than none.
@@ -170,7 +199,9 @@ impl Session {
         let tables = if begins { Tables::ALL } else { facts.tables.and(Tables::DEFINITIONS) };
         let mut need = Need { max_lag: route.max_lag, ..Need::default() };
         if let Some(last) = fresh.last {
-            match positions.most(last) {
+            // Nobody asks a server any more that was removed.
+            let member = cluster.view().server(last.node).is_some_and(|server| server.is_member());
+            match positions.most(last).filter(|_| member) {
                 Some(most) => need.last = Some((last.node, most)),
                 // It may have started again with less than it had. The primary had all of it.
                 None => {
@@ -210,8 +241,8 @@ impl Session {
         let start = clock::now();
         let database = self.identity.database.clone();
         let (cluster, positions) = (&database.cluster, database.cluster.positions());
-        let deadline = start + database.pool.freshness_wait;
-        self.fresh.deadline = Some(deadline);
+        // Of all waits for one unit.
+        let deadline = *self.fresh.deadline.get_or_insert(start + database.pool.freshness_wait);
         let mut late = pin!(sleep_until(deadline));
         loop {
             let mut changed = pin!(positions.changed());
@@ -223,7 +254,8 @@ impl Session {
                 positions.ask(primary);
             }
             let fresh = self.freshen(&facts, route);
-            if fresh.is_some() {
+            let looks = self.fresh.looks && matches!(self.need(&facts, &route).last, Some((_, None)));
+            if fresh.is_some() && !looks {
                 break;
             }
             cluster.view().replicas().for_each(|node| positions.ask(node));
@@ -232,6 +264,9 @@ impl Session {
                 break;
             }
         }
+        self.fresh.looks = false;
+        // It is looked at once more, and what is late then is late.
+        self.fresh.deadline = Some(deadline);
         database.metrics.fresh_wait(start.elapsed());
         Ok(())
     }

@@ -146,11 +146,11 @@ impl Guest {
             return Err(Stop::Console(self.visit(shared, user, seat, out).await?));
         }
         let own = own::take_out(&mut startup.parameters).map_err(Failure::Refused)?;
-        let Some(database) = shared.databases.find(&name).cloned() else {
+        let Some(database) = shared.databases.find(&name) else {
             return Err(Failure::UnknownDatabase(name.to_string()).into());
         };
         let mut identity = Identity {
-            cancel: shared.cancels.register(&database.addresses, minor == NEWEST_MINOR),
+            cancel: shared.cancels.register(&database.cluster, minor == NEWEST_MINOR),
             database,
             name,
             user,
@@ -244,7 +244,7 @@ impl Guest {
         user: &Arc<str>,
         out: &mut BytesMut,
     ) -> Result<(), Stop> {
-        let mut challenge = shared.directory.challenge(user);
+        let mut challenge = shared.directory.load().challenge(user);
         let mut progress = challenge.start(out);
         loop {
             match progress {

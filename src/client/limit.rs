@@ -52,7 +52,7 @@ impl Session {
             return;
         }
         *held.running.limit() = None;
-        self.identity.cancel.cancel(&self.identity.database.addresses);
+        self.identity.cancel.cancel(&self.identity.database.cluster);
         let name = self.identity.database.rules.get(rule).map_or("", |rule| &rule.name);
         self.identity.database.metrics.timed_out(name);
         if self.back.rest == 0 {

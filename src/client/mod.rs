@@ -24,6 +24,7 @@ mod own;
 mod plan;
 mod prepared;
 mod relay;
+mod renew;
 mod rerun;
 mod retry;
 mod roster;
@@ -46,7 +47,7 @@ pub use failover::{Failover, watch};
 pub use options::{FailoverOptions, Options, Retry, SettingLimits, StatementLimits};
 pub use retry::Budget;
 pub use roster::{Card, Connected, Pin};
-pub use shared::{Database, Databases, Greetings, Shared};
+pub use shared::{Database, Databases, Greetings, Named, Shared};
 
 use crate::net::Stream;
 

@@ -185,8 +185,8 @@ impl Session {
         let Some(target) = self.active.filter(|_| answers && piece.facts.class != Class::Empty) else {
             return;
         };
-        let addresses = self.identity.database.addresses.clone();
-        let address = self.held().and_then(|held| addresses.get(held.node.index()));
+        let cluster = self.identity.database.cluster.clone();
+        let address = self.held().and_then(|held| cluster.address(held.node));
         let Some(address) = address else { return };
         let what = format!("pgweir: {} {address} ({})", target.code(), reason.code());
         write::notice(&mut self.back.own, &what, reason.sentence());

@@ -432,8 +432,11 @@ impl Session {
 
     /// The pool of a node, remembered.
     pub(super) fn pool(&mut self, node: Node) -> Option<&Arc<Pool>> {
+        if self.pools.len() <= node.index() {
+            self.pools.resize(node.index() + 1, None);
+        }
         let slot = self.pools.get_mut(node.index())?;
-        if slot.is_none() {
+        if slot.as_ref().is_none_or(|pool| pool.is_retired()) {
             let identity = &self.identity;
             *slot = self.shared.pool(&identity.database, &identity.name, &identity.user, node);
         }
@@ -450,7 +453,15 @@ impl Session {
             // Nobody overtakes those who have waited for it.
             Target::Primary if self.identity.database.failover.is_busy() || self.net.doubt.is_some() => None,
             Target::Primary => cluster.view().primary(),
-            Target::Replica => cluster.pick_replica(route.servers, self.net.again().map(|rerun| rerun.avoid)),
+            Target::Replica => {
+                let avoid = self.net.again().map(|rerun| rerun.avoid);
+                cluster.pick_replica(
+                    &self.identity.database.spread,
+                    route.servers,
+                    avoid,
+                    self.fresh.last_read(),
+                )
+            }
         }
     }
 

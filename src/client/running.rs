@@ -66,6 +66,7 @@ impl Running {
         if self.units > 0 {
             self.units -= 1;
             self.cluster.end(self.node);
+            self.cluster.took(self.node, time, now);
         }
         if let Some(next) = self.behind.pop_front() {
             self.first = next;

@@ -40,7 +40,10 @@ impl Search {
         loop {
             if route.target == Target::Replica || reads && !std::mem::take(&mut first) {
                 for _ in 0..self.pools.len() {
-                    let pick = || self.database.cluster.pick_replica(route.servers, self.avoid);
+                    let pick = || {
+                        let database = &self.database;
+                        database.cluster.pick_replica(&database.spread, route.servers, self.avoid, None)
+                    };
                     let Some(node) = picked.take().or_else(pick) else { break };
                     if self.pool(node).is_some_and(|pool| pool.backs_off()) {
                         break;

@@ -293,6 +293,8 @@ pub(super) struct Session {
     pub(super) next: Option<Next>,
     /// The state of the cluster that it has looked at.
     pub(super) epoch: u64,
+    /// The version of the databases that it goes by.
+    pub(super) databases: u64,
     /// pgweir's own settings, as the client has set them.
     pub(super) own: Own,
     /// The statements that texts under way make or drop by SQL, in order.
@@ -326,7 +328,7 @@ impl Session {
             own: identity.own,
             stream,
             window: Some(window),
-            pools: vec![None; identity.database.addresses.len()],
+            pools: Vec::new(),
             shared,
             identity,
             statements: Statements::new(statements),
@@ -353,6 +355,8 @@ impl Session {
             names: VecDeque::new(),
             grown: None,
             epoch: u64::MAX,
+            // Whether that is the one that its database comes from is seen at the first look.
+            databases: u64::MAX,
             desk: None,
             ears: None,
             presence,
@@ -423,6 +427,12 @@ impl Session {
                     Ok(true) => continue,
                     Ok(false) => {}
                 }
+            }
+            if self.has_to_renew() && self.is_idle() {
+                if let Err(leave) = self.renew() {
+                    return Poll::Ready(Next::Leave(leave));
+                }
+                continue;
             }
             if self.has_to_go() {
                 return Poll::Ready(Next::Leave(Leave::Told(Failure::Ending)));

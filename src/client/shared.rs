@@ -1,18 +1,20 @@
 //! What all clients of one pgweir share. Built once by `app`; there is nothing global beside it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use super::{Budget, Cancels, Console, Drain, Failover, Options};
 use crate::auth::Directory;
+use crate::cluster::Spread;
 use crate::counter::Counters;
 use crate::ids::Node;
 use crate::metrics::{DatabaseMetrics, Metrics};
 use crate::monitor::{Catalogs, Cluster, Hubs};
-use crate::net::{Address, Buffers};
+use crate::net::Buffers;
 use crate::pool::{self, Pool, PoolKey, PoolSet};
 use crate::route::{Judge, Rules};
 use crate::server::{Login, Parameters, Registry};
@@ -33,11 +35,11 @@ pub struct Database {
     /// Whose increments are merged.
     pub counters: Arc<Counters>,
     /// Who listens for its clients.
-    pub hubs: Hubs,
+    pub hubs: Arc<Hubs>,
     /// What the names in its databases mean.
     pub catalogs: Arc<Catalogs>,
-    /// The servers' addresses, by node.
-    pub addresses: Arc<[Arc<Address>]>,
+    /// How its reads are spread over them.
+    pub spread: Spread,
     /// Limits of its pools.
     pub pool: pool::Options,
     /// As whom servers are logged in to, where it is not the client's user.
@@ -45,11 +47,11 @@ pub struct Database {
     /// What is counted.
     pub metrics: Arc<DatabaseMetrics>,
     /// How many more reads may run again.
-    pub retries: Budget,
+    pub retries: Arc<Budget>,
     /// Those who wait for a primary.
-    pub failover: Failover,
+    pub failover: Arc<Failover>,
     /// What a client hears of the server's settings after its login, by who asks with which parameters.
-    pub greetings: Greetings,
+    pub greetings: Arc<Greetings>,
 }
 
 /// Who asks: database, user, parameters.
@@ -111,18 +113,63 @@ impl Greetings {
 }
 
 /// The databases by name.
-pub struct Databases {
+#[derive(Clone, Default)]
+pub struct Named {
     /// By name.
     pub named: HashMap<Arc<str>, Arc<Database>>,
     /// The one that serves every other name, if there is one.
     pub any: Option<Arc<Database>>,
 }
 
+impl Named {
+    /// The one that is called that in the configuration.
+    #[must_use]
+    pub fn entry(&self, name: &str) -> Option<&Arc<Database>> {
+        if name == "*" { self.any.as_ref() } else { self.named.get(name) }
+    }
+}
+
+/// The databases, as they are now.
+#[derive(Default)]
+pub struct Databases {
+    now: ArcSwap<Named>,
+    version: AtomicU64,
+}
+
 impl Databases {
     /// The entry that serves that name.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<&Arc<Database>> {
-        self.named.get(name).or(self.any.as_ref())
+    pub fn find(&self, name: &str) -> Option<Arc<Database>> {
+        let now = self.now.load();
+        now.named.get(name).or(now.any.as_ref()).cloned()
+    }
+
+    /// The one that is called that in the configuration.
+    #[must_use]
+    pub fn entry(&self, name: &str) -> Option<Arc<Database>> {
+        self.now.load().entry(name).cloned()
+    }
+
+    /// All, in the order of their names; the one for all others last.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Database>> {
+        let now = self.now.load();
+        let mut all: Vec<_> = now.named.values().cloned().collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all.extend(now.any.clone());
+        all
+    }
+
+    /// Puts others in their place. Clients look at them anew when their cluster's epoch has changed.
+    pub fn replace(&self, databases: Named) {
+        self.now.store(Arc::new(databases));
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Another number for each time that they were replaced.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 }
 
@@ -131,7 +178,7 @@ pub struct Shared {
     /// The databases.
     pub databases: Databases,
     /// The users.
-    pub directory: Directory,
+    pub directory: ArcSwap<Directory>,
     /// Who judges statements.
     pub judge: Judge,
     /// What clients have prepared.
@@ -173,12 +220,16 @@ impl Shared {
         user: &Arc<str>,
         node: Node,
     ) -> Option<Arc<Pool>> {
-        let address = entry.addresses.get(node.index())?.clone();
+        let address = entry.cluster.address(node)?.clone();
         let key = PoolKey { entry: entry.name.clone(), database: database.clone(), user: user.clone(), node };
         Some(self.pools.pool(&key, || {
+            // The client may not have looked at the newest configuration yet.
+            let newest = self.databases.entry(&entry.name);
+            let entry =
+                newest.as_deref().filter(|now| Arc::ptr_eq(&now.cluster, &entry.cluster)).unwrap_or(entry);
             let login = entry.login.clone().unwrap_or_else(|| Login {
                 user: user.clone(),
-                secret: self.directory.secret(user).cloned(),
+                secret: self.directory.load().secret(user).cloned(),
             });
             let name = entry.server_database.as_ref().unwrap_or(database);
             let metrics = self.metrics.pool(&entry.name, user, &address.to_string());

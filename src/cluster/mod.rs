@@ -3,7 +3,8 @@
 //! Invariants, each with a test:
 //! - `primary()` is a server that claims to be one, was not found down, and is neither fenced nor foreign; if it was down
 //!   before, the others were asked since.
-//! - `replicas()` are up, in recovery, of the cluster's own system, and not on an older timeline than the primary.
+//! - `replicas()` are up, in recovery, of the cluster's own system, not on an older timeline than the primary, and neither
+//!   drained nor removed.
 
 mod balance;
 mod health;
@@ -11,11 +12,13 @@ mod role;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::clock::Instant;
 use crate::ids::Node;
 use crate::position::Lsn;
 
-pub use balance::Balance;
+pub use balance::{Balance, Candidate, Load, Spread, latency_after};
 pub use health::Health;
 pub use role::{Role, Standing};
 
@@ -49,6 +52,45 @@ pub enum Event {
     Doubted(String),
 }
 
+/// Whether the operator wants a server to be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Duty {
+    /// Yes.
+    #[default]
+    Serving,
+    /// It gets no new reads. As primary it goes on taking the writes: they have nowhere else to go.
+    Draining,
+    /// It is not part of the cluster any more.
+    Removed,
+}
+
+impl std::fmt::Display for Duty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+            Self::Removed => "removed",
+        })
+    }
+}
+
+/// What the operator says of a server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Orders {
+    /// Whether it is to be used.
+    pub duty: Duty,
+    /// Its share of the reads beside the others'.
+    pub weight: u32,
+    /// Where it stands; none: nobody said.
+    pub zone: Option<Arc<str>>,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self { duty: Duty::Serving, weight: 1, zone: None }
+    }
+}
+
 /// What is known of one server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerView {
@@ -75,6 +117,8 @@ pub struct ServerView {
     pub why: String,
     /// Since when its health is what it is; none before the first event.
     pub since: Option<Instant>,
+    /// What the operator says of it.
+    pub orders: Orders,
 }
 
 impl ServerView {
@@ -93,12 +137,20 @@ impl ServerView {
             unconfirmed: 0,
             why: String::new(),
             since: None,
+            orders: Orders::default(),
         }
+    }
+
+    /// Is it part of the cluster?
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.orders.duty != Duty::Removed
     }
 
     /// May writes go there?
     fn is_usable_primary(&self) -> bool {
-        self.role == Role::Primary
+        self.is_member()
+            && self.role == Role::Primary
             && self.health.keeps_primary()
             && self.standing == Standing::Member
             && self.unconfirmed == 0
@@ -106,17 +158,22 @@ impl ServerView {
 
     /// May reads go there?
     fn is_usable_replica(&self) -> bool {
-        self.role == Role::Replica && self.health == Health::Up && self.standing == Standing::Member
+        self.orders.duty == Duty::Serving
+            && self.role == Role::Replica
+            && self.health == Health::Up
+            && self.standing == Standing::Member
     }
 }
 
 /// The snapshot of a cluster: made anew for each event, never changed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct View {
-    /// The servers, each at its node's index.
+    /// The servers, each at its node's index. One that was removed keeps its place.
     pub servers: Vec<ServerView>,
     /// The system that the cluster is, once that is settled.
     pub system_identifier: Option<u64>,
+    /// That has been settled once: servers that come later do not put it in doubt.
+    pub settled: bool,
 }
 
 impl View {
@@ -124,7 +181,8 @@ impl View {
     #[must_use]
     pub fn new(addresses: impl IntoIterator<Item = String>) -> Self {
         let server = |(node, address)| ServerView::new(Node(node), address);
-        Self { servers: (0..).zip(addresses).map(server).collect(), system_identifier: None }
+        let servers = (0..).zip(addresses).map(server).collect();
+        Self { servers, system_identifier: None, settled: false }
     }
 
     /// The server that takes the writes. One that lost a connection stays primary until a probe fails.
@@ -155,6 +213,32 @@ impl View {
         other_role || other_timeline || shut(is) && !shut(was)
     }
 
+    /// The servers that are part of the cluster.
+    pub fn members(&self) -> impl Iterator<Item = &ServerView> + Clone {
+        self.servers.iter().filter(|server| server.is_member())
+    }
+
+    /// The snapshot in which the operator says that of `node`, which stands there under that address; it may be new, or come
+    /// back: then nothing is known of it. A node after the next free one is ignored.
+    #[must_use]
+    pub fn order(&self, node: Node, address: &str, orders: Orders) -> Self {
+        let mut view = self.clone();
+        let incumbent = self.primary();
+        if view.servers.len() == node.index() {
+            view.servers.push(ServerView::new(node, address.to_owned()));
+        }
+        let Some(server) = view.servers.get_mut(node.index()) else { return view };
+        if !server.is_member() && orders.duty != Duty::Removed || server.address != address {
+            *server = ServerView::new(node, address.to_owned());
+        }
+        server.orders = orders;
+        if !server.is_member() {
+            view.servers.iter_mut().for_each(|server| server.unconfirmed &= !node.bit());
+        }
+        role::settle(&mut view, incumbent);
+        view
+    }
+
     /// The snapshot after `event` happened to `node`.
     #[must_use]
     pub fn apply(&self, node: Node, event: Event, now: Instant) -> Self {
@@ -163,8 +247,7 @@ impl View {
         if matches!(event, Event::Probed(_) | Event::ProbeFailed(_)) {
             view.servers.iter_mut().for_each(|server| server.unconfirmed &= !node.bit());
         }
-        let others =
-            view.servers.iter().filter(|server| server.node != node && server.health.keeps_primary());
+        let others = view.members().filter(|server| server.node != node && server.health.keeps_primary());
         let others = others.fold(0, |bits, server| bits | server.node.bit());
         let Some(server) = view.servers.get_mut(node.index()) else { return view };
         let returns = server.health == Health::Down;

@@ -66,11 +66,12 @@ pub(super) fn settle(view: &mut View, incumbent: Option<Node>) {
         view.servers.iter_mut().for_each(|server| server.standing = Standing::Unproven);
         return;
     };
+    view.settled = true;
     let foreign = |server: &ServerView| match (server.system_identifier, system) {
         (Some(theirs), Some(ours)) => theirs != ours,
         _ => false,
     };
-    let winner = winner(view.servers.iter().filter(|server| !foreign(server)), incumbent);
+    let winner = winner(view.members().filter(|server| !foreign(server)), incumbent);
     let reached = winner.filter(|winner| winner.health.keeps_primary()).map_or(0, |winner| winner.timeline);
     let winner = winner.map(|winner| winner.node);
     for server in &mut view.servers {
@@ -90,27 +91,30 @@ pub(super) fn settle(view: &mut View, incumbent: Option<Node>) {
 /// was until now, then that of the first server in the list.
 fn system_identifier(view: &View) -> Option<u64> {
     let rank = |system: u64| {
-        let copies = || view.servers.iter().filter(move |server| server.system_identifier == Some(system));
+        let copies = || view.members().filter(move |server| server.system_identifier == Some(system));
         let has_primary = copies().any(|server| server.role == Role::Primary);
         (copies().count(), has_primary, view.system_identifier == Some(system))
     };
     // `max_by_key` takes the last of equals, hence `rev`.
-    view.servers.iter().rev().filter_map(|server| server.system_identifier).max_by_key(|system| rank(*system))
+    let named = view.servers.iter().rev().filter(|server| server.is_member());
+    named
+        .filter_map(|server| server.system_identifier)
+        .max_by_key(|system| rank(*system))
+        .or(view.system_identifier)
 }
 
-/// The cluster's system, when it can be trusted: every server was asked, or more than half of all agree. Inner none: no
+/// The cluster's system, when it can be trusted: every server was asked, or more than half of all agree, now or before. Inner none: no
 /// server would tell.
 fn settled_system(view: &View) -> Option<Option<u64>> {
     let agreeing = view
-        .servers
-        .iter()
+        .members()
         .filter(|server| server.health != Health::Unknown)
         .filter(|server| {
             server.system_identifier.is_none() || server.system_identifier == view.system_identifier
         })
         .count();
-    let all_asked = view.servers.iter().all(|server| server.health != Health::Unknown);
-    (all_asked || agreeing * 2 > view.servers.len()).then_some(view.system_identifier)
+    let all_asked = view.members().all(|server| server.health != Health::Unknown);
+    (view.settled || all_asked || agreeing * 2 > view.members().count()).then_some(view.system_identifier)
 }
 
 /// Of the servers that claim to be primary, the one to write to: none of them if the cluster has reached a higher

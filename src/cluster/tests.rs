@@ -156,23 +156,82 @@ fn foreign() {
 #[test]
 fn balance() {
     let loads = [3, 1, 1, 2];
-    let nodes = |numbers: &'static [u16]| numbers.iter().copied().map(Node);
+    let nodes =
+        |numbers: &'static [u16]| numbers.iter().map(|node| Candidate { node: Node(*node), weight: 1 });
     let picks = |balance: Balance, numbers: &'static [u16]| -> Vec<u16> {
-        let load = |node: Node| loads[node.index()];
+        let load = |node: Node| Load { running: loads[node.index()], latency: 1 };
         (0..6).filter_map(|turn| balance.pick(nodes(numbers), load, turn)).map(|node| node.0).collect()
     };
     assert_eq!(picks(Balance::LeastLoaded, &[0, 1, 2, 3]), [1, 2, 1, 2, 1, 2]);
     assert_eq!(picks(Balance::LeastLoaded, &[0, 3]), [3; 6]);
     assert_eq!(picks(Balance::RoundRobin, &[0, 1, 3]), [0, 1, 3, 0, 1, 3]);
     assert_eq!(picks(Balance::Random, &[0, 1]), [0, 1, 0, 1, 0, 1]);
-    for balance in [Balance::LeastLoaded, Balance::RoundRobin, Balance::Random] {
+    for balance in [Balance::LeastLoaded, Balance::LeastLatency, Balance::RoundRobin, Balance::Random] {
         assert!(picks(balance, &[]).is_empty());
-        assert_eq!(balance.pick(nodes(&[2]), |_| 0, u64::MAX), Some(Node(2)));
+        assert_eq!(balance.pick(nodes(&[2]), |_| Load::default(), u64::MAX), Some(Node(2)));
     }
     // A load that grows each time it is asked for.
     let asked = std::cell::Cell::new(0);
-    let load = |_| asked.replace(asked.get() + 1);
+    let load = |_| Load { running: asked.replace(asked.get() + 1), latency: 0 };
     assert!(Balance::LeastLoaded.pick(nodes(&[0, 1]), load, 1).is_some());
+}
+
+/// What the operator says, between events.
+fn orders() -> impl Strategy<Value = Vec<(u16, Duty)>> {
+    let duty = prop_oneof![Just(Duty::Serving), Just(Duty::Draining), Just(Duty::Removed)];
+    proptest::collection::vec((0..6_u16, duty), 0..6)
+}
+
+/// Events and orders in turn, and what is said last of each server.
+fn ordered(servers: u16, events: &[(u16, Event)], orders: &[(u16, Duty)]) -> View {
+    let mut view = view(servers, &[]);
+    let mut orders = orders.iter();
+    for (nth, (node, event)) in events.iter().enumerate() {
+        view = view.apply(Node(*node), event.clone(), clock::now());
+        if nth % 3 == 0
+            && let Some((node, duty)) = orders.next()
+        {
+            view = view.order(
+                Node(*node),
+                &format!("s{node}:5432"),
+                Orders { duty: *duty, ..Orders::default() },
+            );
+        }
+    }
+    view
+}
+
+#[test]
+fn servers_come_and_go() {
+    let order = |view: &View, node: u16, duty| {
+        view.order(Node(node), &format!("s{node}:5432"), Orders { duty, ..Orders::default() })
+    };
+    let start = view(1, &[(0, probed(P, 1, 1))]);
+    // One that is not known yet puts nothing in doubt.
+    let two = order(&start, 1, Duty::Serving);
+    assert_eq!(usable(&two), (Some(0), vec![]));
+    assert_eq!(usable(&order(&start, 2, Duty::Serving)), (Some(0), vec![]), "a gap");
+    let two = two.apply(Node(1), probed(R, 1, 1), clock::now());
+    assert_eq!(usable(&two), (Some(0), vec![1]));
+    let foreign = order(&two, 2, Duty::Serving).apply(Node(2), probed(R, 9, 1), clock::now());
+    assert_eq!((usable(&foreign), foreign.servers[2].standing), ((Some(0), vec![1]), Standing::Foreign));
+    assert_eq!(usable(&order(&two, 1, Duty::Draining)), (Some(0), vec![]));
+    assert_eq!(usable(&order(&two, 0, Duty::Draining)), (Some(0), vec![1]), "writes have nowhere else to go");
+    let gone = order(&two, 1, Duty::Removed);
+    assert_eq!(usable(&gone), (Some(0), vec![]));
+    assert_eq!(gone.servers[1].health, Health::Up);
+    // Back, nothing is known of it.
+    let back = order(&gone, 1, Duty::Serving);
+    assert_eq!((back.servers[1].health, usable(&back)), (Health::Unknown, (Some(0), vec![])));
+    // One that has come further and is removed fences nobody.
+    let ahead = two.apply(Node(1), probed(P, 1, 2), clock::now());
+    assert_eq!(usable(&ahead).0, Some(1));
+    let without = order(&ahead, 1, Duty::Removed);
+    assert_eq!(usable(&without).0, Some(0));
+    // One that is waited for is removed.
+    let down = two.apply(Node(0), failed(), clock::now()).apply(Node(0), probed(P, 1, 1), clock::now());
+    assert_eq!(usable(&down).0, None);
+    assert_eq!(usable(&order(&down, 1, Duty::Removed)).0, Some(0));
 }
 
 fn events() -> impl Strategy<Value = Vec<(u16, Event)>> {
@@ -189,10 +248,11 @@ fn events() -> impl Strategy<Value = Vec<(u16, Event)>> {
 
 proptest! {
     #[test]
-    fn nobody_is_used_who_should_not_be(servers in 1..5_u16, events in events()) {
-        let view = view(servers, &events);
+    fn nobody_is_used_who_should_not_be(servers in 1..5_u16, events in events(), orders in orders()) {
+        let view = ordered(servers, &events, &orders);
         let ours = |server: &&ServerView| {
-            server.system_identifier.is_none() || server.system_identifier == view.system_identifier
+            server.is_member()
+                && (server.system_identifier.is_none() || server.system_identifier == view.system_identifier)
         };
         if let Some(node) = view.primary() {
             let primary = &view.servers[node.index()];
@@ -209,6 +269,7 @@ proptest! {
         for node in view.replicas() {
             let replica = &view.servers[node.index()];
             prop_assert_eq!((replica.role, replica.health), (R, Health::Up));
+            prop_assert_eq!(replica.orders.duty, Duty::Serving);
             prop_assert!(ours(&replica), "foreign");
             let reached = view.primary().map_or(0, |primary| view.servers[primary.index()].timeline);
             prop_assert!(replica.timeline == 0 || replica.timeline >= reached, "behind the primary");
@@ -217,8 +278,9 @@ proptest! {
 
     #[test]
     fn a_pick_is_a_candidate_with_the_least_load(loads in proptest::collection::vec(0..4_u32, 0..8), turn: u64) {
-        let nodes = (0..).map(Node).take(loads.len());
-        let pick = Balance::LeastLoaded.pick(nodes, |node| loads[node.index()], turn);
+        let nodes = (0..).map(|node| Candidate { node: Node(node), weight: 1 }).take(loads.len());
+        let load = |node: Node| Load { running: loads[node.index()], latency: 0 };
+        let pick = Balance::LeastLoaded.pick(nodes, load, turn);
         prop_assert_eq!(pick.map(|node| loads[node.index()]), loads.iter().copied().min());
     }
 }

@@ -9,7 +9,7 @@ use super::complaint::{Log, Wrong};
 use super::raw::{Name, Sheet};
 use super::{Config, Database, LogFormat, LogOptions, Surroundings, value};
 use crate::auth::{self, AuthType, Secret};
-use crate::cluster::Balance;
+use crate::cluster::{Balance, Spread};
 use crate::net::Address;
 use crate::pool::{self, PoolMode};
 use crate::route::JudgeOptions;
@@ -42,6 +42,8 @@ pub(super) fn config(sheet: &Sheet, around: &Surroundings<'_>, log: &mut Log<'_>
         judge,
         catalog,
         databases: databases?,
+        file: None,
+        fixed: super::Fixed(sheet.fixed()),
     })
 }
 
@@ -104,7 +106,7 @@ impl Check<'_, '_> {
     fn judge(&mut self) -> JudgeOptions {
         let mut options = JudgeOptions::default();
         let names = |path| self.sheet.texts(path, None).map(<[String]>::to_vec);
-        set(&mut options.second_opinion, self.sheet.flag("routing.second_opinion"));
+        set(&mut options.second_opinion, self.sheet.flag("routing.second_opinion", None));
         set(&mut options.cache_entries, self.sheet.count("routing.cache_entries", None));
         set(&mut options.learned_entries, self.sheet.count("routing.learned_entries", None));
         set(&mut options.learned_ttl, self.sheet.duration("routing.learned_ttl", None));
@@ -123,7 +125,7 @@ impl Check<'_, '_> {
     fn catalog(&self, judge: &JudgeOptions) -> monitor::CatalogOptions {
         let sheet = self.sheet;
         monitor::CatalogOptions {
-            enabled: sheet.flag("catalog.enabled").unwrap_or(true),
+            enabled: sheet.flag("catalog.enabled", None).unwrap_or(true),
             check_interval: sheet.duration("catalog.check_interval", None).unwrap_or(Duration::from_secs(5)),
             ttl: sheet.duration("catalog.ttl", None).unwrap_or(Duration::from_secs(600)),
             max_databases: sheet.count("catalog.max_databases", None).unwrap_or(100),
@@ -275,15 +277,22 @@ impl Check<'_, '_> {
         let balance = match sheet.choice("databases.NAME.reads.balance", within) {
             Some("round_robin") => Balance::RoundRobin,
             Some("random") => Balance::Random,
+            Some("least_latency") => Balance::LeastLatency,
             _ => Balance::LeastLoaded,
+        };
+        let spread = Spread {
+            balance,
+            sticky: sheet.flag("databases.NAME.reads.sticky", within).unwrap_or(false),
+            zone: sheet.text("databases.NAME.reads.zone", within).map(Into::into),
+            slow_start: sheet.duration("databases.NAME.reads.slow_start", within).unwrap_or(Duration::ZERO),
         };
         Some(Database {
             name: name.name.clone(),
             server_database: sheet.text("databases.NAME.dbname", within).map(str::to_owned),
             counters: self.counters(name)?,
-            rules: Arc::new(self.rules(name, sheet.addresses("databases.NAME.servers", within)?)?),
-            servers: sheet.addresses("databases.NAME.servers", within)?.to_vec(),
-            balance,
+            rules: Arc::new(self.rules(name, sheet.servers("databases.NAME.servers", within)?)?),
+            servers: sheet.servers("databases.NAME.servers", within)?.to_vec(),
+            spread,
             pool,
             failover: self.failover(within),
             login: login?,

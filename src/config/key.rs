@@ -18,7 +18,7 @@ pub struct Key {
     pub example: &'static str,
     /// Whether `[databases.NAME]` may have it too, for that database alone.
     pub per_database: bool,
-    /// Whether a reload applies it. None does yet: all need a restart.
+    /// Whether a reload applies it; else it needs a restart.
     pub reloadable: bool,
     /// What it does, in one sentence.
     pub doc: &'static str,
@@ -32,12 +32,25 @@ impl Key {
 
     pub(super) const fn per_database(mut self) -> Self {
         self.per_database = true;
+        self.reloadable = true;
         self
     }
 }
 
 pub(super) const fn row(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
-    Key { path, kind, default, example: "", per_database: false, reloadable: false, doc }
+    let reloadable = begins(path, "databases.") || begins(path, "users.") || begins(path, "auth");
+    Key { path, kind, default, example: "", per_database: false, reloadable, doc }
+}
+
+const fn begins(text: &str, with: &str) -> bool {
+    let (mut text, mut with) = (text.as_bytes(), with.as_bytes());
+    while let [one, rest @ ..] = with {
+        match text {
+            [other, more @ ..] if *one == *other => (text, with) = (more, rest),
+            _ => return false,
+        }
+    }
+    true
 }
 
 pub(super) const fn count(least: u64, most: u64) -> Kind {

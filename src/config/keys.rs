@@ -372,10 +372,11 @@ pub static KEYS: &[Key] = &[
     ),
     row(
         "databases.NAME.servers",
-        Kind::Servers,
+        Kind::Members,
         "required",
         "The primary and its replicas, in any order: `host:port`, `[::1]:port`, or the folder of a Unix \
-         socket; which is the primary is found out.",
+         socket; which is the primary is found out. More is said of one in a table: `{ address = \"10.0.0.2:5432\", weight = 3, \
+         zone = \"a\", drain = true }`.",
     )
     .example("[\"127.0.0.1:5432\", \"127.0.0.1:5433\"]"),
     row(
@@ -403,9 +404,29 @@ pub static KEYS: &[Key] = &[
     row("databases.NAME.password_env", Kind::Text, "none", PASSWORD_ENV).example("\"APP_PASSWORD\""),
     row(
         "databases.NAME.reads.balance",
-        Kind::Choice(&["least_loaded", "round_robin", "random"]),
+        Kind::Choice(&["least_loaded", "least_latency", "round_robin", "random"]),
         "\"least_loaded\"",
-        "Which of several replicas gets a read: the one with the fewest running, each in turn, or any.",
+        "Which of several replicas gets a read: the one with the fewest running, the faster of two taken by chance, each in turn, or \
+         any; each as its `weight` says (1 to 1000, 1 unless set).",
+    ),
+    row(
+        "databases.NAME.reads.sticky",
+        Kind::Flag,
+        "false",
+        "Whether a client keeps the replica that it has read from, as long as that is up and fresh enough.",
+    ),
+    row(
+        "databases.NAME.reads.zone",
+        Kind::Text,
+        "none",
+        "Where this pgweir stands: reads go to replicas of the same `zone` as long as there is one.",
+    )
+    .example("\"eu-west-1a\""),
+    row(
+        "databases.NAME.reads.slow_start",
+        millis_or_off(1, HOUR),
+        "\"0s\"",
+        "How long a replica that is new or back takes to get all of its share of the reads, from a tenth on; `\"0s\"` is no time.",
     ),
     row(
         "databases.NAME.reads.mode",

@@ -38,6 +38,8 @@ pub enum Kind {
     Listen,
     /// An array of servers.
     Servers,
+    /// The same, each with what else is said of it.
+    Members,
     /// An IP address and a port, or `"off"`.
     Metrics,
     /// An array of function names.
@@ -72,6 +74,7 @@ impl fmt::Display for Kind {
             Self::Level => f.write_str("level, or levels by module"),
             Self::Listen => f.write_str("address, or array of addresses"),
             Self::Servers => f.write_str("array of addresses"),
+            Self::Members => f.write_str("array of addresses, or of tables with one"),
             Self::Metrics => f.write_str("IP address and port, or `\"off\"`"),
             Self::Functions | Self::Users => f.write_str("array of names"),
             Self::Texts => f.write_str("text, or array of texts"),

@@ -18,6 +18,8 @@ mod docs;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -55,9 +57,33 @@ pub struct Config {
     pub catalog: monitor::CatalogOptions,
     /// The databases, in the order of the file.
     pub databases: Vec<Database>,
+    /// Where it was read from.
+    pub file: Option<PathBuf>,
+    fixed: Fixed,
+}
+
+/// What was typed for settings that a reload does not apply, as hashes. Two files may mean the same and differ in it.
+#[derive(Clone, Default)]
+struct Fixed(BTreeMap<String, u64>);
+
+impl fmt::Debug for Fixed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fixed").finish_non_exhaustive()
+    }
 }
 
 impl Config {
+    /// The settings that a reload does not apply, and that are not as they were `before`.
+    #[must_use]
+    pub fn differs(&self, before: &Config) -> Vec<String> {
+        let (Fixed(now), Fixed(before)) = (&self.fixed, &before.fixed);
+        let names = now.keys().chain(before.keys());
+        let mut differ: Vec<_> = names.filter(|name| now.get(*name) != before.get(*name)).cloned().collect();
+        differ.sort();
+        differ.dedup();
+        differ
+    }
+
     /// How many threads to serve clients with: `workers`, or half of the machine's cores (the other half is for
     /// PostgreSQL or the web server beside it), at least one.
     #[must_use]
@@ -69,6 +95,15 @@ impl Config {
     }
 }
 
+/// A server of a database.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Server {
+    /// Where it is.
+    pub address: net::Address,
+    /// What else is said of it.
+    pub orders: cluster::Orders,
+}
+
 /// A name that clients connect to, and the servers behind it.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -77,9 +112,9 @@ pub struct Database {
     /// The database's name on the servers; `None`: the name the client asked for.
     pub server_database: Option<String>,
     /// The servers. Which one is the primary is found out.
-    pub servers: Vec<net::Address>,
-    /// Which of several replicas gets a read.
-    pub balance: cluster::Balance,
+    pub servers: Vec<Server>,
+    /// How reads are spread over replicas.
+    pub spread: cluster::Spread,
     /// Limits of each of its pools.
     pub pool: pool::Options,
     /// Who waits for a primary.
@@ -135,7 +170,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Complaints> {
 pub fn load(path: &Path) -> Result<Config, Complaints> {
     let file = path.display().to_string();
     match std::fs::read_to_string(path) {
-        Ok(text) => parse(&text, &file),
+        Ok(text) => parse(&text, &file).map(|config| Config { file: Some(path.to_owned()), ..config }),
         Err(error) => Err(Complaints(vec![Complaint::of_file(&file, format!("cannot be read: {error}"))])),
     }
 }

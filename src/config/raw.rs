@@ -2,6 +2,7 @@
 //! their row does not allow are complained about here; what values mean together is for `check`.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
@@ -9,10 +10,13 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::Server;
 use super::complaint::{Log, Wrong};
 use super::keys::{self, Kind};
 use super::rules::Typed;
 use super::value;
+use crate::cluster::{Duty, Orders};
+use crate::ids::MOST_NODES;
 use crate::net::Address;
 
 /// A value that its row allows, and where it stands.
@@ -35,6 +39,7 @@ pub(super) enum Value {
     Duration(Duration),
     Choice(&'static str),
     Addresses(Vec<Address>),
+    Members(Vec<Server>),
     Metrics(Option<SocketAddr>),
     /// Names of functions, or other texts.
     Texts(Vec<String>),
@@ -69,6 +74,18 @@ impl Sheet {
         self.entries.get(&(path, name.map(str::to_owned)))
     }
 
+    /// What was typed for settings that a reload does not apply, as a hash: there are secrets among them.
+    pub(super) fn fixed(&self) -> BTreeMap<String, u64> {
+        let fixed =
+            self.entries.iter().filter(|((path, _), _)| keys::find(path).is_some_and(|key| !key.reloadable));
+        let hash = |entry: &Entry| {
+            let mut hasher = DefaultHasher::new();
+            format!("{:?}", entry.value).hash(&mut hasher);
+            hasher.finish()
+        };
+        fixed.map(|(_, entry)| (entry.shown.clone(), hash(entry))).collect()
+    }
+
     fn value(&self, path: &'static str, name: Option<&str>) -> Option<&Value> {
         self.entry(path, name)?.value.as_ref()
     }
@@ -80,8 +97,8 @@ impl Sheet {
         }
     }
 
-    pub(super) fn flag(&self, path: &'static str) -> Option<bool> {
-        match self.value(path, None)? {
+    pub(super) fn flag(&self, path: &'static str, name: Option<&str>) -> Option<bool> {
+        match self.value(path, name)? {
             Value::Flag(flag) => Some(*flag),
             _ => None,
         }
@@ -111,6 +128,13 @@ impl Sheet {
     pub(super) fn addresses(&self, path: &'static str, name: Option<&str>) -> Option<&[Address]> {
         match self.value(path, name)? {
             Value::Addresses(addresses) => Some(addresses),
+            _ => None,
+        }
+    }
+
+    pub(super) fn servers(&self, path: &'static str, name: Option<&str>) -> Option<&[Server]> {
+        match self.value(path, name)? {
+            Value::Members(servers) => Some(servers),
             _ => None,
         }
     }
@@ -335,7 +359,8 @@ fn read_value(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, Wrongs>
         }
         Kind::Listen if !typed.is_array() => Err(one(is_not(typed, "an address or an array of addresses"))),
         Kind::Listen => addresses(value, value::listen, MOST_LISTENERS).map(Value::Addresses),
-        Kind::Servers => addresses(value, value::server, MOST_SERVERS).map(Value::Addresses),
+        Kind::Servers => addresses(value, value::server, MOST_NODES).map(Value::Addresses),
+        Kind::Members => members(value).map(Value::Members),
         Kind::Texts if typed.is_str() => {
             text(typed).map(|text| Value::Texts(vec![text.to_owned()])).map_err(one)
         }
@@ -349,9 +374,6 @@ fn read_value(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, Wrongs>
 
 /// More are a slip: each has a socket of its own.
 const MOST_LISTENERS: usize = 64;
-/// More are a slip: each has a monitor connection and a pool for each user.
-const MOST_SERVERS: usize = 256;
-
 fn is_not(typed: &DeValue<'_>, expected: &str) -> Wrong {
     Wrong::new(format!("is {}, not {expected}", a_type(typed)))
 }
@@ -427,6 +449,80 @@ fn addresses(
             Err(vec![(value.span(), Wrong::new(format!("has {n} addresses, more than {most}")))])
         }
         _ => Ok(found),
+    }
+}
+
+/// The keys of a table in an array of servers.
+const MEMBER_KEYS: [&str; 4] = ["address", "weight", "zone", "drain"];
+
+/// The most that one server weighs.
+const MOST_WEIGHT: u64 = 1_000;
+
+/// An array of servers: addresses, or tables with one and what else is said of it.
+fn members(value: &Spanned<DeValue<'_>>) -> Result<Vec<Server>, Wrongs> {
+    let typed = value.get_ref();
+    let Some(array) = typed.as_array() else {
+        return Err(vec![(value.span(), is_not(typed, "an array of addresses"))]);
+    };
+    let mut wrongs = Vec::new();
+    let mut found: Vec<Server> = Vec::new();
+    for item in array.iter() {
+        let one = match item.get_ref() {
+            DeValue::Table(table) => member(item, table),
+            address => text(address)
+                .and_then(value::server)
+                .map(|address| Server { address, orders: Orders::default() })
+                .map_err(|wrong| vec![(item.span(), wrong)]),
+        };
+        match one {
+            Ok(one) if found.iter().any(|known| known.address == one.address) => {
+                wrongs.push((item.span(), Wrong::new(format!("{} is in the list twice", one.address))));
+            }
+            Ok(one) => found.push(one),
+            Err(more) => wrongs.extend(more),
+        }
+    }
+    if !wrongs.is_empty() {
+        return Err(wrongs);
+    }
+    match found.len() {
+        0 => Err(vec![(value.span(), Wrong::new("is empty"))]),
+        n if n > MOST_NODES => {
+            Err(vec![(value.span(), Wrong::new(format!("has {n} addresses, more than {MOST_NODES}")))])
+        }
+        _ => Ok(found),
+    }
+}
+
+fn member(item: &Spanned<DeValue<'_>>, table: &DeTable<'_>) -> Result<Server, Wrongs> {
+    let mut wrongs = Vec::new();
+    let (mut address, mut orders) = (None, Orders::default());
+    for (key, value) in table.iter() {
+        let (key, typed) = (key.get_ref().as_ref(), value.get_ref());
+        let read = match key {
+            "address" => text(typed).and_then(value::server).map(|found| address = Some(found)),
+            "weight" => count(typed, 1, MOST_WEIGHT)
+                .map(|weight| orders.weight = u32::try_from(weight).unwrap_or(u32::MAX)),
+            "zone" => text(typed).map(|zone| orders.zone = Some(zone.into())),
+            "drain" => typed
+                .as_bool()
+                .map(|drain| orders.duty = if drain { Duty::Draining } else { Duty::Serving })
+                .ok_or_else(|| is_not(typed, "true or false")),
+            _ => {
+                let wrong = Wrong::new(format!("`{key}` is no key of a server"));
+                Err(wrong.hint(format!("a server has: {}", MEMBER_KEYS.join(", "))))
+            }
+        };
+        if let Err(wrong) = read {
+            wrongs.push((value.span(), wrong));
+        }
+    }
+    match address {
+        Some(address) if wrongs.is_empty() => Ok(Server { address, orders }),
+        None if wrongs.is_empty() => {
+            Err(vec![(item.span(), Wrong::new("has no `address`").hint("add address = \"host:port\""))])
+        }
+        _ => Err(wrongs),
     }
 }
 

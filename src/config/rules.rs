@@ -2,6 +2,7 @@
 
 use regex::bytes::RegexBuilder;
 
+use super::Server;
 use super::check::Check;
 use super::complaint::Wrong;
 use super::raw::Name;
@@ -81,7 +82,7 @@ pub(super) struct Typed {
 
 impl Check<'_, '_> {
     /// The mode and rules of a database. None: something was complained about.
-    pub(super) fn rules(&mut self, name: &Name, servers: &[Address]) -> Option<Rules> {
+    pub(super) fn rules(&mut self, name: &Name, servers: &[Server]) -> Option<Rules> {
         let level = self.level("databases.NAME.reads.consistency", &name.name);
         let max_lag = self.sheet.duration("databases.NAME.reads.max_lag", Some(&name.name));
         let mode = match self.sheet.choice("databases.NAME.reads.mode", Some(&name.name)) {
@@ -112,7 +113,7 @@ impl Check<'_, '_> {
         Level::parse(self.sheet.choice(path, Some(within))?)
     }
 
-    fn rule(&mut self, typed: &Typed, servers: &[Address]) -> Option<Rule> {
+    fn rule(&mut self, typed: &Typed, servers: &[Server]) -> Option<Rule> {
         let (sheet, within) = (self.sheet, Some(typed.within.as_str()));
         let list = |path| sheet.texts(path, within).map(<[String]>::to_vec).unwrap_or_default();
         let (addresses, shapes, query) = (self.networks(typed), self.shapes(typed), self.query(typed));
@@ -140,7 +141,7 @@ impl Check<'_, '_> {
         self.sheet.text("databases.NAME.rules.name", Some(&typed.within)).unwrap_or(&typed.shown)
     }
 
-    fn action(&mut self, typed: &Typed, servers: &[Address]) -> Option<Action> {
+    fn action(&mut self, typed: &Typed, servers: &[Server]) -> Option<Action> {
         let (sheet, within) = (self.sheet, Some(typed.within.as_str()));
         let to = sheet.choice("databases.NAME.rules.route.to", within);
         let reject = sheet.text("databases.NAME.rules.route.reject", within);
@@ -173,10 +174,10 @@ impl Check<'_, '_> {
         paths.iter().any(|path| self.sheet.entry(path, Some(&typed.within)).is_some())
     }
 
-    fn servers(&mut self, typed: &Typed, wanted: &[Address], servers: &[Address]) -> Option<Action> {
+    fn servers(&mut self, typed: &Typed, wanted: &[Address], servers: &[Server]) -> Option<Action> {
         let mut nodes = 0u64;
         for address in wanted {
-            match servers.iter().position(|server| server == address).filter(|place| *place < 64) {
+            match servers.iter().position(|server| server.address == *address).filter(|place| *place < 64) {
                 Some(place) => nodes |= 1 << place,
                 None => {
                     let entry =

@@ -115,8 +115,41 @@ fn a_database_inherits_and_overrides() {
     assert_eq!((z.pool.mode, z.pool.size, z.pool.query_wait_timeout), (PoolMode::Session, 7, NEVER));
     assert_eq!((a.pool.mode, a.pool.size), (PoolMode::Transaction, 7));
     assert_eq!(a.pool.query_wait_timeout, Duration::from_secs(1));
-    assert_eq!((a.server_database.as_deref(), a.balance), (Some("b"), cluster::Balance::Random));
+    assert_eq!((a.server_database.as_deref(), a.spread.balance), (Some("b"), cluster::Balance::Random));
     assert_eq!(config.client.idle_timeout, Duration::ZERO);
+}
+
+#[test]
+fn a_server_may_have_more_to_it() {
+    let config = good(
+        "[databases.a]\nservers = ['h', { address = 'i:7', weight = 3, zone = 'x' }, { address = 'j', drain = true }]\n\
+         reads = { sticky = true, zone = 'x', slow_start = '5s', balance = 'least_latency' }",
+    );
+    let [a] = &config.databases[..] else { panic!() };
+    let of = |place: usize| (a.servers[place].address.to_string(), a.servers[place].orders.clone());
+    let orders = cluster::Orders::default;
+    assert_eq!(of(0), ("h:5432".into(), orders()));
+    assert_eq!(of(1), ("i:7".into(), cluster::Orders { weight: 3, zone: Some("x".into()), ..orders() }));
+    assert_eq!(of(2), ("j:5432".into(), cluster::Orders { duty: cluster::Duty::Draining, ..orders() }));
+    let spread = cluster::Spread {
+        balance: cluster::Balance::LeastLatency,
+        sticky: true,
+        zone: Some("x".into()),
+        slow_start: Duration::from_secs(5),
+    };
+    assert_eq!(a.spread, spread);
+}
+
+#[test]
+fn what_only_a_restart_changes_is_told() {
+    let base = "databases.a.servers = ['h']\n";
+    let differs = |text: &str| good(text).differs(&good(base));
+    assert_eq!(differs(base), [""; 0]);
+    assert_eq!(differs("databases.b.servers = ['i']\npool_size = 3\nusers.x.password = 'y'"), [""; 0]);
+    assert_eq!(
+        differs(&format!("workers = 3\nmonitor.interval = '1s'\n{base}")),
+        ["monitor.interval", "workers"]
+    );
 }
 
 #[test]
@@ -199,7 +232,8 @@ fn no_file_at_all() {
     let servers = ["10.0.0.1".to_owned(), "/tmp:5433".to_owned()];
     let config = zero_in(&servers, &world(&some_variables)).unwrap();
     assert_eq!(config.databases[0].name, "*");
-    assert_eq!(config.databases[0].servers, servers.map(|server| server.parse().unwrap()));
+    let found: Vec<_> = config.databases[0].servers.iter().map(|server| server.address.clone()).collect();
+    assert_eq!(found, servers.map(|server| server.parse().unwrap()));
     let not_an_address = "is not an address: the port is not a number from 1 to 65535";
     for (servers, said) in [
         (&[][..], "--server: is empty".to_owned()),

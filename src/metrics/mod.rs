@@ -50,6 +50,7 @@ pub struct Metrics {
     handle: PrometheusHandle,
     client_connections: Counter,
     judge_disagreements: Counter,
+    reloads: [Counter; 2],
     databases: Mutex<HashMap<Arc<str>, Arc<DatabaseMetrics>>>,
     pools: Mutex<HashSet<PoolName>>,
     servers: Mutex<HashMap<Arc<str>, Arc<ServerMetrics>>>,
@@ -76,6 +77,7 @@ impl Metrics {
         Arc::new(Self {
             client_connections: registry.counter(&table::CLIENT_CONNECTIONS, &[]),
             judge_disagreements: registry.counter(&table::JUDGE_DISAGREEMENTS, &[]),
+            reloads: ["failed", "ok"].map(|outcome| registry.counter(&table::RELOADS, &[outcome])),
             registry,
             handle,
             databases: Mutex::default(),
@@ -152,6 +154,12 @@ impl Metrics {
     /// A client connection was turned away. `why` is a short constant, such as `too_many` or `authentication`.
     pub fn client_rejected(&self, why: &'static str) {
         self.registry.counter(&table::CLIENT_REJECTED, &[why]).increment(1);
+    }
+
+    /// The configuration was read again, or could not be.
+    pub fn reloaded(&self, ok: bool) {
+        let [failed, done] = &self.reloads;
+        if ok { done } else { failed }.increment(1);
     }
 
     /// The second opinion turned a read into "primary".

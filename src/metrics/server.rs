@@ -50,16 +50,16 @@ impl ServerMetrics {
             lag: registry.gauge(&table::SERVER_LAG, &[server]),
             lag_bytes: registry.gauge(&table::SERVER_LAG_BYTES, &[server]),
         };
-        metrics.up(false);
+        metrics.up(Some(false));
         metrics.fenced(false);
         metrics.role(RoleLabel::Unknown);
         metrics.lag(None, None);
         metrics
     }
 
-    /// Whether the server is up.
-    pub fn up(&self, up: bool) {
-        self.up.set(f64::from(u8::from(up)));
+    /// Whether the server is up; none: it was removed, so that nobody is told any more that it is not.
+    pub fn up(&self, up: Option<bool>) {
+        self.up.set(up.map_or(f64::NAN, |up| f64::from(u8::from(up))));
     }
 
     /// Whether it calls itself primary, and the cluster has moved on.

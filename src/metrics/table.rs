@@ -61,6 +61,8 @@ table! {
         "Client connections accepted.";
     CLIENT_REJECTED Counter Count "pgweir_client_rejected_total" ["why"]
         "Client connections turned away before they could ask anything, by why.";
+    RELOADS Counter Count "pgweir_reloads_total" ["outcome"]
+        "Times that the configuration was read again: ok, or failed, and then the old one holds.";
     JUDGE_DISAGREEMENTS Counter Count "pgweir_judge_disagreements_total" []
         "Statements that the token scan called a read and the second opinion did not: they went to the primary.";
     CLIENTS Gauge Count "pgweir_clients" ["database"]

@@ -69,7 +69,7 @@ fn a_retired_pool_leaves_zeros() {
 fn a_server_has_one_role() {
     let metrics = Metrics::new();
     let server = metrics.server("a:1");
-    server.up(true);
+    server.up(Some(true));
     server.role(RoleLabel::Primary);
     server.role(RoleLabel::Replica);
     server.unit_began();

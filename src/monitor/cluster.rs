@@ -3,18 +3,20 @@
 //! Reading takes no lock. Events are applied one at a time, under a lock that is never held across an await; what an
 //! event changed is logged once, after the new snapshot is in place.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout_at;
 use tracing::{info, warn};
 
-use crate::clock::{self, Instant};
-use crate::cluster::{Balance, Event, Health, Role, ServerView, Standing, View};
+use crate::clock::{self, Duration, Instant};
+use crate::cluster::{
+    Duty, Event, Health, Load, Orders, Role, ServerView, Spread, Standing, View, latency_after,
+};
 use crate::fresh::Writes;
-use crate::ids::Node;
+use crate::ids::{MOST_NODES, Node};
 use crate::metrics::{Metrics, RoleLabel, ServerMetrics};
 use crate::net::Address;
 
@@ -29,16 +31,21 @@ pub struct Cluster {
     epoch: AtomicU64,
     /// Held while an event is applied: no event is lost to another.
     applying: Mutex<()>,
-    balance: Balance,
     turn: AtomicU64,
-    servers: Vec<Server>,
-    addresses: Vec<Address>,
+    /// Filled from the front; what is there stays.
+    servers: Box<[OnceLock<Server>]>,
+    count: AtomicUsize,
+    base: Instant,
     positions: Positions,
     writes: Writes,
 }
 
 struct Server {
+    address: Arc<Address>,
     running: AtomicU32,
+    /// How long its units take, in nanoseconds; 0: not known. And when that was worked out, in microseconds since `base`.
+    latency: AtomicU64,
+    measured: AtomicU64,
     /// Asks the probe to come at once.
     wake: Notify,
     /// Counts what ends the use of its connections: see [`View::is_over`].
@@ -47,27 +54,69 @@ struct Server {
 }
 
 impl Cluster {
-    /// A cluster of which nothing is known yet. Nothing is probed until [`Cluster::probe`] runs for each node.
+    /// A cluster of which nothing is known yet. Nothing is probed until [`Cluster::probe`] runs for each node. Servers beyond
+    /// [`MOST_NODES`] are left out.
     #[must_use]
-    pub fn new(servers: Vec<Address>, balance: Balance, metrics: &Metrics) -> Arc<Self> {
-        let server = |address: &Address| Server {
-            running: AtomicU32::new(0),
-            wake: Notify::new(),
-            term: Arc::default(),
-            metrics: metrics.server(&address.to_string()),
-        };
-        Arc::new(Self {
-            view: ArcSwap::from_pointee(View::new(servers.iter().map(Address::to_string))),
+    pub fn new(servers: Vec<Address>, metrics: &Metrics) -> Arc<Self> {
+        let cluster = Self {
+            view: ArcSwap::default(),
             version: watch::Sender::new(0),
             epoch: AtomicU64::new(0),
             applying: Mutex::new(()),
-            balance,
             turn: AtomicU64::new(0),
             writes: Writes::default(),
-            positions: Positions::new(servers.len()),
-            servers: servers.iter().map(server).collect(),
-            addresses: servers,
-        })
+            positions: Positions::new(MOST_NODES),
+            servers: (0..MOST_NODES).map(|_| OnceLock::new()).collect(),
+            count: AtomicUsize::new(0),
+            base: clock::now(),
+        };
+        for address in servers {
+            cluster.order(&address, Orders::default(), metrics);
+        }
+        Arc::new(cluster)
+    }
+
+    /// The operator says that of a server, which may be new. Returns its node; none: there were too many already.
+    pub fn order(&self, address: &Address, orders: Orders, metrics: &Metrics) -> Option<Node> {
+        let applying = self.applying();
+        let count = self.count.load(Ordering::Acquire);
+        let known = self.nodes().find(|node| self.address(*node).is_some_and(|known| **known == *address));
+        let node = match known {
+            Some(node) => node,
+            None => {
+                let slot = self.servers.get(count)?;
+                let server = Server {
+                    address: Arc::new(address.clone()),
+                    running: AtomicU32::new(0),
+                    latency: AtomicU64::new(0),
+                    measured: AtomicU64::new(0),
+                    wake: Notify::new(),
+                    term: Arc::default(),
+                    metrics: metrics.server(&address.to_string()),
+                };
+                drop(slot.set(server));
+                self.count.store(count + 1, Ordering::Release);
+                Node(u16::try_from(count).ok()?)
+            }
+        };
+        if orders.duty == Duty::Removed {
+            self.positions.forget(node);
+        }
+        let before = self.view.load_full();
+        let after = before.order(node, &address.to_string(), orders);
+        self.publish(before, after, applying);
+        Some(node)
+    }
+
+    /// Something that is not in the snapshot has changed for those who look at it again when that does.
+    pub fn touch(&self) {
+        let _one_at_a_time = self.applying();
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    fn applying(&self) -> MutexGuard<'_, ()> {
+        self.applying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The snapshot. Cheap; not to be kept across an await.
@@ -88,12 +137,6 @@ impl Cluster {
         self.server(node).map_or_else(Arc::default, |server| server.term.clone())
     }
 
-    /// The servers' addresses, each at its node's index.
-    #[must_use]
-    pub fn addresses(&self) -> &[Address] {
-        &self.addresses
-    }
-
     /// How far the servers have come.
     #[inline]
     #[must_use]
@@ -110,27 +153,47 @@ impl Cluster {
 
     /// One server's address; none for a node of another cluster.
     #[must_use]
-    pub fn address(&self, node: Node) -> Option<&Address> {
-        self.addresses.get(node.index())
+    pub fn address(&self, node: Node) -> Option<&Arc<Address>> {
+        self.server(node).map(|server| &server.address)
     }
 
-    /// The nodes, in the order of the configuration.
+    /// The nodes, in the order in which they came; also of servers that were removed.
     pub fn nodes(&self) -> impl Iterator<Item = Node> + use<> {
-        // As many as `View::new` numbered.
-        (0..u16::try_from(self.servers.len()).unwrap_or(u16::MAX)).map(Node)
+        // As many as there are slots at most.
+        (0..u16::try_from(self.count.load(Ordering::Acquire)).unwrap_or(u16::MAX)).map(Node)
     }
 
-    /// The replica that the next read should go to: any, or one of these, a bit for each.
+    /// The replica that the next read should go to: see [`View::pick`].
     #[must_use]
-    pub fn pick_replica(&self, among: Option<u64>, avoid: Option<Node>) -> Option<Node> {
-        let turn = match self.balance {
-            Balance::LeastLoaded | Balance::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed),
-            Balance::Random => rand::random(),
+    pub fn pick_replica(
+        &self,
+        spread: &Spread,
+        among: Option<u64>,
+        avoid: Option<Node>,
+        prefers: Option<Node>,
+    ) -> Option<Node> {
+        let turn = match spread.balance.is_by_chance() {
+            false => self.turn.fetch_add(1, Ordering::Relaxed),
+            true => rand::random(),
         };
-        let view = self.view();
-        let among = |node: &Node| among.is_none_or(|nodes| nodes & node.bit() != 0);
-        let replicas = view.replicas().filter(among).filter(|node| Some(*node) != avoid);
-        self.balance.pick(replicas, |node| self.load(node), turn)
+        let load = |node| {
+            self.server(node).map_or_else(Load::default, |server| Load {
+                running: server.running.load(Ordering::Relaxed),
+                latency: server.latency.load(Ordering::Relaxed),
+            })
+        };
+        self.view().pick(spread, (among, avoid, prefers), load, turn, clock::now)
+    }
+
+    /// A unit has taken so long on a server, until `now`.
+    pub fn took(&self, node: Node, time: Duration, now: Instant) {
+        let Some(server) = self.server(node) else { return };
+        let micros = u64::try_from(now.saturating_duration_since(self.base).as_micros()).unwrap_or(u64::MAX);
+        let since = micros.saturating_sub(server.measured.swap(micros, Ordering::Relaxed));
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let before = server.latency.load(Ordering::Relaxed);
+        // Of two at the same time one may be lost: both say about the same.
+        server.latency.store(latency_after(before, time, Duration::from_micros(since)), Ordering::Relaxed);
     }
 
     /// Units running on a server through this pgweir.
@@ -220,28 +283,48 @@ impl Cluster {
         if !matches!(event, Event::Probed(_)) {
             self.positions.forget(node);
         }
-        let (before, after) = {
-            let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = self.view.load_full();
-            let after = Arc::new(before.apply(node, event, clock::now()));
-            if after == before {
-                return;
+        let applying = self.applying();
+        let before = self.view.load_full();
+        if before.server(node).is_some_and(|server| !server.is_member()) {
+            return;
+        }
+        let after = before.apply(node, event, clock::now());
+        if let Some((before, after)) = self.publish(before, after, applying) {
+            self.ask(node, server, &before, &after);
+        }
+    }
+
+    /// Puts another snapshot in place, if it is another, and says what has changed.
+    fn publish(
+        &self,
+        before: Arc<View>,
+        after: View,
+        applying: MutexGuard<'_, ()>,
+    ) -> Option<(Arc<View>, Arc<View>)> {
+        if after == *before {
+            return None;
+        }
+        let after = Arc::new(after);
+        for node in self.nodes().filter(|node| before.is_over(&after, *node)) {
+            if let Some(server) = self.server(node) {
+                server.term.fetch_add(1, Ordering::AcqRel);
             }
-            for (number, server) in (0..).zip(&self.servers) {
-                if before.is_over(&after, Node(number)) {
-                    server.term.fetch_add(1, Ordering::AcqRel);
+        }
+        self.view.store(Arc::clone(&after));
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        drop(applying);
+        for is in &after.servers {
+            let Some(server) = self.server(is.node) else { continue };
+            match before.server(is.node) {
+                Some(was) => {
+                    report(was, is);
+                    record(was, is, &server.metrics);
                 }
+                None => record(&ServerView::new(is.node, String::new()), is, &server.metrics),
             }
-            self.view.store(Arc::clone(&after));
-            self.epoch.fetch_add(1, Ordering::AcqRel);
-            (before, after)
-        };
-        self.ask(node, server, &before, &after);
-        for ((was, is), server) in before.servers.iter().zip(&after.servers).zip(&self.servers) {
-            report(was, is);
-            record(was, is, &server.metrics);
         }
         self.version.send_modify(|version| *version += 1);
+        Some((before, after))
     }
 
     /// Has those asked at once whose answer matters now: a server that smells; if it is the primary, the others too, for one
@@ -256,21 +339,24 @@ impl Cluster {
         let unconfirmed = after.server(node).map_or(0, |server| server.unconfirmed);
         let primary = before.primary() == Some(node);
         let all = primary && (smells || becomes(Health::Down));
-        for (number, other) in (0..).zip(&self.servers).filter(|(number, _)| *number != node.0) {
-            if all || unconfirmed & Node(number).bit() != 0 {
-                other.wake.notify_one();
+        for other in self.nodes().filter(|other| *other != node) {
+            if all || unconfirmed & other.bit() != 0 {
+                self.server(other).iter().for_each(|other| other.wake.notify_one());
             }
         }
     }
 
     fn server(&self, node: Node) -> Option<&Server> {
-        self.servers.get(node.index())
+        self.servers.get(node.index())?.get()
     }
 }
 
 /// Says what changed about a server, once.
 fn report(was: &ServerView, is: &ServerView) {
     let (server, role, why) = (&is.address, is.role, &is.why);
+    if was.orders != is.orders {
+        info!(%server, %role, duty = %is.orders.duty, weight = is.orders.weight, "server has new orders");
+    }
     if was.health != is.health {
         match is.health {
             Health::Up => {
@@ -305,8 +391,8 @@ fn report(was: &ServerView, is: &ServerView) {
 }
 
 fn record(was: &ServerView, is: &ServerView, metrics: &ServerMetrics) {
-    if was.health != is.health {
-        metrics.up(is.health == Health::Up);
+    if was.orders.duty != is.orders.duty || was.health != is.health {
+        metrics.up(is.is_member().then_some(is.health == Health::Up));
     }
     if was.standing != is.standing {
         metrics.fenced(is.standing == Standing::Fenced);

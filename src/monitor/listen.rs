@@ -287,7 +287,7 @@ impl Hub {
     fn primary(&self) -> Option<(Node, crate::net::Address)> {
         let view = self.cluster.view();
         let node = view.primary()?;
-        Some((node, self.cluster.address(node)?.clone()))
+        Some((node, crate::net::Address::clone(self.cluster.address(node)?)))
     }
 
     /// What the server is to be told, and the channels that it confirms by it.

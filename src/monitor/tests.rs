@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Cluster;
 use crate::clock;
-use crate::cluster::{Balance, Event, Health, ProbeResult};
+use crate::cluster::{Event, Health, ProbeResult, Spread};
 use crate::ids::Node;
 use crate::metrics::Metrics;
 
@@ -22,11 +22,16 @@ fn probed(in_recovery: bool) -> Event {
 /// A primary and two replicas.
 fn cluster(metrics: &Metrics) -> Arc<Cluster> {
     let addresses = ["a:1", "b:2", "c:3"].map(|address| address.parse().unwrap());
-    let cluster = Cluster::new(addresses.to_vec(), Balance::LeastLoaded, metrics);
+    let cluster = Cluster::new(addresses.to_vec(), metrics);
     for node in cluster.nodes() {
         cluster.apply(node, probed(node != Node(0)));
     }
     cluster
+}
+
+/// Where the next read goes.
+fn pick(cluster: &Cluster) -> Option<Node> {
+    cluster.pick_replica(&Spread::default(), None, None, None)
 }
 
 #[test]
@@ -34,14 +39,11 @@ fn reads_go_where_the_least_is_running() {
     let metrics = Metrics::new();
     let cluster = cluster(&metrics);
     cluster.begin(Node(1));
-    assert_eq!(
-        (cluster.pick_replica(None, None), cluster.pick_replica(None, None)),
-        (Some(Node(2)), Some(Node(2)))
-    );
+    assert_eq!((pick(&cluster), pick(&cluster)), (Some(Node(2)), Some(Node(2))));
     cluster.begin(Node(2));
-    assert_ne!(cluster.pick_replica(None, None), cluster.pick_replica(None, None), "not in turn");
+    assert_ne!(pick(&cluster), pick(&cluster), "not in turn");
     cluster.end(Node(1));
-    assert_eq!(cluster.pick_replica(None, None), Some(Node(1)));
+    assert_eq!(pick(&cluster), Some(Node(1)));
     assert_eq!((cluster.load(Node(1)), cluster.load(Node(2)), cluster.load(Node(9))), (0, 1, 0));
     let text = metrics.render();
     assert!(text.contains("pgweir_server_running{server=\"c:3\"} 1\n"), "{text}");
@@ -56,7 +58,7 @@ fn what_clients_run_into_counts_at_once() {
     cluster.lost(Node(1), "reset");
     cluster.connect_failed(Node(2), "refused");
     cluster.lost(Node(0), "reset");
-    assert_eq!((cluster.view().primary(), cluster.pick_replica(None, None)), (Some(Node(0)), None));
+    assert_eq!((cluster.view().primary(), pick(&cluster)), (Some(Node(0)), None));
     assert!(metrics.render().contains("pgweir_server_up{server=\"b:2\"} 0\n"));
 }
 

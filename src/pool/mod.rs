@@ -12,7 +12,7 @@ mod set;
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
@@ -87,6 +87,8 @@ pub struct Pool {
     settled: Notify,
     /// Connections that several clients share.
     yards: lane::Yards,
+    /// Nobody gets it any more: its connections are closed when they come back.
+    retired: AtomicBool,
 }
 
 impl fmt::Debug for Pool {
@@ -123,6 +125,7 @@ impl Pool {
             back_off: Mutex::default(),
             settled: Notify::new(),
             yards: lane::Yards::default(),
+            retired: AtomicBool::new(false),
         }
     }
 
@@ -207,6 +210,18 @@ impl Pool {
             Grant::Server(server) => Ok(Lease::new(self.clone(), server)),
             Grant::Open => self.open(wants, deadline).await,
         }
+    }
+
+    /// Whether another takes its place.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Closes its connections as they become free. Those who hold one, or wait for one, go on.
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.close_idle();
     }
 
     /// Whether the server is no longer what it was when that connection was opened.
@@ -313,6 +328,9 @@ impl Pool {
         }
         if self.is_over(&server) {
             return self.close(server, "role_changed");
+        }
+        if self.is_retired() {
+            return self.close(server, "retired");
         }
         let evicted = self.ledger().put_back(server);
         if let Some(server) = evicted {

@@ -54,6 +54,20 @@ impl PoolSet {
         }
     }
 
+    /// Takes out the pools that `is_meant` picks: who asks for one from now on gets a new one. Their connections are closed as
+    /// they become free.
+    pub fn retire(&self, is_meant: impl Fn(&PoolKey) -> bool) {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|key, pool| {
+            let meant = is_meant(key);
+            if meant {
+                pool.retire();
+                pool.observe();
+            }
+            !meant
+        });
+    }
+
     /// Forgets the pools that hold nothing and that no client knows: a client that tries names leaves nothing behind.
     pub(super) fn sweep(&self) {
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);

@@ -176,6 +176,18 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// The same, of servers at other places: `bits` turns a set of places into one of nodes.
+    #[must_use]
+    pub fn on(&self, bits: impl Fn(u64) -> u64) -> Rules {
+        let mut list = self.list.clone();
+        for rule in &mut list {
+            if let Action::Servers(places) = &mut rule.then {
+                *places = bits(*places);
+            }
+        }
+        Rules { level: self.level, max_lag: self.max_lag, ..Rules::new(self.mode, list) }
+    }
+
     /// Of rules in order; those beyond [`MAX_RULES`] are left out.
     #[must_use]
     pub fn new(mode: Mode, mut list: Vec<Rule>) -> Rules {

@@ -138,6 +138,47 @@ async fn run_serves_psql_and_ends_with_sigterm() {
     }
 }
 
+/// SIGHUP: the file is read again, and its clients notice nothing.
+#[tokio::test]
+async fn run_reads_its_file_again_with_sighup() {
+    let cluster = cluster().replicas(1).start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pgweir.toml");
+    let write = |servers: &[String]| {
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\nauth_type = \"trust\"\n[metrics]\nlisten = \"off\"\n[monitor]\nuser = \"postgres\"\n\
+             [databases.postgres]\nservers = {servers:?}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+    };
+    let servers = cluster.servers();
+    write(&servers[..1]);
+    let mut process = Program::pgweir().args(["run", "--config", path.to_str().unwrap()]).spawn();
+    let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let port = loop {
+        let line = log.next_line().await.unwrap().expect("it ended");
+        if let Some((_, rest)) = line.split_once("listening address=127.0.0.1:") {
+            break rest.trim().parse().unwrap();
+        }
+    };
+    let reader = tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+    let mut client = client(port).await;
+    assert_eq!(client.value("SELECT pg_is_in_recovery()").await, "f");
+    write(&servers);
+    signal(&process, Signal::SIGHUP);
+    let moved = async { while client.value("SELECT pg_is_in_recovery()").await == "f" {} };
+    tokio::time::timeout(SOON, moved).await.expect("no read goes to the new server");
+    // One with a mistake changes nothing.
+    std::fs::write(&path, "nonsense = 1").unwrap();
+    signal(&process, Signal::SIGHUP);
+    let mut console = Raw::login(([127, 0, 0, 1], port).into(), &[("database", "pgweir")]).await.unwrap();
+    assert!(console.query("RELOAD").await.unwrap().errors[0].message.contains("nonsense"));
+    assert_eq!(client.value("SELECT pg_is_in_recovery()").await, "t");
+    signal(&process, Signal::SIGTERM);
+    assert!(process.wait().await.unwrap().success());
+    reader.await.unwrap();
+}
+
 async fn client(port: u16) -> Raw {
     Raw::login(([127, 0, 0, 1], port).into(), &[]).await.unwrap()
 }

@@ -42,6 +42,7 @@ mod relay;
 mod retries;
 mod routes;
 mod rules;
+mod servers;
 mod settings;
 mod sharing;
 mod speaker;

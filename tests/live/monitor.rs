@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgweir::auth::Secret;
 use pgweir::cli::demo::cluster::{Builder, Cluster};
 use pgweir::clock;
-use pgweir::cluster::{Balance, Health, Standing, View};
+use pgweir::cluster::{Health, Spread, Standing, View};
 use pgweir::ids::Node;
 use pgweir::metrics::Metrics;
 use pgweir::monitor;
@@ -34,7 +34,7 @@ impl Watched {
     fn as_login(servers: &[String], login: &Login) -> Self {
         let metrics = Metrics::new();
         let addresses = servers.iter().map(|server| server.parse().unwrap()).collect();
-        let cluster = monitor::Cluster::new(addresses, Balance::LeastLoaded, &metrics);
+        let cluster = monitor::Cluster::new(addresses, &metrics);
         let mut probes = JoinSet::new();
         for node in cluster.nodes() {
             let options = monitor::Options {
@@ -131,7 +131,7 @@ async fn one_broken_connection_is_asked_about_and_forgiven() {
     let watched = Watched::new(&servers.servers(), servers.superuser());
     watched.becomes(Some(0), &[1]).await;
     watched.cluster.lost(Node(1), "reset by peer");
-    assert_eq!(watched.cluster.pick_replica(None, None), None);
+    assert_eq!(watched.cluster.pick_replica(&Spread::default(), None, None, None), None);
     let noticed = watched.becomes(Some(0), &[1]).await;
     assert!(noticed < Duration::from_millis(500), "{noticed:?}");
     watched.cluster.connect_failed(Node(0), "refused");

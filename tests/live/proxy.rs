@@ -1,6 +1,7 @@
 //! What the tests of the proxy share: a pgweir before a cluster, its metrics, and a look at the servers' backends.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use pgweir::app::Pgweir;
@@ -37,6 +38,16 @@ impl Proxy {
     pub(crate) fn with(text: &str) -> Self {
         let config = config::parse(text, "test").unwrap();
         Self { pgweir: Pgweir::start(config).unwrap() }
+    }
+
+    /// Starts it with the configuration in a file.
+    pub(crate) fn of_file(path: &Path) -> Self {
+        Self { pgweir: Pgweir::start(config::load(path).unwrap()).unwrap() }
+    }
+
+    /// A connection to its console.
+    pub(crate) async fn console(&self) -> Raw {
+        Raw::login(self.address(), &[("database", "pgweir")]).await.unwrap()
     }
 
     /// Starts it before all servers of the cluster, and waits until it knows them.

@@ -75,6 +75,8 @@ fn all() -> Vec<Failure> {
         Failure::LoginTimeout,
         Failure::IdleTimeout,
         Failure::Ending,
+        Failure::DatabaseGone,
+        Failure::DatabaseMoved,
         Failure::Missed(Missed::Lost),
         Failure::Missed(Missed::Full),
         Failure::IdleInTransaction,
@@ -116,6 +118,8 @@ fn visit(failure: &Failure) {
         | Failure::IdleTimeout
         | Failure::IdleInTransaction
         | Failure::Ending
+        | Failure::DatabaseGone
+        | Failure::DatabaseMoved
         | Failure::Missed(_)
         | Failure::TransactionTimedOut => {}
     }

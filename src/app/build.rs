@@ -8,7 +8,9 @@ use arc_swap::ArcSwap;
 
 use crate::admin;
 use crate::auth::Directory;
-use crate::client::{self, Budget, Cancels, Database, Databases, Failover, Greetings, Named, Shared};
+use crate::client::{
+    self, Budget, Cancels, Database, Databases, Failover, Fallback, Greetings, Named, Shared,
+};
 use crate::config::{self, Config};
 use crate::counter::Counters;
 use crate::ids::Node;
@@ -130,6 +132,10 @@ fn database(
         failover: same
             .filter(|same| *same.failover.options() == entry.failover)
             .map_or_else(failover, |same| same.failover.clone()),
+        fallback: same.filter(|same| *same.fallback.options() == entry.fallback).map_or_else(
+            || Arc::new(Fallback::new(entry.fallback.clone(), metrics.database(&entry.name))),
+            |same| same.fallback.clone(),
+        ),
         greetings: logs_in_alike
             .map_or_else(|| Arc::new(Greetings::default()), |same| same.greetings.clone()),
         cluster: cluster.clone(),

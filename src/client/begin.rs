@@ -10,7 +10,7 @@ use super::session::{Leave, Next, Session};
 use super::unit::{Kind, Piece};
 use crate::metrics::TargetLabel;
 use crate::pool::PoolMode;
-use crate::route::{self, Class, Facts, Route, Topology};
+use crate::route::{self, Class, Facts, Reason, Route, Topology};
 use crate::server::owed::Show;
 use crate::sql::{lone_begin, lone_end};
 use crate::wire::frame::HEADER;
@@ -70,6 +70,14 @@ impl Session {
         (whole && message.first() == Some(&b'Q')).then_some(text)
     }
 
+    /// With `pool_mode = "statement"` there are none.
+    pub(super) fn refuse_transaction(&mut self, piece: Piece, reason: Reason) -> Place {
+        self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
+        self.piece = None;
+        self.refuse(piece, &Failure::StatementMode);
+        Place::Done
+    }
+
     fn hold_begin(&mut self, piece: Piece) -> Option<Place> {
         let free = self.active.is_none() && self.held.iter().all(Option::is_none);
         let mode = self.identity.database.pool.mode;
@@ -82,7 +90,7 @@ impl Session {
             return None;
         }
         let tag = lone_begin(self.lone_query(&piece)?)?;
-        if self.decide(&piece).reason == route::Reason::Rejected {
+        if self.decide(&piece).reason == Reason::Rejected {
             return None;
         }
         let message = self.window.as_ref()?.bytes().get(..piece.size)?.into();
@@ -177,6 +185,7 @@ impl Session {
             route::Session { transaction: Some(begin.target), observed: begin.would.is_some(), ..session };
         let route = route::decide(piece.facts, inside, topology, &database.rules);
         Some(Route {
+            reason: if begin.reason == Reason::NoReplica { begin.reason } else { route.reason },
             target: begin.target,
             servers: begin.servers,
             level: begin.level,

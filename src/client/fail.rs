@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Lease(LeaseError),
     /// Nobody accepts writes at the moment.
     NoPrimary,
+    /// No replica can take a read, and it may not go to the primary, or not now.
+    NoReplica,
     /// No server at all.
     NoServer,
     /// The server closed the connection, and said why.
@@ -177,6 +179,7 @@ impl Failure {
             }
             Self::Protocol(error) => told(SqlState::PROTOCOL_VIOLATION, error.to_string(), ""),
             Self::NoPrimary
+            | Self::NoReplica
             | Self::NoServer
             | Self::ServerLost
             | Self::SessionLost
@@ -273,6 +276,11 @@ impl Failure {
 
     fn server_side(&self) -> Told<'_> {
         match self {
+            Self::NoReplica => told(
+                SqlState::CANNOT_CONNECT_NOW,
+                "no replica can take this read now",
+                "pgweir's configuration (replica_down) keeps such reads off the primary. Try again, or read in a transaction that is not READ ONLY.",
+            ),
             Self::NoPrimary => told(
                 SqlState::CANNOT_CONNECT_NOW,
                 "no server of this database accepts writes at the moment",

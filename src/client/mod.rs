@@ -14,6 +14,7 @@ mod drain;
 mod ears;
 mod fail;
 mod failover;
+mod fallback;
 mod fresh;
 mod handshake;
 mod idle;
@@ -44,7 +45,10 @@ pub use console::{CONSOLE, Console, Role};
 pub use desk::{Refusal, Table};
 pub use drain::Drain;
 pub use failover::{Failover, watch};
-pub use options::{FailoverOptions, Options, Retry, SettingLimits, StatementLimits};
+pub use fallback::Fallback;
+pub use options::{
+    FailoverOptions, FallbackOptions, Options, ReplicaDown, Retry, SettingLimits, StatementLimits,
+};
 pub use retry::Budget;
 pub use roster::{Card, Connected, Pin};
 pub use shared::{Database, Databases, Greetings, Named, Shared};

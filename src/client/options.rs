@@ -57,6 +57,35 @@ pub struct Retry {
     pub buffer: usize,
 }
 
+/// What becomes of reads while no replica may take them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReplicaDown {
+    /// They go to the primary.
+    #[default]
+    Primary,
+    /// They wait for a replica.
+    Wait,
+    /// They fail.
+    Error,
+}
+
+/// The same, with its limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FallbackOptions {
+    /// What becomes of them.
+    pub mode: ReplicaDown,
+    /// Most that run on the primary at once; the others wait. 0: all.
+    pub most: usize,
+    /// Longest that one waits.
+    pub wait: Duration,
+}
+
+impl Default for FallbackOptions {
+    fn default() -> Self {
+        Self { mode: ReplicaDown::Primary, most: 0, wait: Duration::from_secs(10) }
+    }
+}
+
 /// Who may wait for a primary while there is none, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailoverOptions {

@@ -203,8 +203,10 @@ impl Session {
         if let Some(limit) = limit {
             self.timer.get_or_insert_with(|| limit.timer());
         }
+        let permit = self.permit.take();
         if let Some(held) = self.held() {
             held.running.begin(piece.facts.shape, limit);
+            held.running.permit = permit;
         }
         if self.own.explain {
             self.explain(&piece, reason);
@@ -342,10 +344,7 @@ impl Session {
         if self.identity.database.pool.mode == PoolMode::Statement
             && matches!(piece.facts.class, Class::Begin | Class::BeginReadOnly)
         {
-            self.identity.database.metrics.unit(TargetLabel::None, route.reason.index(), route.reason.code());
-            self.piece = None;
-            self.refuse(piece, &Failure::StatementMode);
-            return Ok(Place::Done);
+            return Ok(self.refuse_transaction(piece, route.reason));
         }
         if route.reason == Reason::Rejected {
             return self.reject(piece, route);
@@ -359,6 +358,9 @@ impl Session {
             self.next = Some(Next::Freshen(route));
             return Ok(Place::Wait);
         };
+        if let Some(place) = self.falls_back(&piece, route) {
+            return Ok(place);
+        }
         if self.lets_go(route) {
             return Ok(Place::Wait);
         }
@@ -538,7 +540,8 @@ impl Session {
         self.identity.database.metrics.wait_time(start.elapsed());
         let Some(piece) = self.piece.take() else { return Ok(()) };
         match outcome {
-            Ok((target, node, lease)) => {
+            Ok(None) => self.piece = Some(piece),
+            Ok(Some((target, node, lease))) => {
                 self.hold(target, node, lease);
                 let reason = match target {
                     _ if target == route.target => route.reason,
@@ -552,6 +555,7 @@ impl Session {
             }
             Err(failure) => {
                 let reason = route.reason;
+                self.permit = None;
                 if self.net.placed().is_none() {
                     self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
                 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::fallback::Permit;
 use super::limit::Limit;
 use crate::clock::{self, Instant};
 use crate::ids::Node;
@@ -18,6 +19,8 @@ pub(super) struct Running {
     pub(super) since: Instant,
     /// Where the unit that is being answered is counted, and those behind it.
     first: Started,
+    /// The right of those that run to read on the primary for want of a replica.
+    pub(super) permit: Option<Permit>,
     behind: VecDeque<Started>,
 }
 
@@ -30,7 +33,15 @@ struct Started {
 
 impl Running {
     pub(super) fn new(cluster: Arc<Cluster>, node: Node, since: Instant) -> Self {
-        Self { cluster, node, units: 0, since, first: Started::default(), behind: VecDeque::new() }
+        Self {
+            cluster,
+            node,
+            units: 0,
+            since,
+            first: Started::default(),
+            permit: None,
+            behind: VecDeque::new(),
+        }
     }
 
     /// Whether one runs, and no other.
@@ -67,6 +78,9 @@ impl Running {
             self.units -= 1;
             self.cluster.end(self.node);
             self.cluster.took(self.node, time, now);
+        }
+        if self.units == 0 {
+            self.permit = None;
         }
         if let Some(next) = self.behind.pop_front() {
             self.first = next;

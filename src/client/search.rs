@@ -25,14 +25,14 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// A connection for that target. A replica that cannot be reached costs a try elsewhere, in the end on the primary:
+    /// A connection for that target; none: there is no replica any more, and what becomes of its reads then the operator has said. A replica that cannot be reached costs a try elsewhere, in the end on the primary:
     /// nothing has been sent yet.
     /// `picked` is whose turn it is; to pick anew would pass it over.
     pub(super) async fn run(
         &self,
         route: Route,
         mut picked: Option<Node>,
-    ) -> Result<(Target, Node, Lease), Failure> {
+    ) -> Result<Option<(Target, Node, Lease)>, Failure> {
         let mut wait = self.wait();
         // Where there is no replica now, there may be one before there is a primary.
         let reads = route.target == Target::Replica || route.reason == Reason::NoReplica;
@@ -49,7 +49,7 @@ impl Search {
                         break;
                     }
                     match self.lease_replica(node).await {
-                        Some(Ok(lease)) => return Ok((Target::Replica, node, lease)),
+                        Some(Ok(lease)) => return Ok(Some((Target::Replica, node, lease))),
                         None => {}
                         Some(Err(error)) if note_outage(&self.database, node, &error) => {}
                         // A replica that has not replayed yet refuses a database or a role that the primary has.
@@ -59,9 +59,13 @@ impl Search {
                 }
             }
             let fits = |node: &Node| route.servers.is_none_or(|nodes| nodes & node.bit() != 0);
+            let gone = || !self.database.cluster.view().replicas().any(|node| fits(&node));
+            if route.target == Target::Replica && self.database.fallback.is_set() && gone() {
+                return Ok(None);
+            }
             let or_replica = |view: &View| reads && view.replicas().any(|node| fits(&node));
             if let Some((node, lease)) = self.primary(&mut wait, or_replica).await? {
-                return Ok((Target::Primary, node, lease));
+                return Ok(Some((Target::Primary, node, lease)));
             }
         }
     }

@@ -24,6 +24,7 @@ use super::desk::Desk;
 use super::drain::Presence;
 use super::ears::Ears;
 use super::fail::Failure;
+use super::fallback::Permit;
 use super::fresh::Freshness;
 use super::named::Grown;
 use super::prepared::{NOBODY, Statements};
@@ -34,7 +35,7 @@ use super::settings::{Change, Custom, Under};
 use super::share::Sharing;
 use super::shared::{Database, Seat, Shared};
 use super::unit::{Gather, Piece, Residue};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::ids::Node;
 use crate::metrics::Origin;
 use crate::monitor::Live;
@@ -123,6 +124,8 @@ pub(super) enum Next {
     Acquire(Route, Option<Node>),
     /// A replica that is fresh enough for the piece that was cut, which has that route.
     Freshen(Route),
+    /// A replica, or room on the primary, for the piece that was cut, which has that route.
+    Replica(Route),
     /// The position of the session, which the piece that was cut asks for.
     Position,
     /// Channels to be listened on, which the piece that was cut asks for.
@@ -291,6 +294,10 @@ pub(super) struct Session {
     /// A unit that began on a replica goes on on the primary, once the replica has answered.
     pub(super) moving: bool,
     pub(super) next: Option<Next>,
+    /// For the piece that is being placed: it may go to the primary for want of a replica.
+    pub(super) permit: Option<Permit>,
+    /// How long that waits for one.
+    pub(super) fallback_until: Option<Instant>,
     /// The state of the cluster that it has looked at.
     pub(super) epoch: u64,
     /// The version of the databases that it goes by.
@@ -354,6 +361,8 @@ impl Session {
             next: None,
             names: VecDeque::new(),
             grown: None,
+            permit: None,
+            fallback_until: None,
             epoch: u64::MAX,
             // Whether that is the one that its database comes from is seen at the first look.
             databases: u64::MAX,
@@ -376,30 +385,21 @@ impl Session {
                 Ok(next) => next,
                 Err(failure) => return Leave::Told(failure),
             };
-            match next {
+            let waited = match next {
                 Next::Leave(leave) => return leave,
-                Next::Nothing => {}
-                Next::Listen => {
-                    if let Err(leave) = Box::pin(self.wait_listen()).await {
-                        return leave;
-                    }
+                Next::Nothing => Ok(()),
+                Next::Listen => Box::pin(self.wait_listen()).await,
+                Next::Acquire(route, node) => Box::pin(self.acquire(route, node)).await,
+                Next::Freshen(route) => Box::pin(self.wait_fresh(route)).await,
+                Next::Replica(route) => Box::pin(self.wait_replica(route)).await,
+                Next::Position => Box::pin(self.find_position()).await,
+                Next::Reset(held) => {
+                    Box::pin(super::clean::clean(*held, 0, &self.shared.buffers)).await;
+                    Ok(())
                 }
-                Next::Reset(held) => Box::pin(super::clean::clean(*held, 0, &self.shared.buffers)).await,
-                Next::Acquire(route, node) => {
-                    if let Err(leave) = Box::pin(self.acquire(route, node)).await {
-                        return leave;
-                    }
-                }
-                Next::Freshen(route) => {
-                    if let Err(leave) = Box::pin(self.wait_fresh(route)).await {
-                        return leave;
-                    }
-                }
-                Next::Position => {
-                    if let Err(leave) = Box::pin(self.find_position()).await {
-                        return leave;
-                    }
-                }
+            };
+            if let Err(leave) = waited {
+                return leave;
             }
         }
     }

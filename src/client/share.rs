@@ -176,6 +176,7 @@ impl Session {
     pub(super) fn rides(&mut self, piece: &Piece, route: Route, node: Node, counts: bool) {
         let mut running = Running::new(self.identity.database.cluster.clone(), node, clock::now());
         running.begin(piece.facts.shape, None);
+        running.permit = self.permit.take();
         self.sharing.ride = Some(Ride { route, node, running, counts, answer: Vec::new(), shown: 0 });
     }
 

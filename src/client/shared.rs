@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use super::{Budget, Cancels, Console, Drain, Failover, Options};
+use super::{Budget, Cancels, Console, Drain, Failover, Fallback, Options};
 use crate::auth::Directory;
 use crate::cluster::Spread;
 use crate::counter::Counters;
@@ -50,6 +50,8 @@ pub struct Database {
     pub retries: Arc<Budget>,
     /// Those who wait for a primary.
     pub failover: Arc<Failover>,
+    /// What becomes of reads while no replica may take them.
+    pub fallback: Arc<Fallback>,
     /// What a client hears of the server's settings after its login, by who asks with which parameters.
     pub greetings: Arc<Greetings>,
 }

@@ -295,6 +295,7 @@ impl Check<'_, '_> {
             spread,
             pool,
             failover: self.failover(within),
+            fallback: self.fallback(within),
             login: login?,
             monitor: monitor?.clone(),
         })
@@ -325,6 +326,19 @@ impl Check<'_, '_> {
             (Asked::Nothing, known) => known.cloned(),
         };
         Some(Some(Login { user: user.into(), secret }))
+    }
+
+    /// What becomes of reads while no replica may take them.
+    fn fallback(&self, within: Option<&str>) -> client::FallbackOptions {
+        let mut options = client::FallbackOptions::default();
+        options.mode = match self.sheet.choice("databases.NAME.reads.replica_down", within) {
+            Some("wait") => client::ReplicaDown::Wait,
+            Some("error") => client::ReplicaDown::Error,
+            _ => options.mode,
+        };
+        set(&mut options.most, self.sheet.count("databases.NAME.reads.replica_down_max", within));
+        set(&mut options.wait, self.sheet.duration("databases.NAME.reads.replica_down_wait", within));
+        options
     }
 
     /// Who waits for a primary: as the database says, else as the file does.

@@ -406,8 +406,7 @@ pub static KEYS: &[Key] = &[
         "databases.NAME.reads.balance",
         Kind::Choice(&["least_loaded", "least_latency", "round_robin", "random"]),
         "\"least_loaded\"",
-        "Which of several replicas gets a read: the one with the fewest running, the faster of two taken by chance, each in turn, or \
-         any; each as its `weight` says (1 to 1000, 1 unless set).",
+        "Which of several replicas gets a read, as its `weight` says: the one with the fewest running, the faster of two, each in turn, or any.",
     ),
     row(
         "databases.NAME.reads.sticky",
@@ -427,6 +426,24 @@ pub static KEYS: &[Key] = &[
         millis_or_off(1, HOUR),
         "\"0s\"",
         "How long a replica that is new or back takes to get all of its share of the reads, from a tenth on; `\"0s\"` is no time.",
+    ),
+    row(
+        "databases.NAME.reads.replica_down",
+        Kind::Choice(&["primary", "wait", "error"]),
+        "\"primary\"",
+        "What becomes of reads while no replica may take them: they go to the primary, wait for a replica, or fail with SQLSTATE 57P03.",
+    ),
+    row(
+        "databases.NAME.reads.replica_down_max",
+        count(0, 1_000_000),
+        "0",
+        "Most reads that run on the primary at once for want of a replica; the others wait for one, or for room; 0 is all of them.",
+    ),
+    row(
+        "databases.NAME.reads.replica_down_wait",
+        millis(1, HOUR),
+        "\"10s\"",
+        "Longest that a read waits so; then it fails with SQLSTATE 57P03.",
     ),
     row(
         "databases.NAME.reads.mode",

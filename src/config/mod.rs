@@ -119,6 +119,8 @@ pub struct Database {
     pub pool: pool::Options,
     /// Who waits for a primary.
     pub failover: client::FailoverOptions,
+    /// What becomes of reads while no replica may take them.
+    pub fallback: client::FallbackOptions,
     /// As whom servers are logged in to, whatever the client's user is; `None`: as the client's user.
     pub login: Option<server::Login>,
     /// How its servers are probed.

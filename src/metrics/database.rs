@@ -207,6 +207,21 @@ impl DatabaseMetrics {
         self.registry.counter(&table::FAILOVER_WAITS, &[&self.name, outcome]).increment(1);
     }
 
+    /// So many reads more run on the primary for want of a replica, or fewer.
+    pub fn fallback_runs(&self, more: f64) {
+        self.registry.gauge(&table::FALLBACK_READS, &[&self.name]).increment(more);
+    }
+
+    /// So many more wait, or fewer.
+    pub fn fallback_waits(&self, more: f64) {
+        self.registry.gauge(&table::FALLBACK_WAITING, &[&self.name]).increment(more);
+    }
+
+    /// A read waits for a replica no more, or was not let wait.
+    pub fn fallback_ended(&self, outcome: &'static str) {
+        self.registry.counter(&table::FALLBACK_WAITS, &[&self.name, outcome]).increment(1);
+    }
+
     /// A replica refused what was taken for a read.
     pub fn learned(&self) {
         self.registry.counter(&table::LEARNED, &[&self.name]).increment(1);

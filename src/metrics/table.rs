@@ -119,6 +119,12 @@ table! {
         "Bytes of the units that wait for a primary.";
     FAILOVER_WAITS Counter Count "pgweir_failover_waits_total" ["database", "outcome"]
         "Units that had to wait for a primary, by what came of it: served, timeout, full (the queue was) or gone (the client was).";
+    FALLBACK_READS Gauge Count "pgweir_fallback_reads" ["database"]
+        "Reads that run on the primary for want of a replica, where replica_down_max limits them.";
+    FALLBACK_WAITING Gauge Count "pgweir_fallback_waiting" ["database"]
+        "Reads that wait for a replica, or for room on the primary.";
+    FALLBACK_WAITS Counter Count "pgweir_fallback_waits_total" ["database", "outcome"]
+        "Reads that replica_down has kept off the primary, by what came of it: served, timeout, refused, full (as many waited as may) or gone (the client was).";
     PINS Counter Count "pgweir_pins_total" ["database", "reason"]
         "Server connections that were tied to one client beyond its transaction, by the state that needed it.";
     POOL_SERVERS Gauge Count "pgweir_pool_servers" ["database", "user", "server", "state"]

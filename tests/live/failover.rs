@@ -378,3 +378,76 @@ async fn a_read_on_a_lost_primary_runs_again() {
     println!("{right} reads");
     assert_eq!(errors, []);
 }
+
+/// T33: what becomes of reads when there is no replica, as the operator wants it.
+#[tokio::test]
+async fn reads_without_a_replica_do_as_they_are_told() {
+    let cluster = servers(1).await;
+    let with = async |settings: &str| {
+        let proxy = Proxy::start(&cluster, settings).await;
+        proxy.knows(2).await;
+        proxy
+    };
+    let capped = with("reads.replica_down_max = 2\npool_size = 8\nmax_shared_reads = 1").await;
+    let waits = with("reads.replica_down = \"wait\"\nreads.replica_down_wait = \"3s\"").await;
+    let fails = with("reads.replica_down = \"error\"").await;
+    let mut failing = fails.client().await;
+    failing.ok(READ).await;
+    cluster.replica(0).kill().await.unwrap();
+    for proxy in [&capped, &waits, &fails] {
+        proxy.knows(1).await;
+    }
+
+    let refused = failing.query(READ).await.unwrap();
+    assert_eq!((refused.code(), refused.status), ("57P03", 'I'));
+    failing.ok("INSERT INTO w VALUES (0, 0)").await;
+    failing.ok("BEGIN").await;
+    failing.ok(READ).await;
+    failing.ok("COMMIT").await;
+    failing.ok("BEGIN READ ONLY").await;
+    assert_eq!(failing.query(READ).await.unwrap().code(), "57P03");
+    assert_eq!(failing.query(READ).await.unwrap().code(), "25P02");
+    failing.ok("ROLLBACK").await;
+
+    // Never more at once on the primary than may; writes are not counted.
+    let watch = crate::proxy::Watch::new(cluster.primary()).await;
+    let slow = "SELECT count(*), pg_sleep(0.2) FROM t";
+    let mut readers = JoinSet::new();
+    for _ in 0..8 {
+        let mut client = capped.client().await;
+        readers.spawn(async move { client.ok(slow).await });
+    }
+    let mut most = 0;
+    while !readers.is_empty() {
+        let running = watch.count(&format!("state = 'active' AND query = '{slow}'")).await;
+        most = most.max(running);
+        if running == 2 {
+            capped.client().await.ok("INSERT INTO w VALUES (0, 0)").await;
+        }
+        while let Some(ended) = readers.try_join_next() {
+            ended.unwrap();
+        }
+    }
+    assert_eq!(most, 2);
+    capped.becomes("pgweir_fallback_reads", &[], 0.0).await;
+
+    // One waits in vain, another until a replica is there; one that waits can be cancelled.
+    let (mut vain, mut cancelled) = (waits.client().await, waits.client().await);
+    vain.send(&query(READ)).await.unwrap();
+    cancelled.send(&query(READ)).await.unwrap();
+    waits.becomes("pgweir_fallback_waiting", &[], 2.0).await;
+    Raw::cancel(waits.address(), cancelled.key).await.unwrap();
+    assert_eq!(cancelled.answer().await.unwrap().code(), "57014");
+    assert_eq!(vain.answer().await.unwrap().code(), "57P03");
+    vain.send(&query("SELECT pg_is_in_recovery()")).await.unwrap();
+    waits.becomes("pgweir_fallback_waiting", &[], 1.0).await;
+    cluster.replica(0).start().await.unwrap();
+    assert_eq!(vain.answer().await.unwrap().value(), "t");
+    waits.becomes("pgweir_fallback_waiting", &[], 0.0).await;
+    for (outcome, count) in [("served", 1.0), ("timeout", 1.0), ("gone", 1.0)] {
+        let label = format!("outcome=\"{outcome}\"");
+        assert_eq!(waits.sum("pgweir_fallback_waits_total", &[&label]).await, count, "{outcome}");
+    }
+    fails.knows(2).await;
+    failing.ok(READ).await;
+}

@@ -13,6 +13,7 @@ use crate::server::Refusal;
 use crate::wire::frame::HEADER;
 
 /// Everything that can be told. [`visit`] has no `_`: a new variant does not compile until somebody has been here.
+#[allow(clippy::too_many_lines)]
 fn all() -> Vec<Failure> {
     let address: Arc<Address> = Arc::new("10.0.0.1:5432".parse().unwrap());
     let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
@@ -50,6 +51,7 @@ fn all() -> Vec<Failure> {
         Failure::Lease(LeaseError::Timeout { waited: Duration::from_secs(120), leased: 20, size: 20 }),
         Failure::Lease(LeaseError::Queue { waiting: 10_000 }),
         Failure::NoPrimary,
+        Failure::NoReplica,
         Failure::NoServer,
         Failure::ServerSaid(refusal.response.clone()),
         Failure::ServerLost,
@@ -92,6 +94,7 @@ fn visit(failure: &Failure) {
         Failure::Protocol(_)
         | Failure::Lease(_)
         | Failure::NoPrimary
+        | Failure::NoReplica
         | Failure::NoServer
         | Failure::ServerSaid(_)
         | Failure::ServerLost

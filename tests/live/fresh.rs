@@ -96,6 +96,33 @@ async fn writes_are_read_from_delayed_replicas_at_length() {
     no_miss(&cluster, 10_000).await;
 }
 
+/// T11: a primary that writes nothing has no replica behind it, however long that lasts.
+async fn idle_for(time: Duration) {
+    let cluster = start(2).await;
+    let proxy = started(&cluster, "reads.max_lag = \"1s\"").await;
+    let mut client = proxy.client().await;
+    let end = tokio::time::Instant::now() + time;
+    while tokio::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let lag = proxy.sum("pgweir_server_lag_seconds", &[]).await;
+        assert!(lag < 0.5, "{lag} s behind an idle primary");
+        let on_replicas = units(&proxy, "replica").await;
+        client.query("SELECT count(*) FROM other").await.unwrap();
+        assert_eq!(units(&proxy, "replica").await, on_replicas + 1.0, "a read on the primary");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_primary_has_no_lag() {
+    idle_for(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+#[ignore = "ten minutes of nothing"]
+async fn an_idle_primary_has_no_lag_for_ten_minutes() {
+    idle_for(Duration::from_secs(600)).await;
+}
+
 #[tokio::test]
 async fn writes_are_read_while_replay_is_paused() {
     let cluster = start(2).await;

@@ -26,6 +26,7 @@ mod failover;
 mod failures;
 mod fixture;
 mod fresh;
+mod history;
 mod leaving;
 mod listening;
 mod memory;

@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 use super::session::{Leave, Session};
 use super::unit::Piece;
 use crate::clock::{self, Duration, Instant};
-use crate::fresh::{Choice, Level, Need, Tables, Ticket, Track, choose};
+use crate::fresh::{Choice, Level, Need, Tables, Ticket, Track, best, choose};
 use crate::ids::Node;
 use crate::monitor::Reading;
 use crate::position::{Lsn, Position};
@@ -104,6 +104,14 @@ impl Freshness {
 }
 
 impl Session {
+    /// A unit was answered by a replica that may have started again since: nobody will know what it had replayed. The primary had
+    /// all of it.
+    pub(super) fn note_lost_answer(&mut self) {
+        let by = self.identity.database.cluster.positions().primary().now();
+        self.fresh.saw.by = Some(by);
+        self.fresh.last = None;
+    }
+
     /// A unit was answered, and the client is about to hear of it.
     #[inline]
     pub(super) fn note_answer(
@@ -168,7 +176,7 @@ impl Session {
         let among = |bit: u64| route.servers.is_none_or(|servers| servers & bit != 0);
         let replicas = view.replicas().filter(|node| among(node.bit()));
         let all = replicas.clone().fold(0, |all, node| all | node.bit());
-        let progress = replicas.map(|node| cluster.positions().progress(node));
+        let progress = replicas.clone().map(|node| cluster.positions().progress(node));
         let waits = !patience.is_zero() && self.fresh.deadline.is_none_or(|deadline| clock::now() < deadline);
         let unknown = matches!(need.last, Some((_, None))) && !database.spread.sticky;
         let fresh = match choose(progress, &need, patience) {
@@ -176,8 +184,11 @@ impl Session {
             Choice::Among(_) if unknown && waits && self.fresh.is_due() => return None,
             Choice::Among(nodes) => Route { servers: Some(nodes), ..route },
             Choice::Wait if waits => return None,
-            // While there is no primary, old answers are better than none.
-            Choice::Wait | Choice::Primary if view.primary().is_none() => route,
+            Choice::Wait | Choice::Primary if view.primary().is_none() => {
+                view.replicas().for_each(|node| cluster.positions().ask_again(node));
+                let nodes = best(replicas.map(|node| cluster.positions().progress(node)), &need);
+                Route { servers: Some(nodes).filter(|nodes| *nodes != 0).or(route.servers), ..route }
+            }
             Choice::Wait | Choice::Primary => {
                 // For those that come after it.
                 let servers = view.primary().into_iter().chain(view.replicas());

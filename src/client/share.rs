@@ -32,6 +32,8 @@ const MOST_UNIT: usize = 8 * 1024;
 pub(super) struct Ride {
     route: Route,
     node: Node,
+    /// [`Positions::life`](crate::monitor::Positions::life) of its server when it set out.
+    life: u32,
     running: Running,
     /// It is an increment.
     counts: bool,
@@ -177,7 +179,8 @@ impl Session {
         let mut running = Running::new(self.identity.database.cluster.clone(), node, clock::now());
         running.begin(piece.facts.shape, None);
         running.permit = self.permit.take();
-        self.sharing.ride = Some(Ride { route, node, running, counts, answer: Vec::new(), shown: 0 });
+        let life = self.identity.database.cluster.positions().life(node);
+        self.sharing.ride = Some(Ride { route, node, life, running, counts, answer: Vec::new(), shown: 0 });
     }
 
     /// Looks after a unit that is on a shared connection. Returns whether anything moved.
@@ -212,7 +215,8 @@ impl Session {
 
     /// The answer is there: the unit is over, as if its client had had the connection to itself.
     fn arrive(&mut self) {
-        let Some(Ride { route, node, ref mut running, ref answer, counts, .. }) = self.sharing.ride else {
+        let Some(Ride { route, node, life, ref mut running, ref answer, counts, .. }) = self.sharing.ride
+        else {
             return;
         };
         let (shape, time) = running.end();
@@ -233,6 +237,9 @@ impl Session {
             self.fresh.sends(&piece.facts);
         }
         self.note_answer(route.target, node, TransactionStatus::Idle, shape);
+        if route.target == Target::Replica && self.identity.database.cluster.positions().life(node) != life {
+            self.note_lost_answer();
+        }
         self.over(piece.size);
         if let Some(window) = &mut self.window {
             window.consume(piece.size);

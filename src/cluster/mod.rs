@@ -110,8 +110,8 @@ pub struct ServerView {
     pub timeline: u32,
     /// Its version as a number (`150006`); 0: not known.
     pub version: u32,
-    /// A bit for each server that is still to be asked before this one, which was down and came back as primary, is
-    /// believed: the cluster may have moved on meanwhile.
+    /// A bit for each server that is still to be asked before this one, which was down and came back as primary, or is one when
+    /// it is asked for the first time, is believed: the cluster may have moved on meanwhile.
     pub unconfirmed: u64,
     /// The last failure, empty when it is up.
     pub why: String,
@@ -249,8 +249,11 @@ impl View {
         }
         let others = view.members().filter(|server| server.node != node && server.health.keeps_primary());
         let others = others.fold(0, |bits, server| bits | server.node.bit());
+        // One that nobody has asked yet may have taken over from one that claims to be primary.
+        let unasked = view.members().filter(|server| server.node != node && server.health == Health::Unknown);
+        let unasked = unasked.fold(0, |bits, server| bits | server.node.bit());
         let Some(server) = view.servers.get_mut(node.index()) else { return view };
-        let returns = server.health == Health::Down;
+        let (returns, comes) = (server.health == Health::Down, server.health == Health::Unknown);
         let health = server.health.after(&event);
         if health != server.health || server.since.is_none() {
             server.since = Some(now);
@@ -264,8 +267,10 @@ impl View {
                 server.timeline = result.timeline;
                 server.version = result.version;
                 server.why.clear();
-                if returns || result.in_recovery {
-                    server.unconfirmed = if result.in_recovery { 0 } else { others };
+                if result.in_recovery {
+                    server.unconfirmed = 0;
+                } else if returns || comes {
+                    server.unconfirmed = if returns { others } else { unasked };
                 }
             }
             Event::ProbeFailed(why) | Event::ConnectFailed(why) | Event::Lost(why) | Event::Doubted(why) => {

@@ -135,7 +135,15 @@ fn connections_that_are_over() {
 #[test]
 fn foreign() {
     check("nobody before a majority was asked", 3, &[(0, probed(P, 1, 1))], None, &[]);
-    check("a majority agrees", 3, &[(0, probed(P, 1, 1)), (1, probed(R, 1, 1))], Some(0), &[1]);
+    let majority = [(0, probed(P, 1, 1)), (1, probed(R, 1, 1))];
+    check("a majority agrees, but the third may have taken over", 3, &majority, None, &[1]);
+    let took = [majority.to_vec(), vec![(2, probed(P, 1, 2))]].concat();
+    check("and it has", 3, &took, Some(2), &[]);
+    for third in [failed(), probed(R, 1, 1)] {
+        let all = [majority.to_vec(), vec![(2, third.clone())]].concat();
+        let replicas: &[u16] = if third == failed() { &[1] } else { &[1, 2] };
+        check("and it has not", 3, &all, Some(0), replicas);
+    }
     check("the others do not answer", 3, &[(0, probed(P, 1, 1)), (1, failed()), (2, failed())], Some(0), &[]);
     check("one server", 1, &[(0, probed(P, 1, 1))], Some(0), &[]);
     let odd = [(0, probed(P, 9, 7)), (1, probed(P, 1, 1)), (2, probed(R, 1, 1))];

@@ -110,6 +110,23 @@ pub enum Choice {
     Primary,
 }
 
+/// Who serves a read while there is no primary: old answers are better than none. Those that have all that is known to be
+/// needed, if any has; where it is not known, those that have come furthest. 0: none.
+#[must_use]
+pub fn best(replicas: impl Iterator<Item = Progress> + Clone, need: &Need) -> u64 {
+    let known = Need { pending: false, max_lag: None, ..*need };
+    let all = replicas.clone().fold(0, |all, replica| all | replica.node.bit());
+    let fit = match choose(replicas.clone(), &known, Duration::ZERO) {
+        Choice::Among(nodes) if !need.pending => return nodes,
+        Choice::Among(nodes) => nodes,
+        Choice::Wait | Choice::Primary => all,
+    };
+    let fit = replicas.filter(|replica| fit & replica.node.bit() != 0);
+    let furthest = fit.clone().map(|replica| replica.replayed).max();
+    let fit = fit.filter(|replica| Some(replica.replayed) == furthest);
+    fit.fold(0, |nodes, replica| nodes | replica.node.bit())
+}
+
 /// Who may serve a read with that need, if it is ready to wait for so long.
 pub fn choose(replicas: impl Iterator<Item = Progress>, need: &Need, patience: Duration) -> Choice {
     let (mut fresh, mut soon) = (0, false);

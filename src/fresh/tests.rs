@@ -32,6 +32,21 @@ fn who_may_serve() {
 }
 
 #[test]
+fn without_a_primary_the_best_will_do() {
+    let best = |need: Need| best([at(1, 50, 0), at(2, 40, 0), at(3, 50, 900)].into_iter(), &need);
+    let nothing = Need::default();
+    assert_eq!(best(nothing), 0b1110);
+    assert_eq!(best(Need { least: Lsn(45), ..nothing }), 0b1010);
+    assert_eq!(best(Need { least: Lsn(60), ..nothing }), 0b1010, "nobody has all of it");
+    assert_eq!(best(Need { pending: true, ..nothing }), 0b1010, "nobody knows how much");
+    assert_eq!(best(Need { last: Some((Node(2), None)), ..nothing }), 0b0100, "a session stays where it was");
+    assert_eq!(best(Need { last: Some((Node(2), None)), pending: true, ..nothing }), 0b0100);
+    assert_eq!(best(Need { last: Some((Node(9), Some(Lsn(45)))), ..nothing }), 0b1010);
+    assert_eq!(best(Need { max_lag: Some(Duration::ZERO), ..nothing }), 0b1110);
+    assert_eq!(super::best(std::iter::empty(), &nothing), 0);
+}
+
+#[test]
 fn a_session_does_not_go_back() {
     let nothing = Need::default();
     let here = [at(1, 50, 0), at(2, 40, 0)];

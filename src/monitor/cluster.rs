@@ -340,7 +340,9 @@ impl Cluster {
         let primary = before.primary() == Some(node);
         let all = primary && (smells || becomes(Health::Down));
         for other in self.nodes().filter(|other| *other != node) {
-            if all || unconfirmed & other.bit() != 0 {
+            // One that nobody has asked yet is being asked.
+            let asked = after.server(other).is_some_and(|server| server.health != Health::Unknown);
+            if asked && (all || unconfirmed & other.bit() != 0) {
                 self.server(other).iter().for_each(|other| other.wake.notify_one());
             }
         }

@@ -134,6 +134,12 @@ impl Positions {
         Some(Reading { node, ticket: place.track.now(), life: place.life.load(SeqCst) })
     }
 
+    /// Another number after each time that the server may have started again.
+    #[must_use]
+    pub fn life(&self, node: Node) -> u32 {
+        self.place(node).map_or(0, |place| place.life.load(SeqCst))
+    }
+
     /// What the replica had replayed at most when it was read from. Outer none: nobody will know any more. Inner none: it is
     /// still to be asked.
     #[must_use]

@@ -24,6 +24,9 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 /// The longest pause while there is no primary: any server may be promoted at any moment, and writes wait for it.
 const NO_PRIMARY: Duration = Duration::from_millis(200);
 
+/// The longest that the first probe of a server may take: until each was asked once, none is believed to be the primary.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Probes start at least this far apart, whatever the clients run into.
 const LEAST_DISTANCE: Duration = Duration::from_millis(50);
 
@@ -34,9 +37,10 @@ pub(super) async fn run(cluster: &Cluster, node: Node, options: &Options) {
     let mut retry = FIRST_RETRY;
     // Said once per server, not once per connection.
     let mut denied = false;
+    let mut limit = options.timeout.min(FIRST_TIMEOUT);
     loop {
         let start = clock::now();
-        let asked = timeout(options.timeout, async {
+        let asked = timeout(limit, async {
             let mut open = match session.take() {
                 Some(open) => open,
                 None => Session::open(address, options).await?,
@@ -45,7 +49,9 @@ pub(super) async fn run(cluster: &Cluster, node: Node, options: &Options) {
             let result = open.ask(address, &mut denied).await?;
             Ok::<_, LinkError>((open, result, question))
         });
-        let pause = match asked.await.unwrap_or(Err(LinkError::TimedOut(options.timeout))) {
+        let asked = asked.await.unwrap_or(Err(LinkError::TimedOut(limit)));
+        limit = options.timeout;
+        let pause = match asked {
             Ok((open, result, question)) => {
                 if let Some(metrics) = cluster.metrics(node) {
                     metrics.probe_passed(start.elapsed());

@@ -451,3 +451,26 @@ async fn reads_without_a_replica_do_as_they_are_told() {
     fails.knows(2).await;
     failing.ok(READ).await;
 }
+
+/// Two servers claim to be primary when pgweir starts; the old one answers first.
+#[tokio::test]
+async fn of_two_primaries_at_the_start_the_older_gets_no_write() {
+    let cluster = servers(2).await;
+    let (old, new, other) = (cluster.primary(), cluster.replica(0), cluster.replica(1));
+    new.promote().await.unwrap();
+    other.follow(new).await.unwrap();
+    let before = written(old).await;
+    for _ in 0..5 {
+        let relay = Relay::before(&new.address()).await;
+        relay.silence(true);
+        let proxy = Proxy::before(&[old.address(), other.address(), relay.address()], "");
+        proxy.knows(2).await;
+        let mut writer = proxy.client().await;
+        writer.send(&query("INSERT INTO w VALUES (1, 1)")).await.unwrap();
+        // Before it has been given up, which takes a second.
+        relay.silence(false);
+        assert_eq!(writer.answer().await.unwrap().errors, []);
+        assert_eq!(written(old).await, before, "the old primary was written to");
+    }
+    assert_eq!(written(new).await.0, before.0 + 5);
+}

@@ -191,7 +191,7 @@ impl Session {
             }
             Choice::Wait | Choice::Primary => {
                 // For those that come after it.
-                let servers = view.primary().into_iter().chain(view.replicas());
+                let servers = view.primary().into_iter().chain(view.replicas()).chain(self.fresh.last_read());
                 servers.for_each(|node| cluster.positions().ask_again(node));
                 Route { rule: route.rule, ..Route::to(Target::Primary, Reason::NotFresh) }
             }
@@ -269,7 +269,9 @@ impl Session {
             if fresh.is_some() && !looks {
                 break;
             }
-            cluster.view().replicas().for_each(|node| positions.ask(node));
+            // The one that it has read from may be drained meanwhile.
+            let last = self.fresh.last_read();
+            cluster.view().replicas().chain(last).for_each(|node| positions.ask(node));
             let on_time = poll_fn(|cx| self.poll_wait(cx, &mut changed, &mut late)).await?;
             if !on_time {
                 break;

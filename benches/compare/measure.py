@@ -60,11 +60,15 @@ class Bench:
         for pid in proxy:
             proc.forget_peak(pid)
         before = [total(servers), total(proxy), own_children(), proc.machine_cpu()]
+        reads = self.reads(instance)
         result = self._pgbench(command, seconds)
         after = [total(servers), total(proxy), own_children(), proc.machine_cpu()]
         server, through, client, machine = [[b - a for a, b in zip(*pair)] if isinstance(pair[0], tuple)
                                             else pair[1] - pair[0] for pair in zip(before, after)]
         result.update(percentiles(log))
+        went = [now - then for now, then in zip(self.reads(instance), reads)]
+        if sum(went):
+            result["reads_on_replicas"] = went[1] / sum(went)
         queries = result.get("transactions", 0)
         result["foreign_cpu"] = round(max(0.0, machine - client - sum(server) - sum(through)) / seconds, 3)
         if queries:
@@ -74,6 +78,18 @@ class Bench:
                 result["proxy_system_per_1000"] = 1000 * through[1] / queries
                 result["proxy_peak_rss_kb"] = proc.peak_rss(instance.pid)
         return result
+
+    def reads(self, instance):
+        """How many reads have gone to the primary and to replicas, as the console of the proxy says."""
+        if not instance.tells:
+            return [0, 0]
+        psql = [self.context.cluster.program("psql"), "-h", "127.0.0.1", "-p", str(instance.port), "-U", "postgres"]
+        status, output = self.context.children.run(psql + ["-XAt", "-d", "pgweir", "-c", "SHOW ROUTES LIMIT 100"], as_caller=True)
+        if status != 0:
+            raise RuntimeError(f"the console failed:\n{output[-500:]}")
+        rows = [row.split("|", 9) for row in output.splitlines()]
+        rows = [row for row in rows if len(row) == 10 and row[9].lower().startswith("select")]
+        return [sum(int(row[place]) for row in rows) for place in (1, 2)]
 
     def syscalls(self, instance, cell, strace):
         """System calls of the proxy per query, counted in a run of its own: strace slows everything down."""

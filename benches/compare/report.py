@@ -4,7 +4,7 @@ import statistics
 
 COLUMNS = (
     ("target", 14), ("tps", 8), ("min-max", 15), ("/direct", 8), ("min-max", 11), ("/pgbouncer", 11), ("min-max", 11),
-    ("avg ms", 8), ("p99 ms", 8), ("/direct", 8), ("user", 7), ("sys", 7), ("server", 7), ("sysc/q", 7), ("MB", 6),
+    ("avg ms", 8), ("p99 ms", 8), ("/direct", 8), ("user", 7), ("sys", 7), ("server", 7), ("sysc/q", 7), ("MB", 6), ("repl", 5),
 )
 
 
@@ -30,7 +30,7 @@ def summary(rounds, direct, pgbouncer):
     """All that is said of one target in one cell, for the table and the JSON."""
     found = {"rounds": len(values(rounds, "tps")), "failed": sorted(set(values(rounds, "failed")))}
     for key in ("tps", "latency_ms", "p50_ms", "p99_ms", "proxy_user_per_1000", "proxy_system_per_1000",
-                "server_cpu_per_1000", "proxy_peak_rss_kb", "foreign_cpu"):
+                "server_cpu_per_1000", "proxy_peak_rss_kb", "foreign_cpu", "reads_on_replicas"):
         numbers = values(rounds, key)
         if numbers:
             found[key] = {"median": statistics.median(numbers), "min": min(numbers), "max": max(numbers)}
@@ -58,7 +58,7 @@ def row(name, found, syscalls):
         number("latency_ms", "{:.3f}"), number("p99_ms", "{:.2f}"), number("latency_ms_to_direct"),
         number("proxy_user_per_1000", "{:.4f}"), number("proxy_system_per_1000", "{:.4f}"),
         number("server_cpu_per_1000", "{:.4f}"), "-" if syscalls is None else f"{syscalls:.2f}",
-        number("proxy_peak_rss_kb", "{:.1f}", 1 / 1024),
+        number("proxy_peak_rss_kb", "{:.1f}", 1 / 1024), number("reads_on_replicas"),
     ]
     return line(cells)
 

@@ -166,6 +166,7 @@ def tell(found, cells, results, counts):
     """Prints the tables and gives their content."""
     say("\nRatios are medians of round-by-round ratios. user, sys: CPU seconds of the proxy per 1,000 queries; server:")
     say("of all PostgreSQL processes. sysc/q: the proxy's system calls per query. MB: the proxy's peak resident memory.")
+    say("repl: the share of the reads that ran on replicas, as pgweir's console says.")
     told, doubtful = [], 0
     for cell in cells:
         say(f"\n== {cell}\n{report.header()}")

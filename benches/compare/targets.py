@@ -21,8 +21,10 @@ class Skipped(Exception):
 class Instance:
     """A running proxy, or the primary itself."""
 
-    def __init__(self, port, process, proxy):
+    def __init__(self, port, process, proxy, tells=False):
         self.port, self.process, self.proxy = port, process, proxy
+        # Its console says where statements went.
+        self.tells = tells
 
     @property
     def pid(self):
@@ -37,6 +39,8 @@ class Target:
     pools = True
     # Whether the target splits statements over all servers.
     splits = False
+    # Whether its console says where statements went.
+    tells = False
 
     def __init__(self, context):
         self.context, self.instances, self.failed = context, {}, None
@@ -71,7 +75,7 @@ class Target:
                 last = " / ".join(file.read().strip().splitlines()[-3:])
             self.failed = f"did not start: {problem}. {last}"[:600]
             raise Skipped(self.failed)
-        return Instance(port, process, True)
+        return Instance(port, process, True, self.tells)
 
     def path(self, name):
         return os.path.join(self.context.folder, f"{self.name}-{name}")
@@ -96,7 +100,7 @@ class Direct(Target):
 
 
 class Pgweir(Target):
-    name, splits = "pgweir", True
+    name, splits, tells = "pgweir", True, True
 
     def find(self):
         built = os.path.join(self.context.root, "target", "release", "pgweir")

@@ -136,7 +136,11 @@ impl Operator {
             }
         }
         for one in &mut running {
-            one.catalogs.retain(|name, _| config.databases.iter().any(|entry| entry.name == *name));
+            let cluster = &one.cluster;
+            let own = |group: &Group| Arc::ptr_eq(&group.cluster, cluster);
+            one.catalogs.retain(|name, _| {
+                config.databases.iter().zip(&groups).any(|(entry, group)| entry.name == *name && own(group))
+            });
         }
         // In this order: a pool that is made from here on is made by what holds now.
         shared.databases.replace(databases);

@@ -204,7 +204,8 @@ fn shown(parts: &[Part<'_>]) -> Option<Command> {
 /// ADD, REMOVE, DRAIN, ENABLE or WEIGH SERVER.
 fn changed(verb: &Part<'_>, address: &Part<'_>, mut rest: &[Part<'_>]) -> Option<Change> {
     let address = Some(address).filter(|part| part.kind == Kind::String)?.value()?.parse().ok()?;
-    let weight = |part: &Part<'_>| part.raw.parse().ok().filter(|weight| (1..=1_000).contains(weight));
+    let weight =
+        |part: &Part<'_>| part.raw.parse().ok().filter(|weight| (1..=Orders::MOST_WEIGHT).contains(weight));
     let mut what = match verb.raw.to_ascii_lowercase().as_str() {
         "add" => What::Add(Orders::default()),
         "remove" => What::Remove,

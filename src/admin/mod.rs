@@ -7,10 +7,9 @@ mod show;
 use std::sync::{OnceLock, Weak};
 
 use crate::client::{Console, Refusal, Role, Shared, Table};
-use crate::wire::SqlState;
-
 use crate::cluster::Orders;
 use crate::net::Address;
+use crate::wire::SqlState;
 
 use command::Command;
 
@@ -33,11 +32,11 @@ pub trait Means: Send + Sync {
     /// What is wrong with it; nothing has changed then.
     fn reload(&self) -> Result<Vec<String>, String>;
 
-    /// Changes one server, until the configuration is read again. Returns the databases that it is a server of.
+    /// Changes one server, until the configuration is read again.
     ///
     /// # Errors
     /// Why that cannot be; nothing has changed then.
-    fn change(&self, change: &Change) -> Result<Vec<String>, String>;
+    fn change(&self, change: &Change) -> Result<(), String>;
 }
 
 /// A change of one server.
@@ -78,32 +77,25 @@ impl Desk {
     pub fn new(options: Options) -> Desk {
         Desk { options, means: OnceLock::new() }
     }
-}
 
-impl Desk {
     /// From now on commands that change something are carried out by that.
     pub fn employ(&self, means: Weak<dyn Means>) {
         // The first stays.
         let _ = self.means.set(means);
     }
 
-    /// Carries a command out. What it tells is a row each.
-    fn done(
-        &self,
-        command: &Command,
-        does: impl FnOnce(&dyn Means) -> Result<Vec<String>, String>,
-    ) -> Result<Table, Refusal> {
-        let means = self.means.get().and_then(Weak::upgrade);
-        let outcome =
-            means.map_or_else(|| Err("pgweir is starting or ending".to_owned()), |means| does(&*means));
-        let told = outcome
-            .map_err(|why| Refusal::new(SqlState::INVALID_PARAMETER_VALUE, why, "Nothing was changed."))?;
-        let reload = matches!(command, Command::Reload);
-        if told.is_empty() || !reload {
-            return Ok(Table { tag: command.tag(), ..Table::default() });
-        }
+    /// Carries a command out that changes something: what it has to tell is a row each.
+    fn carry_out(&self, command: &Command) -> Result<Table, Refusal> {
+        let means = self.means.get().and_then(Weak::upgrade).ok_or("pgweir is starting or ending".to_owned());
+        let told = means.and_then(|means| match command {
+            Command::Change(change) => means.change(change).map(|()| Vec::new()),
+            _ => means.reload(),
+        });
+        let told =
+            told.map_err(|why| Refusal::new(SqlState::INVALID_PARAMETER_VALUE, why, "Nothing was changed."))?;
+        let columns = if told.is_empty() { Vec::new() } else { vec!["needs_a_restart"] };
         let rows = told.into_iter().map(|setting| vec![Some(setting)]).collect();
-        Ok(Table { columns: vec!["needs_a_restart"], rows, tag: command.tag() })
+        Ok(Table { columns, rows, tag: command.tag() })
     }
 }
 
@@ -131,11 +123,7 @@ impl Console for Desk {
                 "only users in `admin_users` may change anything",
                 "Those in `stats_users` may look: SHOW HELP lists how.",
             )),
-            Command::Reload | Command::Change(_) if !run => {
-                Ok(Table { tag: command.tag(), ..Table::default() })
-            }
-            Command::Reload => self.done(&command, |means| means.reload()),
-            Command::Change(change) => self.done(&command, |means| means.change(change)),
+            Command::Reload | Command::Change(_) if run => self.carry_out(&command),
             _ => show::table(&command, shared, run),
         }
     }

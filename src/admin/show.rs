@@ -49,8 +49,8 @@ pub(super) fn table(command: &Command, shared: &Shared, run: bool) -> Result<Tab
         Command::Reasons => made(&["reason", "meaning"], run, || {
             Reason::ALL.iter().map(|reason| vec![some(reason.code()), some(reason.sentence())]).collect()
         }),
-        // The desk carries these out itself.
-        Command::Reload | Command::Change(_) => Table::default(),
+        // Before the desk has carried it out, nobody knows whether there is anything to tell.
+        Command::Reload | Command::Change(_) => Table { tag: command.tag(), ..Table::default() },
     })
 }
 

@@ -102,10 +102,7 @@ fn database(
         ))
     };
     let failover = || Arc::new(Failover::new(entry.failover.clone(), metrics.database(&entry.name)));
-    let node = |place: usize| {
-        let address = &entry.servers.get(place)?.address;
-        cluster.nodes().find(|node| cluster.address(*node).is_some_and(|known| **known == *address))
-    };
+    let node = |place: usize| cluster.node(&entry.servers.get(place)?.address);
     let bits = |places: u64| {
         let nodes = (0..64).filter(|place| places >> place & 1 == 1).filter_map(node);
         nodes.fold(0, |bits, node: Node| bits | node.bit())

@@ -18,7 +18,6 @@ use crate::cluster::{Duty, Orders};
 use crate::config::{self, Config};
 use crate::ids::{MOST_NODES, Node};
 use crate::monitor::Cluster;
-use crate::net::Address;
 
 /// Puts configurations in place.
 pub(super) struct Operator {
@@ -39,8 +38,8 @@ struct State {
 struct Running {
     cluster: Arc<Cluster>,
     probes: HashMap<Node, JoinSet<()>>,
-    #[expect(dead_code, reason = "held for its drop: it ends them")]
-    others: JoinSet<()>,
+    #[expect(dead_code, reason = "held for its drop: it ends it")]
+    watch: JoinSet<()>,
     /// By database.
     catalogs: HashMap<String, JoinSet<()>>,
 }
@@ -68,9 +67,12 @@ impl Operator {
             let mut state = self.state();
             let fixed = config.differs(&state.config);
             // What only a restart applies stays as it is, all of it.
-            let databases = monitored(config.databases, &state.config);
             let mut whole = state.config.clone();
-            (whole.auth, whole.databases) = (config.auth, databases);
+            (whole.auth, whole.databases) = (config.auth, config.databases);
+            // All are probed in one way.
+            if let Some(before) = state.config.databases.first() {
+                whole.databases.iter_mut().for_each(|entry| entry.monitor.clone_from(&before.monitor));
+            }
             let config = whole;
             check(&state, &config)?;
             self.put(&mut state, config);
@@ -131,7 +133,7 @@ impl Operator {
             let database = databases.entry(&entry.name);
             if let (Some(one), Some(database)) = (one, database) {
                 let catalogs = one.catalogs.entry(entry.name.clone());
-                let run = || self.spawned([database.catalogs.clone().run()]);
+                let run = || self.spawned(database.catalogs.clone().run());
                 catalogs.or_insert_with(run);
             }
         }
@@ -150,24 +152,19 @@ impl Operator {
         state.groups =
             config.databases.iter().map(|entry| entry.name.clone()).zip(groups.iter().cloned()).collect();
         state.config = config;
-        groups.iter().for_each(|group| group.cluster.touch());
         shared.cancels.wake_all();
     }
 
-    fn spawned<F: Future<Output = ()> + Send + 'static>(
-        &self,
-        tasks: impl IntoIterator<Item = F>,
-    ) -> JoinSet<()> {
+    /// Runs a task until what is returned is dropped.
+    fn spawned(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinSet<()> {
         let mut set = JoinSet::new();
-        for task in tasks {
-            set.spawn_on(task, &self.worker);
-        }
+        set.spawn_on(task, &self.worker);
         set
     }
 
     fn run(&self, cluster: &Arc<Cluster>) -> Running {
-        let others = self.spawned([client::watch(self.shared.clone(), cluster.clone())]);
-        Running { cluster: cluster.clone(), probes: HashMap::new(), others, catalogs: HashMap::new() }
+        let watch = self.spawned(client::watch(self.shared.clone(), cluster.clone()));
+        Running { cluster: cluster.clone(), probes: HashMap::new(), watch, catalogs: HashMap::new() }
     }
 
     /// Tells a cluster which servers it is to have, and has them probed.
@@ -175,7 +172,7 @@ impl Operator {
         let (cluster, metrics) = (&group.cluster, &self.shared.metrics);
         for server in &group.servers {
             let Some(node) = cluster.order(&server.address, server.orders.clone(), metrics) else { continue };
-            let probe = || self.spawned([cluster.clone().probe(node, group.options.clone())]);
+            let probe = || self.spawned(cluster.clone().probe(node, group.options.clone()));
             running.probes.entry(node).or_insert_with(probe);
         }
         for node in cluster.nodes() {
@@ -206,28 +203,11 @@ impl Operator {
     }
 }
 
-/// A configuration's databases, with their servers probed as until now.
-fn monitored(databases: Vec<config::Database>, before: &Config) -> Vec<config::Database> {
-    // All are probed in one way.
-    let options = before.databases.first().map(|database| database.monitor.clone());
-    let monitored = |database: config::Database| config::Database {
-        monitor: options.clone().unwrap_or_else(|| database.monitor.clone()),
-        ..database
-    };
-    databases.into_iter().map(monitored).collect()
-}
-
 /// Whether the clusters have room for the servers of a configuration.
 fn check(state: &State, config: &Config) -> Result<(), String> {
     for entry in &config.databases {
         let Some(group) = state.groups.get(&entry.name) else { continue };
-        let known = |address: &Address| {
-            group
-                .cluster
-                .nodes()
-                .any(|node| group.cluster.address(node).is_some_and(|known| **known == *address))
-        };
-        let new = entry.servers.iter().filter(|server| !known(&server.address)).count();
+        let new = entry.servers.iter().filter(|server| group.cluster.node(&server.address).is_none()).count();
         if group.cluster.nodes().count() + new > MOST_NODES {
             return Err(format!(
                 "database \"{}\" would have had more than {MOST_NODES} different servers since pgweir started: \
@@ -244,65 +224,71 @@ impl Means for Operator {
         Self::reload(self)
     }
 
-    fn change(&self, change: &Change) -> Result<Vec<String>, String> {
+    fn change(&self, change: &Change) -> Result<(), String> {
         let mut state = self.state();
         let mut config = state.config.clone();
         let address = &change.address;
-        let adds = matches!(change.what, What::Add(_));
-        let named: Vec<String> = match &change.database {
-            Some(name) if state.groups.contains_key(name) => vec![name.clone()],
-            Some(name) => return Err(format!("database \"{name}\" is not configured in pgweir")),
-            None if adds && state.running.len() > 1 => {
+        let cluster_of = |name: &str| state.groups.get(name).map(|group| &group.cluster);
+        let cluster = match &change.database {
+            Some(name) => {
+                let missing = || format!("database \"{name}\" is not configured in pgweir");
+                Some(cluster_of(name).ok_or_else(missing)?)
+            }
+            None if matches!(change.what, What::Add(_)) && state.running.len() > 1 => {
                 return Err(format!(
                     "there are several clusters: say DATABASE name, one of those that {address} belongs to"
                 ));
             }
-            None => state.groups.keys().cloned().collect(),
+            None => None,
         };
-        // Databases of one cluster have the same servers.
-        let meant = |name: &String| {
-            let own = state.groups.get(name);
-            named.iter().any(|other| {
-                let other = state.groups.get(other);
-                own.zip(other).is_some_and(|(own, other)| Arc::ptr_eq(&own.cluster, &other.cluster))
-            })
-        };
-        let mut changed = Vec::new();
-        for entry in config.databases.iter_mut().filter(|entry| meant(&entry.name)) {
-            let at = entry.servers.iter().position(|server| server.address == *address);
-            let server = at.and_then(|at| entry.servers.get_mut(at));
-            match (&change.what, server, at) {
-                (What::Add(orders), None, _) => {
-                    entry.servers.push(config::Server { address: address.clone(), orders: orders.clone() });
-                }
-                (What::Add(_), Some(_), _) => return Err(format!("{address} is there already")),
-                (_, None, _) | (_, _, None) => continue,
-                (What::Remove, Some(_), Some(at)) => {
-                    let cluster = state.groups.get(&entry.name).map(|group| &group.cluster);
-                    let primary = cluster.and_then(|cluster| {
-                        cluster.view().primary().and_then(|node| cluster.address(node).cloned())
-                    });
-                    if primary.is_some_and(|primary| *primary == *address) {
-                        return Err(format!(
-                            "{address} is the primary: writes would have nowhere to go; switch over to another server first"
-                        ));
-                    }
-                    if entry.servers.len() == 1 {
-                        return Err(format!("{address} is the only server of database \"{}\"", entry.name));
-                    }
-                    entry.servers.remove(at);
-                }
-                (What::Drain, Some(server), _) => server.orders.duty = Duty::Draining,
-                (What::Enable, Some(server), _) => server.orders.duty = Duty::Serving,
-                (What::Weigh(weight), Some(server), _) => server.orders.weight = *weight,
+        let mut changed = false;
+        for entry in &mut config.databases {
+            let Some(own) = cluster_of(&entry.name) else { continue };
+            // Databases of one cluster have the same servers.
+            if cluster.is_none_or(|cluster| Arc::ptr_eq(cluster, own)) {
+                changed |= change_one(entry, own, change)?;
             }
-            changed.push(entry.name.clone());
         }
-        if changed.is_empty() {
+        if !changed {
             return Err(format!("no database has a server {address}"));
         }
         check(&state, &config)?;
         self.put(&mut state, config);
-        Ok(changed)
+        Ok(())
     }
+}
+
+/// Changes a server of a database. False: it is none of its.
+fn change_one(entry: &mut config::Database, cluster: &Cluster, change: &Change) -> Result<bool, String> {
+    let address = &change.address;
+    let at = entry.servers.iter().position(|server| server.address == *address);
+    let orders = match (&change.what, at) {
+        (What::Add(orders), None) => {
+            entry.servers.push(config::Server { address: address.clone(), orders: orders.clone() });
+            return Ok(true);
+        }
+        (What::Add(_), Some(_)) => return Err(format!("{address} is there already")),
+        (What::Remove, Some(at)) => {
+            let node = cluster.node(address);
+            if node.is_some() && cluster.view().primary() == node {
+                return Err(format!(
+                    "{address} is the primary: writes would have nowhere to go; switch over to another server first"
+                ));
+            }
+            if entry.servers.len() == 1 {
+                return Err(format!("{address} is the only server of database \"{}\"", entry.name));
+            }
+            entry.servers.remove(at);
+            return Ok(true);
+        }
+        (_, at) => at.and_then(|at| entry.servers.get_mut(at)).map(|server| &mut server.orders),
+    };
+    let Some(orders) = orders else { return Ok(false) };
+    match &change.what {
+        What::Drain => orders.duty = Duty::Draining,
+        What::Enable => orders.duty = Duty::Serving,
+        What::Weigh(weight) => orders.weight = *weight,
+        What::Add(_) | What::Remove => {}
+    }
+    Ok(true)
 }

@@ -70,14 +70,6 @@ impl Session {
         (whole && message.first() == Some(&b'Q')).then_some(text)
     }
 
-    /// With `pool_mode = "statement"` there are none.
-    pub(super) fn refuse_transaction(&mut self, piece: Piece, reason: Reason) -> Place {
-        self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
-        self.piece = None;
-        self.refuse(piece, &Failure::StatementMode);
-        Place::Done
-    }
-
     fn hold_begin(&mut self, piece: Piece) -> Option<Place> {
         let free = self.active.is_none() && self.held.iter().all(Option::is_none);
         let mode = self.identity.database.pool.mode;

@@ -106,6 +106,11 @@ fn told(code: SqlState, message: impl Into<String>, hint: &str) -> Told<'_> {
     Told { code, message: message.into(), detail: String::new(), hint }
 }
 
+/// The session ends because somebody wants it to.
+fn closing(hint: &str) -> Told<'_> {
+    told(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command", hint)
+}
+
 impl Failure {
     /// The ErrorResponse. A server's own refusal is passed on as the server worded it.
     pub(super) fn write(&self, out: &mut BytesMut, severity: Severity) {
@@ -235,21 +240,11 @@ impl Failure {
                 "terminating connection due to idle-session timeout",
                 "pgweir's client_idle_timeout has passed.",
             ),
-            Self::Ending => told(
-                SqlState::ADMIN_SHUTDOWN,
-                "terminating connection due to administrator command",
-                "This pgweir ends. Connect again.",
-            ),
-            Self::DatabaseGone => told(
-                SqlState::ADMIN_SHUTDOWN,
-                "terminating connection due to administrator command",
-                "Its database was taken out of pgweir's configuration.",
-            ),
-            Self::DatabaseMoved => told(
-                SqlState::ADMIN_SHUTDOWN,
-                "terminating connection due to administrator command",
-                "pgweir's configuration of its database has changed. Connect again.",
-            ),
+            Self::Ending => closing("This pgweir ends. Connect again."),
+            Self::DatabaseGone => closing("Its database was taken out of pgweir's configuration."),
+            Self::DatabaseMoved => {
+                closing("pgweir's configuration of its database has changed. Connect again.")
+            }
             Self::Missed(Missed::Lost) => told(
                 SqlState::CONNECTION_FAILURE,
                 "the server connection that listens was lost: notifications may have been missed",

@@ -282,9 +282,6 @@ impl Session {
     #[cold]
     pub(super) fn look_around(&mut self, cx: &mut Context<'_>) -> Result<(), Leave> {
         self.epoch = self.identity.database.cluster.epoch();
-        if self.has_to_renew() && self.is_idle() {
-            self.renew()?;
-        }
         self.identity.cancel.wake_by(cx.waker());
         for target in [Target::Primary, Target::Replica] {
             let Some(Some(held)) = self.held.get(target.index()) else { continue };

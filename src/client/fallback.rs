@@ -15,7 +15,7 @@ use super::plan::Place;
 use super::session::{Leave, Next, Session};
 use super::unit::Piece;
 use crate::clock::{self, Instant};
-use crate::metrics::{DatabaseMetrics, RerunCause, TargetLabel};
+use crate::metrics::{DatabaseMetrics, RerunCause};
 use crate::pool::LeaseError;
 use crate::route::rules::Mode;
 use crate::route::{Class, Reason, Route, Target};
@@ -123,19 +123,8 @@ impl Session {
             self.next = Some(Next::Replica(route));
             return Some(Place::Wait);
         };
-        self.give_up_read(*piece, &failure);
+        self.give_up_unit(*piece, Reason::NoReplica, &failure);
         Some(Place::Done)
-    }
-
-    /// It is not carried out.
-    fn give_up_read(&mut self, piece: Piece, failure: &Failure) {
-        let reason = Reason::NoReplica;
-        if self.net.placed().is_none() {
-            self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
-        }
-        self.fallback_until = None;
-        self.piece = None;
-        self.refuse(piece, failure);
     }
 
     /// Whether it would read on a replica if there were one.
@@ -156,12 +145,7 @@ impl Session {
     pub(super) async fn wait_replica(&mut self, route: Route) -> Result<(), Leave> {
         let database = self.identity.database.clone();
         let (cluster, fallback) = (&database.cluster, &database.fallback);
-        let fits = || {
-            cluster
-                .view()
-                .replicas()
-                .any(|node| route.servers.is_none_or(|servers| servers & node.bit() != 0))
-        };
+        let fits = || cluster.view().replicas().any(|node| route.takes(node));
         let until: Instant = self.fallback_until.unwrap_or_else(clock::now);
         fallback.waiting.fetch_add(1, Ordering::AcqRel);
         let waiting = Waiting(fallback.clone());
@@ -198,7 +182,7 @@ impl Session {
         };
         outcome.into_iter().for_each(|outcome| fallback.metrics.fallback_ended(outcome));
         if !goes_on? && let Some(piece) = self.piece {
-            self.give_up_read(piece, &Failure::Cancelled);
+            self.give_up_unit(piece, Reason::NoReplica, &Failure::Cancelled);
         }
         Ok(())
     }

@@ -104,20 +104,14 @@ impl Freshness {
 }
 
 impl Session {
-    /// A unit was answered by a replica that may have started again since: nobody will know what it had replayed. The primary had
-    /// all of it.
-    pub(super) fn note_lost_answer(&mut self) {
-        let by = self.identity.database.cluster.positions().primary().now();
-        self.fresh.saw.by = Some(by);
-        self.fresh.last = None;
-    }
-
-    /// A unit was answered, and the client is about to hear of it.
+    /// A unit was answered, and the client is about to hear of it. It began in that life of the server: if that is over, nobody
+    /// will know what a replica had replayed.
     #[inline]
     pub(super) fn note_answer(
         &mut self,
         target: Target,
         node: Node,
+        life: u32,
         status: TransactionStatus,
         shape: ShapeId,
     ) {
@@ -129,7 +123,7 @@ impl Session {
             Target::Replica => {
                 let database = &self.identity.database;
                 let positions = database.cluster.positions();
-                self.fresh.last = positions.reading(node);
+                self.fresh.last = positions.reading(node, life);
                 if let Some(age) = positions.lag(node) {
                     database.metrics.read_age(age);
                     self.shared.judge.shapes().aged(shape, age);
@@ -173,8 +167,7 @@ impl Session {
         let database = &self.identity.database;
         let (cluster, patience) = (&database.cluster, database.pool.freshness_wait);
         let view = cluster.view();
-        let among = |bit: u64| route.servers.is_none_or(|servers| servers & bit != 0);
-        let replicas = view.replicas().filter(|node| among(node.bit()));
+        let replicas = view.replicas().filter(|node| route.takes(*node));
         let all = replicas.clone().fold(0, |all, node| all | node.bit());
         let progress = replicas.clone().map(|node| cluster.positions().progress(node));
         let waits = !patience.is_zero() && self.fresh.deadline.is_none_or(|deadline| clock::now() < deadline);
@@ -240,11 +233,10 @@ impl Session {
 
     /// Whether the replica that works is fresh enough for one more read.
     pub(super) fn is_fresh_here(&mut self, facts: &Facts, route: Route) -> bool {
-        let node = self.held().map_or(0, |held| held.node.bit());
+        let node = self.held().map(|held| held.node);
         let fresh = self.freshen(facts, route);
-        fresh.is_some_and(|route| {
-            route.target == Target::Replica && route.servers.is_none_or(|servers| servers & node != 0)
-        })
+        let takes = |route: Route| node.map_or(route.servers.is_none(), |node| route.takes(node));
+        fresh.is_some_and(|route| route.target == Target::Replica && takes(route))
     }
 
     /// Waits until a replica is fresh enough for the piece that was cut, or until it is too late for that.

@@ -270,9 +270,8 @@ impl Session {
 
     /// A kept connection to a replica that is none of those that the route names is given up. True: wait for that.
     fn lets_go(&mut self, route: Route) -> bool {
-        let Some(servers) = route.servers else { return false };
         let Some(slot) = self.held.get_mut(Target::Replica.index()) else { return false };
-        let Some(held) = slot.take_if(|held| servers & held.node.bit() == 0) else { return false };
+        let Some(held) = slot.take_if(|held| !route.takes(held.node)) else { return false };
         if self.active == Some(Target::Replica) {
             self.active = None;
             if self.identity.cancel.rest() {
@@ -344,7 +343,8 @@ impl Session {
         if self.identity.database.pool.mode == PoolMode::Statement
             && matches!(piece.facts.class, Class::Begin | Class::BeginReadOnly)
         {
-            return Ok(self.refuse_transaction(piece, route.reason));
+            self.give_up_unit(piece, route.reason, &Failure::StatementMode);
+            return Ok(Place::Done);
         }
         if route.reason == Reason::Rejected {
             return self.reject(piece, route);
@@ -377,6 +377,15 @@ impl Session {
             }
         }
         self.start_unit(piece, route)
+    }
+
+    /// A unit is not carried out, and has no server.
+    pub(super) fn give_up_unit(&mut self, piece: Piece, reason: Reason, failure: &Failure) {
+        (self.permit, self.fallback_until, self.piece) = (None, None, None);
+        if self.net.placed().is_none() {
+            self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
+        }
+        self.refuse(piece, failure);
     }
 
     /// DROP, ALTER or CREATE DATABASE: connections that only the pools keep open must not stand in its way. A text that
@@ -487,7 +496,7 @@ impl Session {
     /// Takes a fresh lease into use.
     fn hold(&mut self, target: Target, node: Node, lease: Lease) {
         self.follow_path(&lease);
-        let running = Running::new(self.identity.database.cluster.clone(), node, lease.idle_since);
+        let running = Running::new(&self.identity.database, node, lease.idle_since);
         let held = Held {
             lease,
             node,
@@ -553,14 +562,7 @@ impl Session {
                     self.forward();
                 }
             }
-            Err(failure) => {
-                let reason = route.reason;
-                self.permit = None;
-                if self.net.placed().is_none() {
-                    self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
-                }
-                self.refuse(piece, &failure);
-            }
+            Err(failure) => self.give_up_unit(piece, route.reason, &failure),
         }
         Ok(())
     }

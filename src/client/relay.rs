@@ -353,13 +353,14 @@ impl Session {
         self.net.answered();
         self.names.clear();
         self.grown = None;
+        let life = held.running.life;
         let (shape, time) = held.running.end();
         self.shared.judge.shapes().answered(shape, time);
         self.shared.judge.shapes().took(shape, time);
         self.identity.database.metrics.query_time(label(Some(target)), time);
         self.statements.ended(number, &mut held.lease);
         let node = held.node;
-        self.note_answer(target, node, status, shape);
+        self.note_answer(target, node, life, status, shape);
     }
 
     /// Whether the active connection has nothing more to do: all was sent, answered and shown, no transaction is open.

@@ -8,15 +8,20 @@ use super::shared::Database;
 use crate::route::rules::Who;
 
 impl Session {
-    /// Whether the databases are others than those that it has looked at.
-    pub(super) fn has_to_renew(&self) -> bool {
-        self.databases != self.shared.databases.version()
+    /// Goes by the configuration that holds now, if that is another and nothing is under way. True: it does so from now on.
+    #[inline]
+    pub(super) fn keep_up(&mut self) -> Result<bool, Leave> {
+        let due = self.databases != self.shared.databases.version() && self.is_idle();
+        if due {
+            self.renew()?;
+        }
+        Ok(due)
     }
 
     /// Goes by the configuration that holds now, with nothing under way. What the client has on its connections stays there. A
     /// client whose database is gone, or is on other servers, or is logged in to as somebody else, has to connect anew.
     #[cold]
-    pub(super) fn renew(&mut self) -> Result<(), Leave> {
+    fn renew(&mut self) -> Result<(), Leave> {
         self.databases = self.shared.databases.version();
         let before = self.identity.database.clone();
         let Some(now) = self.shared.databases.find(&self.identity.name) else {

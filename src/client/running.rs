@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::fallback::Permit;
 use super::limit::Limit;
+use super::shared::Database;
 use crate::clock::{self, Instant};
+use crate::cluster::Balance;
 use crate::ids::Node;
 use crate::monitor::Cluster;
 use crate::route::ShapeId;
@@ -19,6 +21,10 @@ pub(super) struct Running {
     pub(super) since: Instant,
     /// Where the unit that is being answered is counted, and those behind it.
     first: Started,
+    /// [`Positions::life`](crate::monitor::Positions::life) of the server when those that run began.
+    pub(super) life: u32,
+    /// How long units take there is worth knowing.
+    measures: bool,
     /// The right of those that run to read on the primary for want of a replica.
     pub(super) permit: Option<Permit>,
     behind: VecDeque<Started>,
@@ -32,13 +38,15 @@ struct Started {
 }
 
 impl Running {
-    pub(super) fn new(cluster: Arc<Cluster>, node: Node, since: Instant) -> Self {
+    pub(super) fn new(database: &Database, node: Node, since: Instant) -> Self {
         Self {
-            cluster,
+            cluster: database.cluster.clone(),
             node,
             units: 0,
             since,
             first: Started::default(),
+            life: 0,
+            measures: database.spread.balance == Balance::LeastLatency,
             permit: None,
             behind: VecDeque::new(),
         }
@@ -59,6 +67,7 @@ impl Running {
         let started = Started { shape, limit };
         if self.units == 0 {
             self.since = clock::now();
+            self.life = self.cluster.positions().life(self.node);
             self.first = started;
         } else {
             self.behind.push_back(started);
@@ -77,7 +86,9 @@ impl Running {
         if self.units > 0 {
             self.units -= 1;
             self.cluster.end(self.node);
-            self.cluster.took(self.node, time, now);
+            if self.measures {
+                self.cluster.took(self.node, time, now);
+            }
         }
         if self.units == 0 {
             self.permit = None;

@@ -25,8 +25,8 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// A connection for that target; none: there is no replica any more, and what becomes of its reads then the operator has said. A replica that cannot be reached costs a try elsewhere, in the end on the primary:
-    /// nothing has been sent yet.
+    /// A connection for that target. A replica that cannot be reached costs a try elsewhere, in the end on the primary:
+    /// nothing has been sent yet. None: there is no replica any more, and the operator has said what becomes of reads then.
     /// `picked` is whose turn it is; to pick anew would pass it over.
     pub(super) async fn run(
         &self,
@@ -58,12 +58,12 @@ impl Search {
                     }
                 }
             }
-            let fits = |node: &Node| route.servers.is_none_or(|nodes| nodes & node.bit() != 0);
-            let gone = || !self.database.cluster.view().replicas().any(|node| fits(&node));
+            let some = |view: &View| view.replicas().any(|node| route.takes(node));
+            let gone = || !some(&self.database.cluster.view());
             if route.target == Target::Replica && self.database.fallback.is_set() && gone() {
                 return Ok(None);
             }
-            let or_replica = |view: &View| reads && view.replicas().any(|node| fits(&node));
+            let or_replica = |view: &View| reads && some(view);
             if let Some((node, lease)) = self.primary(&mut wait, or_replica).await? {
                 return Ok(Some((Target::Primary, node, lease)));
             }

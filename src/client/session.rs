@@ -406,6 +406,10 @@ impl Session {
 
     /// Moves bytes both ways until nothing moves. Each direction is tried again only after the other has moved.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        // Before it looks at what has come meanwhile.
+        if let Err(leave) = self.keep_up() {
+            return Poll::Ready(Next::Leave(leave));
+        }
         if self.epoch != self.identity.database.cluster.epoch()
             && let Err(leave) = self.look_around(cx)
         {
@@ -428,11 +432,10 @@ impl Session {
                     Ok(false) => {}
                 }
             }
-            if self.has_to_renew() && self.is_idle() {
-                if let Err(leave) = self.renew() {
-                    return Poll::Ready(Next::Leave(leave));
-                }
-                continue;
+            match self.keep_up() {
+                Err(leave) => return Poll::Ready(Next::Leave(leave)),
+                Ok(true) => continue,
+                Ok(false) => {}
             }
             if self.has_to_go() {
                 return Poll::Ready(Next::Leave(Leave::Told(Failure::Ending)));

@@ -32,8 +32,6 @@ const MOST_UNIT: usize = 8 * 1024;
 pub(super) struct Ride {
     route: Route,
     node: Node,
-    /// [`Positions::life`](crate::monitor::Positions::life) of its server when it set out.
-    life: u32,
     running: Running,
     /// It is an increment.
     counts: bool,
@@ -135,10 +133,7 @@ impl Session {
         let view = self.identity.database.cluster.view();
         let fits = match route.target {
             Target::Primary => view.primary() == Some(node),
-            Target::Replica => {
-                route.servers.is_none_or(|servers| servers & node.bit() != 0)
-                    && view.replicas().any(|replica| replica == node)
-            }
+            Target::Replica => route.takes(node) && view.replicas().any(|replica| replica == node),
         };
         fits.then_some(node)
     }
@@ -176,11 +171,10 @@ impl Session {
 
     /// The piece is on its way.
     pub(super) fn rides(&mut self, piece: &Piece, route: Route, node: Node, counts: bool) {
-        let mut running = Running::new(self.identity.database.cluster.clone(), node, clock::now());
+        let mut running = Running::new(&self.identity.database, node, clock::now());
         running.begin(piece.facts.shape, None);
         running.permit = self.permit.take();
-        let life = self.identity.database.cluster.positions().life(node);
-        self.sharing.ride = Some(Ride { route, node, life, running, counts, answer: Vec::new(), shown: 0 });
+        self.sharing.ride = Some(Ride { route, node, running, counts, answer: Vec::new(), shown: 0 });
     }
 
     /// Looks after a unit that is on a shared connection. Returns whether anything moved.
@@ -215,10 +209,10 @@ impl Session {
 
     /// The answer is there: the unit is over, as if its client had had the connection to itself.
     fn arrive(&mut self) {
-        let Some(Ride { route, node, life, ref mut running, ref answer, counts, .. }) = self.sharing.ride
-        else {
+        let Some(Ride { route, node, ref mut running, ref answer, counts, .. }) = self.sharing.ride else {
             return;
         };
+        let life = running.life;
         let (shape, time) = running.end();
         let answered = answer.len() as u64;
         let Some(piece) = self.piece.take() else { return };
@@ -236,10 +230,7 @@ impl Session {
         if route.target == Target::Primary {
             self.fresh.sends(&piece.facts);
         }
-        self.note_answer(route.target, node, TransactionStatus::Idle, shape);
-        if route.target == Target::Replica && self.identity.database.cluster.positions().life(node) != life {
-            self.note_lost_answer();
-        }
+        self.note_answer(route.target, node, life, TransactionStatus::Idle, shape);
         self.over(piece.size);
         if let Some(window) = &mut self.window {
             window.consume(piece.size);

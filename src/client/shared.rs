@@ -162,7 +162,7 @@ impl Databases {
         all
     }
 
-    /// Puts others in their place. Clients look at them anew when their cluster's epoch has changed.
+    /// Puts others in their place. Clients look at them anew when they are polled.
     pub fn replace(&self, databases: Named) {
         self.now.store(Arc::new(databases));
         self.version.fetch_add(1, Ordering::AcqRel);

@@ -2,7 +2,7 @@
 //!
 //! Invariants, each with a test:
 //! - `primary()` is a server that claims to be one, was not found down, and is neither fenced nor foreign; if it was down
-//!   before, the others were asked since.
+//!   before, or is asked for the first time, the others were asked since.
 //! - `replicas()` are up, in recovery, of the cluster's own system, not on an older timeline than the primary, and neither
 //!   drained nor removed.
 
@@ -83,6 +83,11 @@ pub struct Orders {
     pub weight: u32,
     /// Where it stands; none: nobody said.
     pub zone: Option<Arc<str>>,
+}
+
+impl Orders {
+    /// The most that a server weighs.
+    pub const MOST_WEIGHT: u32 = 1_000;
 }
 
 impl Default for Orders {
@@ -177,14 +182,6 @@ pub struct View {
 }
 
 impl View {
-    /// A cluster of which nothing is known but the addresses.
-    #[must_use]
-    pub fn new(addresses: impl IntoIterator<Item = String>) -> Self {
-        let server = |(node, address)| ServerView::new(Node(node), address);
-        let servers = (0..).zip(addresses).map(server).collect();
-        Self { servers, system_identifier: None, settled: false }
-    }
-
     /// The server that takes the writes. One that lost a connection stays primary until a probe fails.
     #[must_use]
     pub fn primary(&self) -> Option<Node> {
@@ -247,13 +244,15 @@ impl View {
         if matches!(event, Event::Probed(_) | Event::ProbeFailed(_)) {
             view.servers.iter_mut().for_each(|server| server.unconfirmed &= !node.bit());
         }
-        let others = view.members().filter(|server| server.node != node && server.health.keeps_primary());
-        let others = others.fold(0, |bits, server| bits | server.node.bit());
-        // One that nobody has asked yet may have taken over from one that claims to be primary.
-        let unasked = view.members().filter(|server| server.node != node && server.health == Health::Unknown);
-        let unasked = unasked.fold(0, |bits, server| bits | server.node.bit());
+        let Some(was) = self.server(node).map(|server| server.health) else { return view };
+        let may_have_taken_over = |other: &&ServerView| match was {
+            Health::Down => other.health.keeps_primary(),
+            Health::Unknown => other.health == Health::Unknown,
+            Health::Up | Health::Suspect => false,
+        };
+        let others = view.members().filter(|other| other.node != node).filter(may_have_taken_over);
+        let others = others.fold(0, |bits, other| bits | other.node.bit());
         let Some(server) = view.servers.get_mut(node.index()) else { return view };
-        let (returns, comes) = (server.health == Health::Down, server.health == Health::Unknown);
         let health = server.health.after(&event);
         if health != server.health || server.since.is_none() {
             server.since = Some(now);
@@ -269,8 +268,8 @@ impl View {
                 server.why.clear();
                 if result.in_recovery {
                     server.unconfirmed = 0;
-                } else if returns || comes {
-                    server.unconfirmed = if returns { others } else { unasked };
+                } else if matches!(was, Health::Down | Health::Unknown) {
+                    server.unconfirmed = others;
                 }
             }
             Event::ProbeFailed(why) | Event::ConnectFailed(why) | Event::Lost(why) | Event::Doubted(why) => {

@@ -103,8 +103,8 @@ fn system_identifier(view: &View) -> Option<u64> {
         .or(view.system_identifier)
 }
 
-/// The cluster's system, when it can be trusted: every server was asked, or more than half of all agree, now or before. Inner none: no
-/// server would tell.
+/// The cluster's system, when it can be trusted: every server was asked, or more than half of all agree, now or before.
+/// Inner none: no server would tell.
 fn settled_system(view: &View) -> Option<Option<u64>> {
     let agreeing = view
         .members()

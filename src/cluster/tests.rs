@@ -35,7 +35,9 @@ fn failed() -> Event {
 }
 
 fn view(servers: u16, events: &[(u16, Event)]) -> View {
-    let start = View::new((0..servers).map(|n| format!("s{n}:5432")));
+    let start = (0..servers).fold(View::default(), |view, node| {
+        view.order(Node(node), &format!("s{node}:5432"), Orders::default())
+    });
     events.iter().fold(start, |view, (node, event)| view.apply(Node(*node), event.clone(), clock::now()))
 }
 
@@ -84,7 +86,7 @@ fn health() {
 #[test]
 fn since_is_when_health_changed() {
     let (early, late) = (clock::now(), clock::now() + clock::Duration::from_secs(1));
-    let view = View::new(["a".to_owned()]).apply(Node(0), probed(P, 1, 1), early);
+    let view = View::default().order(Node(0), "a", Orders::default()).apply(Node(0), probed(P, 1, 1), early);
     assert_eq!(view.apply(Node(0), probed(P, 1, 1), late).servers[0].since, Some(early));
     assert_eq!(view.apply(Node(0), lost(), late).servers[0].since, Some(late));
 }

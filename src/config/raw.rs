@@ -455,9 +455,6 @@ fn addresses(
 /// The keys of a table in an array of servers.
 const MEMBER_KEYS: [&str; 4] = ["address", "weight", "zone", "drain"];
 
-/// The most that one server weighs.
-const MOST_WEIGHT: u64 = 1_000;
-
 /// An array of servers: addresses, or tables with one and what else is said of it.
 fn members(value: &Spanned<DeValue<'_>>) -> Result<Vec<Server>, Wrongs> {
     let typed = value.get_ref();
@@ -501,7 +498,7 @@ fn member(item: &Spanned<DeValue<'_>>, table: &DeTable<'_>) -> Result<Server, Wr
         let (key, typed) = (key.get_ref().as_ref(), value.get_ref());
         let read = match key {
             "address" => text(typed).and_then(value::server).map(|found| address = Some(found)),
-            "weight" => count(typed, 1, MOST_WEIGHT)
+            "weight" => count(typed, 1, Orders::MOST_WEIGHT.into())
                 .map(|weight| orders.weight = u32::try_from(weight).unwrap_or(u32::MAX)),
             "zone" => text(typed).map(|zone| orders.zone = Some(zone.into())),
             "drain" => typed

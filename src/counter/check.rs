@@ -2,7 +2,7 @@
 
 use super::Rule;
 use super::merge::{Kind, Names};
-use crate::wire::write::quote_literal;
+use crate::wire::write::{quote_identifier, quote_literal};
 
 /// Types whose addition is exact, in any order (the numbers), and those of which two values are equal only if their texts are (all
 /// but numeric); with their names as SQL has them.
@@ -85,7 +85,7 @@ pub(super) fn verdict(rule: &Rule, rows: &[Vec<Option<String>>]) -> Result<Names
         let Some((cast, kind)) = known(of).filter(|(_, kind)| *kind != Kind::Numeric) else {
             return Err(format!("the key column {name} is missing, or neither an integer nor a plain text"));
         };
-        keys.push((quoted(name), cast));
+        keys.push((quote_identifier(name), cast));
         key_kinds.push(kind);
     }
     for (name, of) in rule.columns.iter().zip(text(12).split(',')) {
@@ -95,15 +95,10 @@ pub(super) fn verdict(rule: &Rule, rows: &[Vec<Option<String>>]) -> Result<Names
         column_kinds.push(kind);
     }
     Ok(Names {
-        table: format!("{}.{}", quoted(text(9)), quoted(text(10))),
+        table: format!("{}.{}", quote_identifier(text(9)), quote_identifier(text(10))),
         keys,
         key_kinds,
         column_kinds,
-        columns: rule.columns.iter().map(|name| quoted(name)).collect(),
+        columns: rule.columns.iter().map(|name| quote_identifier(name)).collect(),
     })
-}
-
-/// A name in double quotes.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

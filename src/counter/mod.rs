@@ -30,7 +30,6 @@ use crate::server::settings;
 use crate::server::{Server, Wants};
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::{TransactionStatus, answer, backend, write};
-use check::quoted;
 use merge::{Names, batch};
 
 /// A table is looked at again after this long, whether or not a change of definitions was seen.
@@ -61,8 +60,9 @@ impl Rule {
     /// The table's name as SQL has it.
     #[must_use]
     pub fn quoted(&self) -> String {
-        let schema = self.schema.as_ref().map(|schema| quoted(schema) + ".").unwrap_or_default();
-        schema + &quoted(&self.table)
+        let schema =
+            self.schema.as_ref().map(|schema| write::quote_identifier(schema) + ".").unwrap_or_default();
+        schema + &write::quote_identifier(&self.table)
     }
 }
 

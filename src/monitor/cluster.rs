@@ -80,8 +80,7 @@ impl Cluster {
     pub fn order(&self, address: &Address, orders: Orders, metrics: &Metrics) -> Option<Node> {
         let applying = self.applying();
         let count = self.count.load(Ordering::Acquire);
-        let known = self.nodes().find(|node| self.address(*node).is_some_and(|known| **known == *address));
-        let node = match known {
+        let node = match self.node(address) {
             Some(node) => node,
             None => {
                 let slot = self.servers.get(count)?;
@@ -106,13 +105,6 @@ impl Cluster {
         let after = before.order(node, &address.to_string(), orders);
         self.publish(before, after, applying);
         Some(node)
-    }
-
-    /// Something that is not in the snapshot has changed for those who look at it again when that does.
-    pub fn touch(&self) {
-        let _one_at_a_time = self.applying();
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        self.version.send_modify(|version| *version += 1);
     }
 
     fn applying(&self) -> MutexGuard<'_, ()> {
@@ -155,6 +147,12 @@ impl Cluster {
     #[must_use]
     pub fn address(&self, node: Node) -> Option<&Arc<Address>> {
         self.server(node).map(|server| &server.address)
+    }
+
+    /// The node of a server, also of one that was removed; none: it has never been one.
+    #[must_use]
+    pub fn node(&self, address: &Address) -> Option<Node> {
+        self.nodes().find(|node| self.address(*node).is_some_and(|known| **known == *address))
     }
 
     /// The nodes, in the order in which they came; also of servers that were removed.

@@ -21,7 +21,7 @@ use super::link::{LinkError, innermost, open};
 use super::{Cluster, Options};
 use crate::clock::Duration;
 use crate::ids::Node;
-use crate::wire::write;
+use crate::wire::write::{self, quote_identifier};
 
 /// A connection that nobody needs is closed after this long.
 const UNUSED: Duration = Duration::from_secs(10);
@@ -293,14 +293,13 @@ impl Hub {
     /// What the server is to be told, and the channels that it confirms by it.
     fn due(&self) -> (String, Vec<Box<str>>) {
         let (mut text, mut names) = (String::new(), Vec::new());
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         self.inner().channels.retain(|name, channel| {
             let wanted = !channel.inboxes.is_empty();
             if wanted && !channel.live {
-                text += &format!("LISTEN {};", quoted(name));
+                text += &format!("LISTEN {};", quote_identifier(name));
                 names.push(name.clone());
             } else if !wanted && channel.live {
-                text += &format!("UNLISTEN {};", quoted(name));
+                text += &format!("UNLISTEN {};", quote_identifier(name));
             }
             wanted
         });

@@ -127,11 +127,10 @@ impl Positions {
         Some(self.progress(node).replayed?.behind(self.primary.last()?))
     }
 
-    /// A session reads from a replica, and has got its answer.
+    /// A session reads from a replica, which it asked in that [`life`](Self::life), and has got its answer.
     #[must_use]
-    pub fn reading(&self, node: Node) -> Option<Reading> {
-        let place = self.place(node)?;
-        Some(Reading { node, ticket: place.track.now(), life: place.life.load(SeqCst) })
+    pub fn reading(&self, node: Node, life: u32) -> Option<Reading> {
+        Some(Reading { node, ticket: self.place(node)?.track.now(), life })
     }
 
     /// Another number after each time that the server may have started again.
@@ -280,7 +279,7 @@ mod tests {
     fn who_started_again_may_have_less() {
         let positions = Positions::new(2);
         tell(&positions, 1, false, 90);
-        let reading = positions.reading(Node(1)).unwrap();
+        let reading = positions.reading(Node(1), positions.life(Node(1))).unwrap();
         assert_eq!(positions.most(reading), Some(None));
         tell(&positions, 1, false, 95);
         assert_eq!(positions.most(reading), Some(Some(Lsn(95))));

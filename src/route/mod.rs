@@ -27,6 +27,7 @@ pub use shapes::{MAX_SHAPES, ShapeId, ShapeRow, Shapes};
 use crate::clock::Duration;
 use crate::cluster::View;
 use crate::fresh::Level;
+use crate::ids::Node;
 
 #[cfg(test)]
 mod tests;
@@ -138,6 +139,13 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether it may go to that replica, as far as the servers that it names go.
+    #[inline]
+    #[must_use]
+    pub fn takes(&self, node: Node) -> bool {
+        self.servers.is_none_or(|servers| servers & node.bit() != 0)
+    }
+
     /// To any server of that role, with nothing more to say.
     #[must_use]
     pub fn to(target: Target, reason: Reason) -> Route {

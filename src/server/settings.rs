@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::sql::{LONGEST_PREPARE, lone_prepare};
-use crate::wire::write::quote_literal;
+use crate::wire::write::{quote_identifier, quote_literal};
 
 /// The user that the session acts for: SET SESSION AUTHORIZATION.
 const USER: &str = "session_authorization";
@@ -112,12 +112,8 @@ pub fn difference(from: Option<&Settings>, to: Option<&Settings>, name: Option<&
 
 /// A name with dots, each part quoted.
 fn identifiers(name: &str) -> String {
-    let parts: Vec<_> = name.split('.').map(identifier).collect();
+    let parts: Vec<_> = name.split('.').map(quote_identifier).collect();
     parts.join(".")
-}
-
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Asks a server what is in force: settings of the session, those of `custom` names that exist, and what else it holds for
@@ -125,7 +121,7 @@ fn identifier(name: &str) -> String {
 /// drops the prepared statement of that name.
 #[must_use]
 pub fn question<'a>(custom: impl Iterator<Item = &'a str>, drop: Option<&str>) -> String {
-    let mut sql = drop.map_or_else(String::new, |name| format!("DEALLOCATE {};", identifier(name)));
+    let mut sql = drop.map_or_else(String::new, |name| format!("DEALLOCATE {};", quote_identifier(name)));
     let _ = write!(
         sql,
         "SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
@@ -225,11 +221,8 @@ impl Answer {
         let [kind, name, value] = columns;
         if kind == Some(b"p") {
             self.left.push('p');
-            let is_text = |column: Option<&'_ [u8]>| {
-                column.and_then(|bytes| str::from_utf8(bytes).ok().map(str::to_owned))
-            };
-            self.prepared =
-                is_text(name).zip(is_text(value)).and_then(|(name, value)| SqlPrepared::new(&name, &value));
+            let both = text(name).and_then(Result::ok).zip(text(value).and_then(Result::ok));
+            self.prepared = both.and_then(|(name, value)| SqlPrepared::new(&name, &value));
             return;
         }
         let (Some(Ok(name)), value) = (text(name), text(value).transpose()) else {

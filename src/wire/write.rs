@@ -243,6 +243,12 @@ pub fn quote_literal(value: &str) -> String {
     if escaped.contains('\\') { format!(" E'{escaped}'") } else { format!("'{escaped}'") }
 }
 
+/// A name in double quotes, as SQL wants it.
+#[must_use]
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

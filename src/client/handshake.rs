@@ -149,16 +149,15 @@ impl Guest {
         let Some(database) = shared.databases.find(&name) else {
             return Err(Failure::UnknownDatabase(name.to_string()).into());
         };
+        let given = startup.value("application_name").unwrap_or_default();
+        let application_name = printable(given, version(&database.cluster.view())).into();
         let mut identity = Identity {
             cancel: shared.cancels.register(&database.cluster, minor == NEWEST_MINOR),
             database,
             name,
             user,
             own,
-            wants: Wants {
-                parameters: Arc::new(Parameters::new(&startup.parameters)),
-                application_name: printable(startup.value("application_name").unwrap_or_default()).into(),
-            },
+            wants: Wants { parameters: Arc::new(Parameters::new(&startup.parameters)), application_name },
             text_safe: true,
             strict: false,
             scope: Scope::without_catalog(),
@@ -322,9 +321,23 @@ impl Guest {
     }
 }
 
-/// As PostgreSQL up to 15 cleans an application_name (`pg_clean_ascii`).
-fn printable(name: &str) -> String {
-    name.bytes().map(|byte| if matches!(byte, 32..=126) { char::from(byte) } else { '?' }).collect()
+/// The version of the primary, as in `server_version_num`; 0: not known.
+fn version(view: &crate::cluster::View) -> u32 {
+    view.primary().and_then(|node| view.server(node)).map_or(0, |server| server.version)
+}
+
+/// As PostgreSQL of that version cleans an application_name (`pg_clean_ascii`): from 16 on a byte that is not printable is written
+/// as `\x` and two digits.
+fn printable(name: &str, version: u32) -> String {
+    let mut clean = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            32..=126 => clean.push(char::from(byte)),
+            _ if version >= 160_000 => clean.push_str(&format!("\\x{byte:02x}")),
+            _ => clean.push('?'),
+        }
+    }
+    clean
 }
 
 /// Whether that setting leaves statements readable byte by byte: see [`crate::route::Session::text_safe`]. The encodings

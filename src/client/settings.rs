@@ -14,7 +14,6 @@ use super::session::{Held, Leave, Session};
 use super::unit::{Gather, Piece, Residue, primary_only};
 use crate::pool::{Lease, PoolMode};
 use crate::route::{Class, Facts, Reason, Sets};
-use crate::server::owed::Show;
 use crate::server::settings::{self, Answer, Login, Settings, SqlPrepared};
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::{Header, backend, write};
@@ -179,6 +178,10 @@ impl Session {
             held.doubt = Change::Unanswered;
             return false;
         }
+        if self.statements.needs(&held.lease) {
+            // The question would end the client's unnamed statement. The connection stays its own as long as it has that.
+            return false;
+        }
         held.doubt = Change::Asked;
         let known = held.lease.settings.clone();
         let custom = self.custom.names.iter().map(|name| &**name);
@@ -187,8 +190,7 @@ impl Session {
         let more = more.chain(of_functions.into_iter().flatten());
         let more = more.filter(|name| !self.custom.names.iter().any(|known| **known == **name));
         let drop = held.made.take();
-        write::query(&mut self.forth.own, &settings::question(custom.chain(more), drop.as_deref()));
-        held.lease.owed.sent(b'Q', Show::Swallow);
+        held.lease.query(&mut self.forth.own, &settings::question(custom.chain(more), drop.as_deref()));
         held.under = Under::Asked(Box::default());
         true
     }
@@ -317,12 +319,13 @@ impl Session {
         let Some(made) = made else { return false };
         let path = self.identity.search_path.clone();
         let registry = &self.shared.prepared;
+        let epoch = self.epoch();
         let Some(Some(held)) = self.active.and_then(|target| self.held.get_mut(target.index())) else {
             return false;
         };
         let shares = self
             .statements
-            .made_shared(&made, &mut held.lease, || registry.statement(&made.tail, path.as_ref()));
+            .made_shared(&made, &mut held.lease, || registry.statement(&made.tail, path.as_ref(), epoch));
         if shares {
             held.doubt = Change::Open;
             held.made = Some(made.name);
@@ -410,8 +413,7 @@ impl Session {
             let name = (!named).then_some(&**name);
             settings::difference(held.lease.settings.as_deref(), self.settings.as_deref(), name)
         };
-        write::query(&mut self.forth.own, &sql);
-        held.lease.owed.sent(b'Q', Show::Swallow);
+        held.lease.query(&mut self.forth.own, &sql);
         held.lease.settings.clone_from(&self.settings);
         held.lease.application_name = Some(name.clone());
         held.under = Under::Set;

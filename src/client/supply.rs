@@ -27,11 +27,18 @@ pub(super) const NOTHING: &[u8] = b"pgweir";
 const ENOUGH: usize = 32 * 1024;
 
 impl Session {
+    /// The number of the definitions that the client's next statement is prepared under. Those that its transaction is changing are
+    /// nobody else's.
+    pub(super) fn epoch(&self) -> u64 {
+        if self.defines { self.shared.prepared.own_epoch() } else { self.identity.catalog.epoch() }
+    }
+
     /// Looks through the piece for its server: notes what each message owes, puts before a message what the server lacks
     /// for it, and the names that the server knows into it. Stops where enough is collected: the rest comes after that.
     pub(super) fn forward(&mut self) {
         let Some(mut piece) = self.piece.take() else { return };
         let Some(target) = self.active else { return };
+        let epoch = self.epoch();
         let Some(Some(held)) = self.held.get_mut(target.index()) else { return };
         let Some(window) = &mut self.window else { return };
         let most = held.lease.pool().options().max_prepared_statements;
@@ -45,6 +52,7 @@ impl Session {
             own: &mut self.forth.own,
             registry: &self.shared.prepared,
             path,
+            epoch,
             most,
             metrics: &self.identity.database.metrics,
         };
@@ -130,6 +138,8 @@ pub(super) struct Way<'a> {
     registry: &'a Registry,
     /// The client's search path.
     path: Option<&'a Arc<str>>,
+    /// The number of the definitions that it sees.
+    epoch: u64,
     /// Most shared statements on the server connection.
     most: usize,
     metrics: &'a DatabaseMetrics,
@@ -170,7 +180,7 @@ impl Way<'_> {
             Some(_) => Needs::Nothing,
             None if self.statements.shares() => {
                 let tail = body.get(name.len() + 1..).unwrap_or_default();
-                Needs::Make(self.registry.statement(tail, self.path))
+                Needs::Make(self.registry.statement(tail, self.path, self.epoch))
             }
             None if self.statements.on_server(&self.held.lease, name).is_some() => Needs::Close,
             None => Needs::Nothing,

@@ -41,7 +41,8 @@ pub(super) fn question(rule: &Rule) -> String {
          c.relrowsecurity, EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_class = c.oid), c.relpersistence = 't', \
          EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal), \
          EXISTS (SELECT FROM a WHERE attgenerated <> ''), \
-         EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = c.oid AND conkey && (SELECT s FROM s)) \
+         EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = c.oid AND contype <> 'n' \
+            AND conkey && (SELECT s FROM s)) \
          OR EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = c.oid AND indisunique \
                     AND indkey::pg_catalog.int2[] && (SELECT s FROM s)), \
          EXISTS (SELECT FROM pg_catalog.pg_index i WHERE indrelid = c.oid AND indisunique AND indisvalid AND indimmediate \

@@ -10,6 +10,8 @@ pub mod settings;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::BytesMut;
+
 pub use connect::{ConnectError, Refusal, cancel, connect};
 pub use options::Login;
 pub use parameters::{Parameters, Wants};
@@ -18,7 +20,8 @@ pub use prepared::{Prepared, Registry, Shelf};
 use crate::clock::Instant;
 use crate::ids::CancelKey;
 use crate::net::{Address, Stream, Window};
-use owed::Owed;
+use crate::wire::write;
+use owed::{Owed, Show};
 use settings::Settings;
 
 /// A connection that has logged in. It is in one place at a time: idle in a pool, or leased to one client.
@@ -62,6 +65,14 @@ impl Server {
     /// Forgets what it knew of the client that leaves it.
     pub fn forget_client(&mut self) {
         self.prepared.clear();
+        self.unnamed = 0;
+    }
+
+    /// Writes a simple query of pgweir's own to `out`, whose answer the client does not see. Like every simple query it ends the
+    /// unnamed statement (PostgreSQL's documentation, 55.2.3).
+    pub fn query(&mut self, out: &mut BytesMut, sql: &str) {
+        write::query(out, sql);
+        self.owed.sent(b'Q', Show::Swallow);
         self.unnamed = 0;
     }
 

@@ -1,7 +1,7 @@
 //! Prepared statements by what they are, not by what a client calls them: two clients that prepare the same share one on
 //! each server connection, under a name of pgweir's own.
 //!
-//! Invariants: two statements of one [`Registry`] differ in text, parameter types or search path, and have different
+//! Invariants: two statements of one [`Registry`] differ in text, parameter types, search path or epoch, and have different
 //! names; a statement whose last holder is gone is forgotten.
 
 use std::collections::HashMap;
@@ -25,6 +25,9 @@ pub struct Prepared {
     name: usize,
     /// Where its names were looked up.
     search_path: Option<Arc<str>>,
+    /// Which definitions it was prepared under, as its first holder knew them: who prepares it under newer ones must see what those
+    /// say, and who has it from before the error about them, as without pgweir.
+    epoch: u64,
     /// Grows when what it means has changed: connections that have it have it no longer as it would be now.
     version: AtomicU64,
 }
@@ -69,6 +72,7 @@ pub struct Registry {
     /// What all names begin with. By chance, so that no client has a statement of that name, or can guess another's.
     prefix: String,
     hasher: RandomState,
+    own_epochs: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -84,35 +88,52 @@ impl Default for Registry {
         Self {
             prefix: format!("pgweir_{:08x}_", rand::random::<u32>()),
             hasher: RandomState::new(),
+            own_epochs: AtomicU64::new(u64::MAX),
             inner: Mutex::default(),
         }
     }
 }
 
 impl Registry {
-    /// The statement with that text and those parameter types: `tail` is what follows the name in a Parse message.
+    /// A number of definitions that nobody else sees. Numbers of definitions that all see grow from zero, and never get there.
     #[must_use]
-    pub fn statement(&self, tail: &[u8], search_path: Option<&Arc<str>>) -> Arc<Prepared> {
-        let hash = self.hasher.hash_one((tail, search_path));
+    pub fn own_epoch(&self) -> u64 {
+        self.own_epochs.fetch_sub(1, Ordering::Relaxed)
+    }
+
+    /// The statement with that text and those parameter types: `tail` is what follows the name in a Parse message. `epoch` is a
+    /// number of the definitions that it is prepared under.
+    #[must_use]
+    pub fn statement(&self, tail: &[u8], search_path: Option<&Arc<str>>, epoch: u64) -> Arc<Prepared> {
+        let hash = self.hasher.hash_one((tail, search_path, epoch));
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |known: &Arc<Prepared>| known.tail() == tail && known.search_path.as_ref() == search_path;
+        let same = |known: &Arc<Prepared>| {
+            known.epoch == epoch && known.tail() == tail && known.search_path.as_ref() == search_path
+        };
         let known = inner.by_hash.get(&hash);
         if let Some(known) = known.and_then(|list| list.iter().filter_map(Weak::upgrade).find(same)) {
             return known;
         }
         inner.sweep();
         inner.last += 1;
-        let new = Arc::new(self.make(inner.last, tail, search_path.cloned()));
+        let new = Arc::new(self.make(inner.last, tail, search_path.cloned(), epoch));
         inner.by_hash.entry(hash).or_default().push(Arc::downgrade(&new));
         new
     }
 
-    fn make(&self, id: u64, tail: &[u8], search_path: Option<Arc<str>>) -> Prepared {
+    fn make(&self, id: u64, tail: &[u8], search_path: Option<Arc<str>>, epoch: u64) -> Prepared {
         let name = format!("{}{id:x}", self.prefix);
         let length = u32::try_from(HEADER - 1 + name.len() + 1 + tail.len()).unwrap_or(u32::MAX);
         let length = length.to_be_bytes();
         let message = [b"P".as_slice(), length.as_slice(), name.as_bytes(), b"\0", tail].concat();
-        Prepared { id, message: message.into(), name: name.len(), search_path, version: AtomicU64::new(0) }
+        Prepared {
+            id,
+            message: message.into(),
+            name: name.len(),
+            search_path,
+            epoch,
+            version: AtomicU64::new(0),
+        }
     }
 
     /// How many statements somebody holds.
@@ -226,17 +247,18 @@ mod tests {
     #[test]
     fn what_is_the_same_is_shared_as_long_as_somebody_holds_it() {
         let registry = Registry::default();
-        let one = registry.statement(b"SELECT 1\0\0\0", None);
-        let same = registry.statement(b"SELECT 1\0\0\0", None);
+        let one = registry.statement(b"SELECT 1\0\0\0", None, 0);
+        let same = registry.statement(b"SELECT 1\0\0\0", None, 0);
         assert!(Arc::ptr_eq(&one, &same));
         let path: Arc<str> = "other".into();
         let others = [
-            registry.statement(b"SELECT 1\0\0\x01\0\0\0\x17", None),
-            registry.statement(b"SELECT 2\0\0\0", None),
-            registry.statement(b"SELECT 1\0\0\0", Some(&path)),
+            registry.statement(b"SELECT 1\0\0\x01\0\0\0\x17", None, 0),
+            registry.statement(b"SELECT 2\0\0\0", None, 0),
+            registry.statement(b"SELECT 1\0\0\0", Some(&path), 0),
+            registry.statement(b"SELECT 1\0\0\0", None, 1),
         ];
         assert!(others.iter().all(|other| other.name() != one.name()));
-        assert_eq!(registry.len(), 4);
+        assert_eq!(registry.len(), 5);
         drop(others);
         assert_eq!(registry.len(), 1);
         let head = frame::header(one.message(), Side::Frontend).unwrap().unwrap();
@@ -249,7 +271,7 @@ mod tests {
     fn the_registry_does_not_grow_with_what_is_gone() {
         let registry = Registry::default();
         for number in 0..10 * LEAST_SWEEP {
-            drop(registry.statement(format!("SELECT {number}\0\0\0").as_bytes(), None));
+            drop(registry.statement(format!("SELECT {number}\0\0\0").as_bytes(), None, 0));
         }
         assert!(registry.inner.lock().unwrap().by_hash.len() <= LEAST_SWEEP);
     }
@@ -258,7 +280,7 @@ mod tests {
     fn the_least_recently_used_goes_first() {
         let registry = Registry::default();
         let statements: Vec<_> =
-            (0..3).map(|n| registry.statement(format!("SELECT {n}\0\0\0").as_bytes(), None)).collect();
+            (0..3).map(|n| registry.statement(format!("SELECT {n}\0\0\0").as_bytes(), None, 0)).collect();
         let mut shelf = Shelf::default();
         for statement in &statements {
             shelf.insert(statement.clone());

@@ -8,8 +8,10 @@ use pgweir::cli::demo::cluster::{Cluster, eventually};
 use pgweir::clock;
 use tokio::task::JoinSet;
 
-use crate::proxy::{Proxy, SOON, Watch, cluster};
+use crate::leaving;
+use crate::proxy::{A_MOMENT, Proxy, SOON, Watch, cluster};
 use crate::raw::{Raw, query};
+use crate::relay::{CUT, Relay};
 
 /// Clients that read, one autocommit statement after the other.
 struct Readers {
@@ -245,6 +247,71 @@ async fn a_frozen_replica() {
     for client in &mut clients {
         for _ in 0..10 {
             assert_eq!(client.value("SELECT count(*) FROM t").await, "10");
+        }
+    }
+}
+
+/// The server's replies to a session with everything in it break off after every byte: for each unit that was under way the
+/// client gets one error, at once, or its connection ends; nothing stays on the server, and the next are served well.
+#[tokio::test]
+async fn replies_cut_at_every_byte() {
+    let cluster = cluster().start().await.unwrap();
+    cluster.primary().sql(leaving::TABLES).await.unwrap();
+    let relay = Relay::before(&cluster.primary().address()).await;
+    let proxy = Proxy::before(&[relay.address()], "pool_size = 2\nserver_login_retry = \"10ms\"");
+    proxy.knows(1).await;
+    let watch = Watch::new(cluster.primary()).await;
+    let marked = format!("SELECT txid_current() IS NOT NULL AS \"{CUT}\"");
+    let script = [&query(&marked)[..], &leaving::script()].concat();
+    let expected = format!("TDCZ{}", leaving::ANSWERS);
+    let mut next = proxy.client().await;
+    for cut in 0.. {
+        relay.cut_after(cut);
+        let mut client = proxy.client().await;
+        let start = clock::now();
+        client.send(&script).await.unwrap();
+        let mut heard = Heard::default();
+        while heard.readies < 10
+            && let Ok((tag, body)) = client.message().await
+        {
+            heard.take(tag, &body);
+        }
+        assert!(start.elapsed() < A_MOMENT, "{:?} after {cut} bytes: {heard:?}", start.elapsed());
+        assert!(!heard.tags.contains("EE"), "after {cut} bytes: {heard:?}");
+        let answer = next.ok("SELECT n, txid_current() FROM t WHERE id = 1").await;
+        assert_eq!((answer.value(), &*answer.tags), ("7", "TDCZ"), "after {cut} bytes");
+        watch.becomes("state LIKE 'idle in%'", 0, A_MOMENT).await;
+        assert!(watch.count("true").await <= 2, "after {cut} bytes");
+        if heard.codes == ["22012"] {
+            assert_eq!(heard.tags, expected, "after {cut} bytes");
+            println!("{cut} bytes are the whole answer");
+            break;
+        }
+    }
+    relay.cut_after(usize::MAX);
+    watch.calms_down().await;
+    for _ in 0..1000 {
+        let mut client = proxy.client().await;
+        assert_eq!(client.value("SELECT n, txid_current() FROM t WHERE id = 1").await, "7");
+    }
+}
+
+/// What a client heard.
+#[derive(Debug, Default)]
+struct Heard {
+    tags: String,
+    readies: usize,
+    /// The SQLSTATEs of errors.
+    codes: Vec<String>,
+}
+
+impl Heard {
+    fn take(&mut self, tag: u8, body: &[u8]) {
+        self.tags.push(char::from(tag));
+        self.readies += usize::from(tag == b'Z');
+        if tag == b'E' {
+            let code = body.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"C"));
+            self.codes.push(String::from_utf8_lossy(code.unwrap_or_default()).into_owned());
         }
     }
 }

@@ -254,7 +254,7 @@ async fn psql_killed() {
 }
 
 /// A session with everything in it: transaction, COPY, pipeline, error, named statement.
-fn script() -> Vec<u8> {
+pub(crate) fn script() -> Vec<u8> {
     let mut all = Vec::new();
     let parts = [
         query("BEGIN"),
@@ -281,15 +281,18 @@ fn script() -> Vec<u8> {
     all
 }
 
+/// The answers to [`script`]: the tags of their messages.
+pub(crate) const ANSWERS: &str = "CZ12TDCZCZGCZ12nC12nCZ1EZ2TDCZTDCZCZ";
+
+/// What [`script`] finds.
+pub(crate) const TABLES: &str =
+    "CREATE TABLE t (id int, n int); INSERT INTO t VALUES (1, 7); CREATE TABLE c (id int)";
+
 /// The client is killed after every byte of that session: nothing stays on the server, and the next are served well.
 #[tokio::test]
 async fn at_every_byte() {
     let cluster = cluster().start().await.unwrap();
-    cluster
-        .primary()
-        .sql("CREATE TABLE t (id int, n int); INSERT INTO t VALUES (1, 7); CREATE TABLE c (id int)")
-        .await
-        .unwrap();
+    cluster.primary().sql(TABLES).await.unwrap();
     let proxy = Proxy::start(&cluster, "pool_size = 2").await;
     let watch = Watch::new(cluster.primary()).await;
     let script = script();
@@ -299,7 +302,7 @@ async fn at_every_byte() {
     while tags.matches('Z').count() < 9 {
         tags.push(char::from(whole.message().await.unwrap().0));
     }
-    assert_eq!(tags, "CZ12TDCZCZGCZ12nC12nCZ1EZ2TDCZTDCZCZ");
+    assert_eq!(tags, ANSWERS);
 
     let mut next = proxy.client().await;
     for end in 0..script.len() {

@@ -99,7 +99,9 @@ impl Output {
 impl Program {
     /// One of PostgreSQL's programs, as a client of `port` on 127.0.0.1, in a bare environment.
     pub(crate) fn postgres(name: &str, port: u16) -> Self {
-        let mut command = Command::new(folder().join(name));
+        // A package may have the server alone.
+        let own = folder().join(name);
+        let mut command = Command::new(if own.exists() { own } else { name.into() });
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("HOME", "/nonexistent");
         command.env("PGHOST", "127.0.0.1").env("PGPORT", port.to_string()).env("PGUSER", "postgres");
         command.env("PGCONNECT_TIMEOUT", "20").env("PGTZ", "UTC").env("PSQL_HISTORY", "/dev/null");

@@ -128,8 +128,8 @@ pub(crate) struct Watch {
     client: tokio_postgres::Client,
 }
 
-/// The backends that work for clients of pgweir.
-const OURS: &str = "FROM pg_stat_activity WHERE backend_type = 'client backend' \
+/// The backends that work for clients of pgweir. One that is only starting (seen from PostgreSQL 18 on) has not said yet whose it is.
+const OURS: &str = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'starting' \
                     AND application_name NOT IN ('pgweir-fixture', 'pgweir monitor')";
 
 impl Watch {

@@ -1,7 +1,8 @@
-//! A TCP relay before a server: it can fall silent, as a machine does whose network is cut, and lead elsewhere, as a
-//! virtual address does.
+//! A TCP relay before a server: it can fall silent, as a machine does whose network is cut, lead elsewhere, as a virtual
+//! address does, and break a connection after a certain byte of the server's replies.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -10,11 +11,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// A client whose bytes hold this is the one whose connection is cut: see [`Relay::cut_after`].
+pub(crate) const CUT: &str = "cut here";
+
 /// The relay; dropped, it accepts no more.
 pub(crate) struct Relay {
     address: SocketAddr,
     silent: watch::Sender<bool>,
     target: Arc<Mutex<String>>,
+    /// What a server may still say to who has sent [`CUT`].
+    cut_after: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -24,13 +30,14 @@ impl Relay {
         let address = listener.local_addr().unwrap();
         let silent = watch::Sender::new(false);
         let target = Arc::new(Mutex::new(target.to_owned()));
-        let (hush, to) = (silent.clone(), target.clone());
+        let cut_after = Arc::new(AtomicUsize::new(usize::MAX));
+        let (hush, to, limit) = (silent.clone(), target.clone(), cut_after.clone());
         let accepting = tokio::spawn(async move {
             loop {
                 speaks(&mut hush.subscribe()).await;
                 let (client, _) = listener.accept().await.unwrap();
                 let to = to.lock().unwrap().clone();
-                let hush = hush.clone();
+                let (hush, limit) = (hush.clone(), limit.clone());
                 tokio::spawn(async move {
                     // Accepted in the moment before it fell silent: nothing may come of it.
                     speaks(&mut hush.subscribe()).await;
@@ -39,14 +46,27 @@ impl Relay {
                     server.set_nodelay(true).unwrap();
                     let (client, server) = (client.into_split(), server.into_split());
                     let (there, back) = (hush.subscribe(), hush.subscribe());
+                    let left = AtomicUsize::new(usize::MAX);
+                    let asked = |bytes: &mut &[u8]| {
+                        if bytes.windows(CUT.len()).any(|part| part == CUT.as_bytes()) {
+                            left.store(limit.load(Relaxed), Relaxed);
+                        }
+                        true
+                    };
+                    let said = |bytes: &mut &[u8]| {
+                        let allowed = left.load(Relaxed);
+                        *bytes = &bytes[..bytes.len().min(allowed)];
+                        left.store(allowed - bytes.len(), Relaxed);
+                        allowed > bytes.len()
+                    };
                     tokio::select! {
-                        () = forward(client.0, server.1, there) => {}
-                        () = forward(server.0, client.1, back) => {}
+                        () = forward(client.0, server.1, there, asked) => {}
+                        () = forward(server.0, client.1, back, said) => {}
                     }
                 });
             }
         });
-        Self { address, silent, target, accepting }
+        Self { address, silent, target, cut_after, accepting }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -56,6 +76,11 @@ impl Relay {
     /// Forwards nothing and accepts nothing; or goes on with what has come meanwhile.
     pub(crate) fn silence(&self, silent: bool) {
         self.silent.send_replace(silent);
+    }
+
+    /// From what follows [`CUT`] on, only so many bytes of the server's replies are passed on; then both sides see the end.
+    pub(crate) fn cut_after(&self, bytes: usize) {
+        self.cut_after.store(bytes, Relaxed);
     }
 
     /// New connections go there; those that are open stay where they are.
@@ -75,12 +100,20 @@ async fn speaks(silent: &mut watch::Receiver<bool>) {
     let _ = silent.wait_for(|silent| !silent).await;
 }
 
-async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut silent: watch::Receiver<bool>) {
+/// Passes on what comes, as far as `pass` lets it: the bytes that it leaves, and no more once it says false.
+async fn forward(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut silent: watch::Receiver<bool>,
+    pass: impl Fn(&mut &[u8]) -> bool,
+) {
     let mut bytes = vec![0; 64 * 1024];
     loop {
         let Ok(read) = from.read(&mut bytes).await else { return };
         speaks(&mut silent).await;
-        if read == 0 || to.write_all(&bytes[..read]).await.is_err() {
+        let mut heard = &bytes[..read];
+        let goes_on = pass(&mut heard);
+        if read == 0 || to.write_all(heard).await.is_err() || !goes_on {
             return;
         }
     }

@@ -43,6 +43,8 @@ pub struct CatalogOptions {
 pub struct Live {
     /// Changes whenever `known` does.
     version: AtomicU64,
+    /// Grows with each change of definitions.
+    epoch: AtomicU64,
     known: ArcSwap<Known>,
     /// How often a change of definitions was seen: what was read before the last one does not count. Held while `known` is
     /// put in its place.
@@ -54,6 +56,7 @@ impl Live {
     fn new(known: Known) -> Arc<Self> {
         Arc::new(Self {
             version: AtomicU64::new(1),
+            epoch: AtomicU64::new(0),
             known: ArcSwap::from_pointee(known),
             changes: Mutex::new(0),
             wake: Notify::new(),
@@ -73,6 +76,13 @@ impl Live {
         self.version.load(Ordering::Acquire)
     }
 
+    /// A number that grows with each change of definitions: through this pgweir at once, by others when it is seen.
+    #[inline]
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
     /// What is known.
     #[must_use]
     pub fn known(&self) -> Known {
@@ -83,6 +93,7 @@ impl Live {
     pub fn changed(&self) {
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         *changes += 1;
+        self.epoch.fetch_add(1, Ordering::AcqRel);
         if matches!(**self.known.load(), Known::Loaded(_)) {
             self.put(Known::Loading);
         }
@@ -102,6 +113,7 @@ impl Live {
         }
         let same = matches!(&**self.known.load(), Known::Loaded(old) if old.version() == catalog.version());
         if !same {
+            self.epoch.fetch_add(1, Ordering::AcqRel);
             self.put(Known::Loaded(Arc::new(catalog)));
         }
         true

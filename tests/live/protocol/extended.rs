@@ -103,6 +103,9 @@ fn orders() -> Vec<Script> {
 }
 
 fn unnamed() -> Vec<Script> {
+    // Longer than what is kept.
+    let long_insert =
+        format!("INSERT INTO mine (name) VALUES ($1 || '{}') RETURNING id + 0", "x".repeat(9000));
     let again = |value| unit(&[bind("", "", &[value]), describe('P', ""), execute("", 0)]);
     vec![
         script(
@@ -124,6 +127,19 @@ fn unnamed() -> Vec<Script> {
         .alternates(),
         script("unnamed, closed", &[unit(&[parse("", READ)]), unit(&[close('S', "")]), again("1")])
             .alternates(),
+        script(
+            "unnamed, behind what may have changed the session",
+            &[
+                (1, query("CREATE TEMP TABLE mine (id serial, name text)")),
+                unit(&[parse("", "INSERT INTO mine (name) VALUES ($1) RETURNING id + 0")]),
+                unit(&[describe('S', "")]),
+                unit(&[bind("", "", &["a"]), execute("", 0)]),
+                unit(&[parse("", &long_insert)]),
+                unit(&[describe('S', "")]),
+                unit(&[bind("", "", &["b"]), execute("", 0)]),
+                unit(&[bind("", "", &["c"]), execute("", 0)]),
+            ],
+        ),
         script(
             "unnamed, replaced",
             &[unit(&[parse("", READ)]), unit(&[parse("", "SELECT $1 || 'x'")]), again("1")],
@@ -336,8 +352,33 @@ fn named() -> Vec<Script> {
 }
 
 fn named_gone_wrong() -> Vec<Script> {
+    let (define, drop) = ("CREATE FUNCTION changing", "DROP FUNCTION changing");
+    let (sql, used) = ("RETURNS record LANGUAGE sql STABLE AS", "SELECT * FROM changing()");
     let with = |name, value| unit(&[bind("", name, &[value]), describe('P', ""), execute("", 0)]);
     vec![
+        script(
+            "definitions that change",
+            &[
+                (1, query(&format!("{define}(OUT a int) {sql} 'SELECT 1'"))),
+                unit(&[parse("s1", used), describe('S', "s1"), bind("", "s1", &[]), execute("", 0)]),
+                (1, query(&format!("{drop}; {define}(OUT a int, OUT b int) {sql} 'SELECT 1, 2'"))),
+                unit(&[parse("s2", used), describe('S', "s2"), bind("", "s2", &[]), execute("", 0)]),
+                (1, query("BEGIN; SELECT 1")),
+                unit(&[bind("", "s1", &[]), execute("", 0)]),
+                (1, query("ROLLBACK")),
+                (1, query("BEGIN")),
+                (
+                    1,
+                    query(&format!(
+                        "{drop}; {define}(OUT a int, OUT b int, OUT c int) {sql} 'SELECT 1, 2, 3'"
+                    )),
+                ),
+                unit(&[parse("s3", used), describe('S', "s3"), bind("", "s3", &[]), execute("", 0)]),
+                (1, query("ROLLBACK")),
+                unit(&[parse("s4", used), describe('S', "s4"), bind("", "s4", &[]), execute("", 0)]),
+                (1, query(drop)),
+            ],
+        ),
         script(
             "a name that is taken",
             &[

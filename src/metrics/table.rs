@@ -106,7 +106,7 @@ table! {
     COUNTER_FAILURES Counter Count "pgweir_counter_failures_total" ["database", "table"]
         "Statements of merged increments that failed: their increments ran again one by one, or got 08007 where the connection broke.";
     COUNTER_UNMATCHED Counter Count "pgweir_counter_unmatched_total" ["database", "table"]
-        "Increments of rows that were not there: their clients were told UPDATE 0.";
+        "Increments whose row a flush did not find: alone in it, the client was told UPDATE 0; else the statement went by itself.";
     COUNTER_REFUSED Gauge Count "pgweir_counter_refused" ["database", "table"]
         "1 where the table's increments cannot be merged; the log says why.";
     SHARED_READS Counter Count "pgweir_shared_reads_total" ["database", "outcome"]

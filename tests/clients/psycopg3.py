@@ -1,9 +1,34 @@
-"""psycopg 3: prepared statements by itself, pipelines, server-side cursors, COPY, notifications."""
+"""psycopg 3: prepared statements by itself, pipelines, server-side cursors, COPY, notifications, and cancels in each version of the protocol."""
+
+import threading
 
 import psycopg
 from psycopg import sql
 
 from matrix import URL, threads
+
+# So many clients at once open a second connection.
+few = threading.Semaphore(5)
+
+
+def cancel(t, version):
+    """What libpq asks for is negotiated, and a cancel finds its statement, by the keys of each version of the protocol."""
+    with psycopg.connect(URL, max_protocol_version=version, autocommit=True) as conn:
+        done = threading.Event()
+
+        def until_done():
+            while not done.wait(0.05):
+                conn.cancel_safe()
+
+        canceller = threading.Thread(target=until_done)
+        canceller.start()
+        try:
+            conn.execute("SELECT pg_sleep(30)")
+        except psycopg.errors.QueryCanceled as error:
+            t.say("cancelled", version, error.sqlstate)
+        done.set()
+        canceller.join()
+        t.say("after it", conn.execute("SELECT 1").fetchone())
 
 
 def exercise(t):
@@ -103,6 +128,9 @@ def exercise(t):
         conn.execute("SELECT pg_notify(%s, 'hello')", [channel])
         t.say("notified", [n.payload for n in conn.notifies(timeout=20, stop_after=1)])
         conn.execute("UNLISTEN *")
+        with few:
+            for version in ["3.0", "3.2", "latest"]:
+                cancel(t, version)
         conn.execute(sql.SQL("DROP TABLE {}").format(table))
 
 

@@ -86,8 +86,7 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
     }
     for text in texts {
         out.clear();
-        write::query(&mut out, text);
-        server.owed.sent(b'Q', Show::Swallow);
+        server.query(&mut out, text);
         server.stream.write_all(&out).await?;
         drain(server, &mut 0).await?;
     }

@@ -164,7 +164,7 @@ impl Session {
         let prepared = self.prepares(&piece);
         let answered = self.answer_at_desk(piece, &mut *ears);
         // In a transaction a server has to carry them out.
-        let epoch = self.epoch();
+        let epoch = self.definitions();
         for name in prepared {
             let (registry, path) = (&self.shared.prepared, self.identity.search_path.as_ref());
             self.statements.share(&name, |tail| registry.statement(tail, path, epoch));

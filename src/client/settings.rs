@@ -319,7 +319,7 @@ impl Session {
         let Some(made) = made else { return false };
         let path = self.identity.search_path.clone();
         let registry = &self.shared.prepared;
-        let epoch = self.epoch();
+        let epoch = self.definitions();
         let Some(Some(held)) = self.active.and_then(|target| self.held.get_mut(target.index())) else {
             return false;
         };

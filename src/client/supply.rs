@@ -29,8 +29,8 @@ const ENOUGH: usize = 32 * 1024;
 impl Session {
     /// The number of the definitions that the client's next statement is prepared under. Those that its transaction is changing are
     /// nobody else's.
-    pub(super) fn epoch(&self) -> u64 {
-        if self.defines { self.shared.prepared.own_epoch() } else { self.identity.catalog.epoch() }
+    pub(super) fn definitions(&self) -> u64 {
+        if self.defines { self.shared.prepared.own_epoch() } else { self.identity.catalog.version() }
     }
 
     /// Looks through the piece for its server: notes what each message owes, puts before a message what the server lacks
@@ -38,7 +38,7 @@ impl Session {
     pub(super) fn forward(&mut self) {
         let Some(mut piece) = self.piece.take() else { return };
         let Some(target) = self.active else { return };
-        let epoch = self.epoch();
+        let epoch = self.definitions();
         let Some(Some(held)) = self.held.get_mut(target.index()) else { return };
         let Some(window) = &mut self.window else { return };
         let most = held.lease.pool().options().max_prepared_statements;

@@ -25,7 +25,6 @@ use crate::metrics::CounterMetrics;
 use crate::monitor::Cluster;
 use crate::pool::lane::{Again, Seat};
 use crate::pool::{Lease, Pool};
-use crate::server::owed::Show;
 use crate::server::settings;
 use crate::server::{Server, Wants};
 use crate::wire::frame::{self, HEADER, Side};
@@ -471,11 +470,9 @@ fn answer(
 /// One simple query: the rows of its result.
 async fn ask(lease: &mut Lease, text: &str) -> Result<Vec<Vec<Option<String>>>, Failed> {
     let mut out = BytesMut::new();
-    write::query(&mut out, text);
+    lease.query(&mut out, text);
     let buffers = lease.pool().buffers();
-    let Server { stream, window, owed, unnamed, .. } = &mut **lease;
-    *unnamed = 0;
-    owed.sent(b'Q', Show::Swallow);
+    let Server { stream, window, owed, .. } = &mut **lease;
     stream.write_all(&out).await.map_err(|_| Failed::Lost)?;
     let window = window.get_or_insert_with(|| buffers.take());
     let (mut rows, mut refused, mut size) = (Vec::new(), false, 0);

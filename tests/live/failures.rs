@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::leaving;
 use crate::proxy::{A_MOMENT, Proxy, SOON, Watch, cluster};
-use crate::raw::{Raw, query};
+use crate::raw::{Raw, query, refusal};
 use crate::relay::{CUT, Relay};
 
 /// Clients that read, one autocommit statement after the other.
@@ -310,8 +310,7 @@ impl Heard {
         self.tags.push(char::from(tag));
         self.readies += usize::from(tag == b'Z');
         if tag == b'E' {
-            let code = body.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"C"));
-            self.codes.push(String::from_utf8_lossy(code.unwrap_or_default()).into_owned());
+            self.codes.push(refusal(body).code);
         }
     }
 }

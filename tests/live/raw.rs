@@ -190,7 +190,7 @@ impl Raw {
     }
 }
 
-fn refusal(mut body: &[u8]) -> Refusal {
+pub(crate) fn refusal(mut body: &[u8]) -> Refusal {
     let mut refusal = Refusal::default();
     while let Some((&kind, rest)) = body.split_first().filter(|(kind, _)| **kind != 0) {
         let end = rest.iter().position(|byte| *byte == 0).unwrap();

@@ -41,10 +41,8 @@ pub struct CatalogOptions {
 
 /// The catalog of one database, as it is known now.
 pub struct Live {
-    /// Changes whenever `known` does.
+    /// Grows whenever `known` changes, and with each change of definitions.
     version: AtomicU64,
-    /// Grows with each change of definitions.
-    epoch: AtomicU64,
     known: ArcSwap<Known>,
     /// How often a change of definitions was seen: what was read before the last one does not count. Held while `known` is
     /// put in its place.
@@ -56,7 +54,6 @@ impl Live {
     fn new(known: Known) -> Arc<Self> {
         Arc::new(Self {
             version: AtomicU64::new(1),
-            epoch: AtomicU64::new(0),
             known: ArcSwap::from_pointee(known),
             changes: Mutex::new(0),
             wake: Notify::new(),
@@ -69,18 +66,12 @@ impl Live {
         Self::new(Known::Unused)
     }
 
-    /// Changes whenever [`Live::known`] does.
+    /// Grows whenever [`Live::known`] changes, and with each change of definitions: through this pgweir at once, by others when
+    /// it is seen.
     #[inline]
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
-    }
-
-    /// A number that grows with each change of definitions: through this pgweir at once, by others when it is seen.
-    #[inline]
-    #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
     }
 
     /// What is known.
@@ -93,9 +84,10 @@ impl Live {
     pub fn changed(&self) {
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         *changes += 1;
-        self.epoch.fetch_add(1, Ordering::AcqRel);
         if matches!(**self.known.load(), Known::Loaded(_)) {
             self.put(Known::Loading);
+        } else {
+            self.version.fetch_add(1, Ordering::AcqRel);
         }
         drop(changes);
         self.wake.notify_one();
@@ -113,7 +105,6 @@ impl Live {
         }
         let same = matches!(&**self.known.load(), Known::Loaded(old) if old.version() == catalog.version());
         if !same {
-            self.epoch.fetch_add(1, Ordering::AcqRel);
             self.put(Known::Loaded(Arc::new(catalog)));
         }
         true

@@ -11,9 +11,7 @@ use super::{Again, Board, Inner, Lane, Seat};
 use crate::clock;
 use crate::pool::{Lease, Pool};
 use crate::server::Wants;
-use crate::server::owed::Show;
 use crate::server::settings::{self, Settings};
-use crate::wire::write;
 
 /// Most units that one write takes along: with more of them another connection saves nothing worth its wait.
 const MOST_JOINED: usize = 8;
@@ -139,8 +137,7 @@ impl Inner {
             let name = (!named).then_some(&**wanted);
             let settings = outfit.settings.map(|settings| &**settings);
             let sql = settings::difference(lease.settings.as_deref(), settings, name);
-            write::query(&mut self.out, &sql);
-            lease.owed.sent(b'Q', Show::Swallow);
+            lease.query(&mut self.out, &sql);
             lease.settings = outfit.settings.cloned();
             lease.application_name = Some(wanted.clone());
         }

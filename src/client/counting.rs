@@ -18,11 +18,22 @@ use crate::wire::frontend::{self, Named};
 const MOST_UNIT: usize = 4 * 1024;
 
 /// A unit that runs one statement: its text, the types that its parameters are said to have, and their values.
-struct Run<'a> {
-    text: &'a [u8],
+pub(super) struct Run<'a> {
+    pub(super) text: &'a [u8],
     types: Vec<u32>,
     values: Vec<frontend::Bound<'a>>,
     form: Vec<u8>,
+}
+
+impl Run<'_> {
+    /// A text that is in the statement, or bound to a parameter of it.
+    pub(super) fn text_of(&self, operand: &Operand) -> Option<Box<str>> {
+        match value(operand, self)? {
+            Value::Text(text) | Value::Loose(text) => Some(text),
+            Value::Binary(bytes) => Some(str::from_utf8(&bytes).ok()?.into()),
+            Value::Number(_) => None,
+        }
+    }
 }
 
 impl Session {
@@ -78,7 +89,7 @@ impl Session {
     }
 
     /// The statement that a unit runs, if it runs one and asks for nothing else.
-    fn run_of<'a>(&'a self, unit: &'a [u8]) -> Option<Run<'a>> {
+    pub(super) fn run_of<'a>(&'a self, unit: &'a [u8]) -> Option<Run<'a>> {
         let (mut parsed, mut run, mut form) = (None, None, Vec::new());
         let mut executed = 0;
         let mut rest = unit;

@@ -18,9 +18,10 @@ use super::unit::{Kind, Piece};
 use crate::clock::{self, Duration};
 use crate::metrics::{DatabaseMetrics, TargetLabel};
 use crate::monitor::{Hub, Inbox};
+use crate::net::Window;
 use crate::pool::PoolMode;
 use crate::route::Class;
-use crate::sql::{Listen, lone_listen};
+use crate::sql::{Listen, lone_listen, lone_notify};
 use crate::wire::SqlState;
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::frontend;
@@ -246,6 +247,20 @@ impl Session {
         }
     }
 
+    /// Those who listen are to know a notification that the piece sends as this client's, where its text says which that is.
+    #[cold]
+    pub(super) fn says(&mut self, piece: &Piece) -> Option<()> {
+        let database = &self.identity.database;
+        let hub = database.hubs.known(database.server_database.as_ref().unwrap_or(&self.identity.name))?;
+        let unit = self.window.as_ref()?.bytes().get(..piece.size)?;
+        let run = self.run_of(unit)?;
+        let (channel, payload) = lone_notify(run.text)?;
+        let (channel, payload) = (run.text_of(&channel)?, run.text_of(&payload)?);
+        let server = self.held.get(self.active?.index())?.as_ref()?.lease.key.process;
+        hub.says(self.identity.cancel.key.process, server, &channel, &payload);
+        Some(())
+    }
+
     /// The piece may have an UNLISTEN * or a DISCARD ALL among others, as what drivers send before a connection goes back to
     /// their pool.
     #[cold]
@@ -255,6 +270,17 @@ impl Session {
         let says = |word: &[u8]| memchr::memmem::find(&text, word).is_some();
         if says(b"unlisten *") || says(b"discard all") {
             self.ears = None;
+        }
+    }
+}
+
+/// A notification that the connection's own process has sent was sent by its client, under the number that this one knows.
+#[cold]
+pub(super) fn sign(window: &mut Window, at: usize, server: u32, client: u32) {
+    let process = window.bytes().get(at + HEADER..at + HEADER + 4);
+    if process == Some(&server.to_be_bytes()) {
+        for (nth, byte) in client.to_be_bytes().into_iter().enumerate() {
+            window.replace(at + HEADER + nth, byte);
         }
     }
 }

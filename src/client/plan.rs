@@ -292,6 +292,9 @@ impl Session {
         }
         if self.active == Some(Target::Primary) {
             self.fresh.sends(&piece.facts);
+            if matches!(piece.facts.reason, Reason::Notify | Reason::PrimaryFunction) {
+                self.says(piece);
+            }
         }
         let Some(held) = self.held() else { return };
         held.uncertain |= if held.transaction || held.lease.owed.status() != TransactionStatus::Idle {

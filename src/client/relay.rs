@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use super::ears;
 use super::fail::Failure;
 use super::failover;
 use super::handshake::is_text_safe;
@@ -161,12 +162,12 @@ impl Session {
             return Ok(self.scan_rest());
         }
         // What was held stands at the front; `shown` bytes before `at` may go.
-        let (mut at, mut shown) = (self.back.hold, 0);
+        let (mut at, mut shown, process) = (self.back.hold, 0, self.identity.cancel.key.process);
         loop {
             let failed = self.net.failed.is_some();
             let keeps = !self.net.is_empty();
             let Some(held) = self.held() else { return Ok(false) };
-            let Server { window: Some(window), owed, .. } = &mut *held.lease else { return Ok(false) };
+            let Server { window: Some(window), owed, key, .. } = &mut *held.lease else { return Ok(false) };
             let message = window.bytes().get(at..).unwrap_or_default();
             let Some(head) = frame::header(message, Side::Backend)? else { break };
             let there = head.size.min(message.len());
@@ -193,6 +194,9 @@ impl Session {
             let Verdict { mut show, event } = owed.reply(head.tag, body)?;
             if event == Event::Known {
                 window.replace(at, PARSE_COMPLETE);
+            }
+            if head.tag == b'A' {
+                ears::sign(window, at, key.process, process);
             }
             if left > 0 && show == Show::Forward && self.catch(at, head, left) {
                 at = 0;

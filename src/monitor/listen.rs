@@ -19,7 +19,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
 
 use super::link::{LinkError, innermost, open};
 use super::{Cluster, Options};
-use crate::clock::Duration;
+use crate::clock::{self, Duration, Instant};
 use crate::ids::Node;
 use crate::wire::write::{self, quote_identifier};
 
@@ -28,6 +28,12 @@ const UNUSED: Duration = Duration::from_secs(10);
 
 /// Most databases of one entry that are listened to.
 const MOST_HUBS: usize = 1_000;
+
+/// What was said by whom is remembered for so many notifications that have not come yet,
+const MOST_AUTHORS: usize = 1_000;
+
+/// and for so long.
+const LONGEST_WAY: Duration = Duration::from_secs(10);
 
 /// How much of what a client has not read yet is kept for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,13 +132,39 @@ struct Channel {
     inboxes: Vec<Arc<Inbox>>,
 }
 
+/// Which client sent a notification that is on its way: its listeners are told the process number that this client was told.
+#[derive(Debug)]
+struct Author {
+    /// The server's process that carries it out.
+    server: u32,
+    channel: Box<str>,
+    payload: Box<str>,
+    client: u32,
+    since: Instant,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     channels: HashMap<Box<str>, Channel>,
+    authors: VecDeque<Author>,
     /// Somebody drives the connection.
     running: bool,
     /// Why the last one ended.
     failure: String,
+}
+
+impl Inner {
+    /// The number by which clients know who said that: the client's, or that of the server's process.
+    fn author(&mut self, server: i32, channel: &str, payload: &str) -> i32 {
+        let is = |author: &Author| {
+            author.server.cast_signed() == server
+                && *author.channel == *channel
+                && *author.payload == *payload
+        };
+        let place = self.authors.iter().position(is);
+        let author = place.and_then(|place| self.authors.remove(place));
+        author.map_or(server, |author| author.client.cast_signed())
+    }
 }
 
 /// Who hears for all clients of one database.
@@ -184,6 +216,14 @@ impl Hubs {
     }
 }
 
+impl Hubs {
+    /// That of a database, if anybody has ever listened there.
+    #[must_use]
+    pub fn known(&self, database: &str) -> Option<Arc<Hub>> {
+        self.hubs.lock().unwrap_or_else(PoisonError::into_inner).get(database).cloned()
+    }
+}
+
 type Wire = Connection<Socket, NoTlsStream>;
 
 impl Hub {
@@ -231,6 +271,21 @@ impl Hub {
         self.wake.notify_one();
     }
 
+    /// A client is about to say that on that channel, by that process of the server.
+    pub fn says(&self, client: u32, server: u32, channel: &str, payload: &str) {
+        let mut inner = self.inner();
+        if !inner.channels.contains_key(channel) {
+            return;
+        }
+        let since = clock::now();
+        let late = |author: &Author| since.duration_since(author.since) > LONGEST_WAY;
+        while inner.authors.len() >= MOST_AUTHORS || inner.authors.front().is_some_and(late) {
+            inner.authors.pop_front();
+        }
+        let (channel, payload) = (channel.into(), payload.into());
+        inner.authors.push_back(Author { server, channel, payload, client, since });
+    }
+
     async fn run(self: Arc<Self>) {
         let failure = self.serve().await.err().map_or_else(String::new, |error| error.to_string());
         let mut inner = self.inner();
@@ -239,6 +294,7 @@ impl Hub {
             tracing::warn!(database = %self.database, %failure, "the connection that listens for clients ended");
         }
         inner.failure = failure;
+        inner.authors.clear();
         for inbox in inner.channels.drain().flat_map(|(_, channel)| channel.inboxes) {
             inbox.mail().miss(Missed::Lost);
         }
@@ -348,9 +404,12 @@ impl Hub {
             }
             Some(Ok(AsyncMessage::Notification(heard))) => {
                 let mut message = BytesMut::new();
-                write::notification(&mut message, heard.process_id(), heard.channel(), heard.payload());
+                let (channel, payload) = (heard.channel(), heard.payload());
+                let mut inner = self.inner();
+                let process = inner.author(heard.process_id(), channel, payload);
+                write::notification(&mut message, process, channel, payload);
                 let message = message.freeze();
-                if let Some(channel) = self.inner().channels.get(heard.channel()) {
+                if let Some(channel) = inner.channels.get(channel) {
                     channel.inboxes.iter().for_each(|inbox| inbox.put(&message));
                 }
                 Ok(())

@@ -1,6 +1,7 @@
 //! What pools need without a client: old connections closed, a minimum kept open, gauges set.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -15,6 +16,9 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Most connections that are opened for stock at the same time, over all pools.
 const OPENING: usize = 8;
+
+/// A pool that no client has is known to its set and to the keeper.
+const KNOWN: usize = 2;
 
 /// Looks after the pools of a set.
 #[derive(Debug)]
@@ -40,6 +44,9 @@ impl Keeper {
             let now = clock::now();
             for (_, pool) in self.pools.all() {
                 pool.close_due(now);
+                if pool.is_unwanted() && Arc::strong_count(&pool) == KNOWN {
+                    pool.close_idle();
+                }
                 while opening.len() < OPENING && pool.wants_stock() {
                     opening.spawn(stock(pool.clone()));
                 }
@@ -80,6 +87,13 @@ impl Pool {
         for server in due {
             self.closed(server, "due");
         }
+    }
+
+    /// Whether what nobody uses is to be closed in this round.
+    fn is_unwanted(&self) -> bool {
+        let left = self.unwanted.load(Ordering::Relaxed);
+        left > 0
+            && self.unwanted.compare_exchange(left, left - 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn wants_stock(&self) -> bool {

@@ -12,7 +12,7 @@ mod set;
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
@@ -89,6 +89,8 @@ pub struct Pool {
     yards: lane::Yards,
     /// Nobody gets it any more: its connections are closed when they come back.
     retired: AtomicBool,
+    /// For so many rounds of the keeper more, what no client uses is closed.
+    unwanted: AtomicU8,
 }
 
 impl fmt::Debug for Pool {
@@ -126,6 +128,7 @@ impl Pool {
             settled: Notify::new(),
             yards: lane::Yards::default(),
             retired: AtomicBool::new(false),
+            unwanted: AtomicU8::new(0),
         }
     }
 

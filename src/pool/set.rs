@@ -1,10 +1,14 @@
 //! The pools of one pgweir, by key.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Pool;
 use crate::ids::Node;
+
+/// How many rounds of the keeper connections are unwanted after somebody has asked for them to go.
+const UNWANTED: u8 = 5;
 
 /// What makes a pool: its configuration entry and its name on the servers, the role, and the server.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -43,12 +47,13 @@ impl PoolSet {
     }
 
     /// Closes the idle connections to the databases that `is_meant` picks, where no client that is connected has used
-    /// them: PostgreSQL refuses to drop, rename or copy a database that others are connected to, and such connections
-    /// are nobody's. (It waits some seconds for them to be gone.)
+    /// them, and for some seconds those whose client is just about to leave: PostgreSQL refuses to drop, rename or copy a
+    /// database that others are connected to, and such connections are nobody's. (It waits five seconds for them to be gone.)
     pub fn let_go(&self, is_meant: impl Fn(&str) -> bool) {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
-        for pool in pools.values() {
-            if Arc::strong_count(pool) == 1 && is_meant(&pool.database) {
+        for pool in pools.values().filter(|pool| is_meant(&pool.database)) {
+            pool.unwanted.store(UNWANTED, Ordering::Relaxed);
+            if Arc::strong_count(pool) == 1 {
                 pool.close_idle();
             }
         }

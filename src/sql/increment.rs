@@ -1,8 +1,10 @@
 //! A text that adds constants to columns of the row with a key, and does nothing else:
 //! `UPDATE photos SET votes = votes + 1 WHERE id = 7`.
 
-use super::folded::Folded;
-use super::lex::{Kind, Lexer, Token};
+use std::ops::{Deref, DerefMut};
+
+use super::lex::Kind;
+use super::reader::Reader;
 
 /// More tokens than this no such text has.
 const MOST_TOKENS: usize = 128;
@@ -45,78 +47,35 @@ pub struct Increment {
 /// What a text does that is an increment and nothing else; none: it is something else, or not spelled simply.
 #[must_use]
 pub fn increment(text: &[u8]) -> Option<Increment> {
-    let mut tokens = Vec::new();
-    for token in Lexer::new(text).filter(|token| !matches!(token.kind, Kind::Space | Kind::Comment)) {
-        if tokens.len() >= MOST_TOKENS {
-            return None;
-        }
-        tokens.push(token);
-    }
-    while tokens.last().is_some_and(|last| last.kind == Kind::Semicolon) {
-        tokens.pop();
-    }
-    let mut reader = Reader { text, tokens: &tokens, target: None, alias: None };
-    let increment = reader.update()?;
-    reader.tokens.is_empty().then_some(increment)
+    let reader = Reader::new(text, MOST_TOKENS)?;
+    let mut speller = Speller { reader, target: None, alias: None };
+    let increment = speller.update()?;
+    speller.is_over().then_some(increment)
 }
 
-struct Reader<'a> {
-    text: &'a [u8],
-    tokens: &'a [Token],
+/// Reads an increment.
+struct Speller<'a> {
+    reader: Reader<'a>,
     /// What a column may be prefixed with.
     target: Option<Box<str>>,
     alias: Option<Box<str>>,
 }
 
-impl Reader<'_> {
-    fn raw(&self, token: Token) -> &[u8] {
-        self.text.get(token.start..token.end).unwrap_or_default()
-    }
+impl<'a> Deref for Speller<'a> {
+    type Target = Reader<'a>;
 
-    fn peek(&self) -> Option<Token> {
-        self.tokens.first().copied()
+    fn deref(&self) -> &Reader<'a> {
+        &self.reader
     }
+}
 
-    fn next(&mut self) -> Option<Token> {
-        let (first, rest) = self.tokens.split_first()?;
-        self.tokens = rest;
-        Some(*first)
+impl DerefMut for Speller<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.reader
     }
+}
 
-    /// Takes the next token if it is that keyword.
-    fn word(&mut self, word: &[u8]) -> bool {
-        let is = self
-            .peek()
-            .is_some_and(|token| token.kind == Kind::Word && self.raw(token).eq_ignore_ascii_case(word));
-        if is {
-            self.next();
-        }
-        is
-    }
-
-    fn operator(&mut self, operator: &[u8]) -> bool {
-        let is = self.peek().is_some_and(|token| token.kind == Kind::Operator && self.raw(token) == operator);
-        if is {
-            self.next();
-        }
-        is
-    }
-
-    fn kind(&mut self, kind: Kind) -> bool {
-        let is = self.peek().is_some_and(|token| token.kind == kind);
-        if is {
-            self.next();
-        }
-        is
-    }
-
-    fn name(&mut self) -> Option<Box<str>> {
-        let token = self.next().filter(|token| matches!(token.kind, Kind::Word | Kind::Quoted))?;
-        let name = Folded::new(self.text, token);
-        let name = str::from_utf8(name.as_bytes()).ok()?;
-        (!name.is_empty()).then(|| name.into())
-    }
-
+impl Speller<'_> {
     fn update(&mut self) -> Option<Increment> {
         if !self.word(b"update") {
             return None;
@@ -213,25 +172,6 @@ impl Reader<'_> {
         }
         let operand = self.operand()?;
         if self.operator(b"=") { Some((self.column()?, operand)) } else { None }
-    }
-
-    fn operand(&mut self) -> Option<Operand> {
-        let minus = self.operator(b"-");
-        let token = self.next()?;
-        let raw = str::from_utf8(self.raw(token)).ok()?;
-        match token.kind {
-            Kind::Number if raw.bytes().all(|byte| byte.is_ascii_digit()) => {
-                let number: i64 = raw.parse().ok()?;
-                Some(Operand::Number(if minus { -number } else { number }))
-            }
-            Kind::Param if !minus => Some(Operand::Param(raw.strip_prefix('$')?.parse().ok()?)),
-            // No escapes, whatever `standard_conforming_strings` says.
-            Kind::String if !minus => {
-                let inside = raw.strip_prefix('\'')?.strip_suffix('\'')?;
-                (!inside.contains(['\'', '\\'])).then(|| Operand::Text(inside.into()))
-            }
-            _ => None,
-        }
     }
 }
 

@@ -1,7 +1,9 @@
-//! A text that is LISTEN or UNLISTEN and nothing else.
+//! A text that is LISTEN, UNLISTEN or NOTIFY and nothing else.
 
 use super::folded::Folded;
+use super::increment::Operand;
 use super::lex::{Kind, Lexer, Token};
+use super::reader::Reader;
 
 /// What a client wants of the channels that it listens on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +39,43 @@ pub fn lone_listen(text: &[u8]) -> Option<Listen> {
     }
 }
 
+/// More tokens than this no text has that only notifies.
+const MOST_TOKENS: usize = 24;
+
+/// Channel and payload of a text that is a NOTIFY, or a SELECT of one call of `pg_notify`, and nothing else.
+#[must_use]
+pub fn lone_notify(text: &[u8]) -> Option<(Operand, Operand)> {
+    let mut reader = Reader::new(text, MOST_TOKENS)?;
+    if reader.word(b"notify") {
+        let channel = Operand::Text(reader.name()?);
+        let payload =
+            if reader.kind(Kind::Comma) { reader.operand()? } else { Operand::Text(Box::default()) };
+        return (reader.is_over() && matches!(payload, Operand::Text(_))).then_some((channel, payload));
+    }
+    if !reader.word(b"select") {
+        return None;
+    }
+    if reader.word(b"pg_catalog") && !reader.kind(Kind::Dot) {
+        return None;
+    }
+    if !reader.word(b"pg_notify") || !reader.kind(Kind::Open) {
+        return None;
+    }
+    let channel = argument(&mut reader)?;
+    let comma = reader.kind(Kind::Comma);
+    let payload = argument(&mut reader)?;
+    (comma && reader.kind(Kind::Close) && reader.is_over()).then_some((channel, payload))
+}
+
+/// A text or a parameter, which may be cast to `text`.
+fn argument(reader: &mut Reader<'_>) -> Option<Operand> {
+    let operand = reader.operand().filter(|operand| !matches!(operand, Operand::Number(_)))?;
+    if reader.kind(Kind::Cast) && !reader.word(b"text") && !reader.word(b"varchar") {
+        return None;
+    }
+    Some(operand)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +102,27 @@ mod tests {
         }
         assert_eq!(lone_listen(format!("LISTEN {}", "a".repeat(64)).as_bytes()), None);
         assert_eq!(lone_listen(b"LISTEN \"\xff\""), None);
+    }
+
+    #[test]
+    fn what_is_notified() {
+        let text = |text: &str| Operand::Text(text.into());
+        for (sql, expected) in [
+            ("NOTIFY Votes", Some((text("votes"), text("")))),
+            ("notify \"Votes\", 'seven' ;", Some((text("Votes"), text("seven")))),
+            ("SELECT pg_notify('a', 'b')", Some((text("a"), text("b")))),
+            ("select pg_catalog.pg_notify($1::text, $2)", Some((Operand::Param(1), Operand::Param(2)))),
+            ("NOTIFY votes, 'it''s'", None),
+            ("NOTIFY votes, $1", None),
+            ("NOTIFY a; NOTIFY b", None),
+            ("SELECT pg_notify('a', 'b'), 1", None),
+            ("SELECT pg_notify('a', 'b') FROM t", None),
+            ("SELECT pg_notify('a', x)", None),
+            ("SELECT app.pg_notify('a', 'b')", None),
+            ("SELECT pg_notify('a', 1)", None),
+            ("LISTEN a", None),
+        ] {
+            assert_eq!(lone_notify(sql.as_bytes()), expected, "{sql}");
+        }
     }
 }

@@ -243,3 +243,22 @@ async fn a_database_is_renamed_dropped_and_copied_through_pgweir() {
     assert_eq!(refused.codes(), ["55006"], "{refused:?}");
     drop(user);
 }
+
+/// Its last client has just left, and what that has set on its server connection is still being reset.
+#[tokio::test]
+async fn who_has_just_left_a_database_is_not_in_the_way_of_its_end() {
+    let cluster = servers().await;
+    let pgweir = before(&cluster).await;
+    let port = port(&pgweir);
+    let mut operator = Speaker::connect(port, "postgres").await.unwrap();
+    for round in 0..5 {
+        let name = format!("passing{round}");
+        assert!(operator.simple(&format!("CREATE DATABASE {name}")).await.errors.is_empty());
+        let mut last = Speaker::connect(port, &name).await.unwrap();
+        let many = "CREATE TEMP TABLE t (n int); INSERT INTO t SELECT generate_series(1, 20000)";
+        assert!(last.simple(many).await.errors.is_empty());
+        drop(last);
+        let dropped = operator.simple(&format!("DROP DATABASE {name}")).await;
+        assert!(dropped.errors.is_empty(), "{dropped:?}");
+    }
+}

@@ -210,3 +210,62 @@ async fn who_does_not_read_is_not_waited_for() {
     assert!(code.contains("C54000"), "{code}");
     eventually(SOON, || async { proxy.sum("pgweir_clients", &[]).await as usize == 1 }).await.unwrap();
 }
+
+/// Whoever says something is known by the number that it was told at its login, as without pgweir.
+#[tokio::test]
+async fn who_said_it() {
+    let (_cluster, proxy) = start("pool_size = 2").await;
+    let (mut ears, mut mouth) = (proxy.client().await, proxy.client().await);
+    ears.ok("LISTEN ch").await;
+    let mut units: Vec<(String, Vec<u8>)> = Vec::new();
+    for (nth, text) in [
+        "NOTIFY ch",
+        "notify \"ch\", 'payload'",
+        "SELECT pg_notify('ch', 'x')",
+        "SELECT pg_catalog.pg_notify('ch'::text, '')",
+    ]
+    .iter()
+    .enumerate()
+    {
+        units.push(((*text).to_owned(), query(text).to_vec()));
+        let name = format!("s{nth}");
+        units.push((
+            format!("{text}, prepared"),
+            [parse(&name, text), sync(), bind("", &name, &[]), execute("", 0), sync()].concat(),
+        ));
+    }
+    units.push((
+        "bound".to_owned(),
+        [parse("", "SELECT pg_notify($1, $2)"), bind("", "", &["ch", "bound"]), execute("", 0), sync()]
+            .concat(),
+    ));
+    let process = |body: &[u8]| i32::from_be_bytes(*body.first_chunk().unwrap());
+    for (what, unit) in &units {
+        let readies = unit.windows(5).filter(|bytes| *bytes == b"S\0\0\0\x04").count().max(1);
+        mouth.send(unit).await.unwrap();
+        for _ in 0..readies {
+            assert_eq!(mouth.answer().await.unwrap().code(), "", "{what}");
+        }
+        let (tag, body) = ears.message().await.unwrap();
+        assert_eq!((tag, process(&body)), (b'A', mouth.key.0), "{what}");
+    }
+    // Its own, too; and on a connection of its own it stands before the end of the unit.
+    ears.send(&query("NOTIFY ch")).await.unwrap();
+    let mut heard = None;
+    for _ in 0..3 {
+        let (tag, body) = ears.message().await.unwrap();
+        heard = heard.or((tag == b'A').then(|| process(&body)));
+    }
+    assert_eq!(heard, Some(ears.key.0));
+    mouth.ok("BEGIN").await;
+    mouth.ok("LISTEN own").await;
+    mouth.ok("COMMIT").await;
+    mouth.send(&query("SELECT pg_notify('o' || 'wn', 'x')")).await.unwrap();
+    let mut tags = String::new();
+    while !tags.ends_with('Z') {
+        let (tag, body) = mouth.message().await.unwrap();
+        assert!(tag != b'A' || process(&body) == mouth.key.0);
+        tags.push(char::from(tag));
+    }
+    assert_eq!(tags, "TDCAZ");
+}

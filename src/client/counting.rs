@@ -3,6 +3,8 @@
 //! `crate::counter` merges and carries them out. A unit that is on its way there stays in the client's window, as one on a shared connection
 //! does (`share`), until its answer is there; if it is to go by itself, it is placed once more.
 
+use std::sync::Arc;
+
 use super::plan::Place;
 use super::retry::Net;
 use super::session::Session;
@@ -71,7 +73,7 @@ impl Session {
         let counters = self.identity.database.counters.clone();
         let rule = counters.rules().iter().position(|rule| is_about(rule, &increment))?;
         let given = given(counters.rules().get(rule)?, &increment, &run)?;
-        let group = counters.group(&self.identity.name, &self.identity.user, rule)?;
+        let group = self.counter_group(rule)?;
         let form = Form(run.form.into());
         let place = counter::Place {
             cluster: self.identity.database.cluster.clone(),
@@ -86,6 +88,11 @@ impl Session {
         }
         self.rides(piece, route, node, true);
         Some(Place::Done)
+    }
+
+    fn counter_group(&self, rule: usize) -> Option<Arc<counter::Group>> {
+        let identity = &self.identity;
+        identity.database.counters.group(&identity.name, &identity.user, &identity.wants.parameters, rule)
     }
 
     /// The statement that a unit runs, if it runs one and asks for nothing else.
@@ -135,13 +142,15 @@ impl Session {
     }
 }
 
-/// Whether the rule is about that table, key and columns.
+/// Whether the rule is about that table, key and columns. Which schema is meant, where only one of them says it, the server knows.
 fn is_about(rule: &counter::Rule, increment: &Increment) -> bool {
+    let schema = rule.schema.as_ref().zip(increment.schema.as_ref());
     rule.table == increment.table
-        && rule.schema == increment.schema
+        && schema.is_none_or(|(one, other)| one == other)
         && rule.key.len() == increment.keys.len()
         && increment.keys.iter().all(|(name, _)| rule.key.contains(name))
         && increment.adds.iter().all(|add| rule.columns.contains(&add.column))
+        && increment.touches.iter().all(|name| rule.touch.contains(name))
 }
 
 fn given(rule: &counter::Rule, increment: &Increment, run: &Run<'_>) -> Option<Given> {
@@ -152,10 +161,15 @@ fn given(rule: &counter::Rule, increment: &Increment, run: &Run<'_>) -> Option<G
     }
     let mut adds = Vec::with_capacity(increment.adds.len());
     for add in &increment.adds {
-        let place = rule.columns.iter().position(|column| *column == add.column)?;
-        adds.push((place, add.minus, value(&add.amount, run)?));
+        let column = rule.columns.iter().position(|column| *column == add.column)?;
+        let amount = value(&add.amount, run)?;
+        adds.push(counter::Add { column, zero: add.zero, minus: add.minus, amount });
     }
-    Some(Given { key, adds })
+    let touches = increment.touches.iter().map(|name| rule.touch.iter().position(|known| known == name));
+    let touches = touches.collect::<Option<_>>()?;
+    let schema = increment.schema.clone().filter(|_| rule.schema.is_none());
+    let bare = increment.schema.is_none() && rule.schema.is_some();
+    Some(Given { upsert: increment.upsert, schema, bare, key, adds, touches })
 }
 
 /// A constant, or what is bound to a parameter. None: null, or of a type that says something else.

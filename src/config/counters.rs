@@ -4,7 +4,7 @@ use super::check::Check;
 use super::complaint::Wrong;
 use super::raw::Name;
 use super::rules::Typed;
-use crate::counter::Rule;
+use crate::counter::{Guard, Rule};
 
 /// Most of one database.
 const MOST: usize = 64;
@@ -36,11 +36,40 @@ impl Check<'_, '_> {
             self.log.add(typed.at, &typed.shown, wrong.hint(hint));
             return None;
         }
+        let touch = list("databases.NAME.counters.touch");
+        let names: Vec<_> = key.iter().chain(&columns).chain(&touch).collect();
+        if let Some((_, twice)) =
+            names.iter().enumerate().find(|(nth, name)| names.iter().take(*nth).any(|known| known == *name))
+        {
+            let wrong = Wrong::new(format!("names the column {twice:?} twice"));
+            self.log.add(
+                typed.at,
+                &typed.shown,
+                wrong.hint("a column is part of the key, a counter, or touched"),
+            );
+            return None;
+        }
         let (schema, table) = match table.split_once('.') {
             Some((schema, table)) => (Some(schema.into()), table),
             None => (None, table),
         };
         let most = sheet.count("databases.NAME.counters.max_waiting", within).unwrap_or(100_000);
-        Some(Rule { schema, table: table.into(), key, columns, most })
+        Some(Rule { schema, table: table.into(), key, columns, touch, allow: self.allowed(typed)?, most })
+    }
+
+    /// What stands in `allow`. None: something was complained about.
+    fn allowed(&mut self, typed: &Typed) -> Option<Vec<Guard>> {
+        let path = "databases.NAME.counters.allow";
+        let words = self.sheet.texts(path, Some(&typed.within)).unwrap_or_default();
+        let known =
+            |word: &String| Guard::ALL.into_iter().find(|(_, known)| known == word).map(|(guard, _)| guard);
+        let found: Option<Vec<Guard>> = words.iter().map(known).collect();
+        if found.is_none() {
+            let unknown = words.iter().find(|word| known(word).is_none()).map_or("", String::as_str);
+            let all: Vec<_> = Guard::ALL.iter().map(|(_, word)| *word).collect();
+            let wrong = Wrong::new(format!("allows {unknown:?}, which is no reason against merging"));
+            self.log.add(typed.at, &typed.shown, wrong.hint(format!("one of: {}", all.join(", "))));
+        }
+        found
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::keys::{KEYS, Key};
+use super::keys::{Key, all};
 use super::tests::{compare, parse_here};
 
 /// The tables of the file in its order, each with the header that stands in the example, and whether it is live there.
@@ -30,7 +30,7 @@ const TABLES: [(&str, &str, &str); 14] = [
 ];
 
 fn rows_of(table: &str) -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(move |key| key.path.rsplit_once('.').map_or("", |(table, _)| table) == table)
+    all().filter(move |key| key.path.rsplit_once('.').map_or("", |(table, _)| table) == table)
 }
 
 fn last(key: &Key) -> &'static str {
@@ -90,7 +90,7 @@ fn example_file() -> String {
             write!(text, "\n{}", example_row(key)).unwrap();
         }
         if table == "databases.NAME" {
-            let inherited: Vec<_> = KEYS.iter().filter(|key| key.per_database).map(|key| key.path).collect();
+            let inherited: Vec<_> = all().filter(|key| key.per_database).map(|key| key.path).collect();
             write!(text, "\n{}", comment(&format!("For this database alone: {}.", inherited.join(", "))))
                 .unwrap();
         }
@@ -135,7 +135,7 @@ pub(super) fn uncommented() -> String {
 
 #[test]
 fn the_tables_are_all_there() {
-    for key in KEYS {
+    for key in all() {
         assert!(
             TABLES.iter().any(|(table, ..)| rows_of(table).any(|row| row.path == key.path)),
             "{}",
@@ -164,7 +164,7 @@ fn the_example_parses_with_every_key_live() {
     let text = uncommented();
     let config = parse_here(&text, "pgweir.toml").unwrap_or_else(|complaints| panic!("{complaints}"));
     assert_eq!(config.databases.len(), 1);
-    for key in KEYS.iter().filter(|key| !matches!(last(key), "password_file" | "password_env" | "reject")) {
+    for key in all().filter(|key| !matches!(last(key), "password_file" | "password_env" | "reject")) {
         assert!(text.lines().any(|line| line.starts_with(&format!("{} = ", last(key)))), "{}", key.path);
     }
 }
@@ -174,7 +174,7 @@ fn the_example_parses_with_every_key_live() {
 fn a_default_is_the_default() {
     let database = "[databases.app]\nservers = [\"h:1\"]\n";
     let silent = format!("{:?}", parse_here(database, "x").unwrap());
-    for key in KEYS.iter().filter(|key| key.example.is_empty()) {
+    for key in all().filter(|key| key.example.is_empty()) {
         let line = format!("{} = {}\n", last(key), key.default);
         let text = match key.path.rsplit_once('.') {
             None => format!("{line}{database}"),
@@ -192,7 +192,7 @@ fn a_default_is_the_default() {
 #[test]
 fn what_a_row_promises_is_taken() {
     use super::keys::Kind;
-    for key in KEYS.iter().filter(|key| !key.path.contains("NAME")) {
+    for key in all().filter(|key| !key.path.contains("NAME")) {
         let values: Vec<String> = match key.kind {
             Kind::Choice(words) => words.iter().map(|word| format!("{word:?}")).collect(),
             Kind::Count { least, most } => vec![least.to_string(), most.to_string()],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::keys::KEYS;
+use super::keys::all;
 use super::kind::Kind;
 
 /// A setting.
@@ -76,20 +76,20 @@ pub(super) const MONTH: u64 = 30 * 24 * HOUR;
 #[must_use]
 pub fn find(path: &str) -> Option<&'static Key> {
     let of_all = path.strip_prefix("databases.NAME.");
-    KEYS.iter().find(|key| key.path == path || (key.per_database && of_all == Some(key.path)))
+    all().find(|key| key.path == path || (key.per_database && of_all == Some(key.path)))
 }
 
 /// Whether a path is a table: whether some key is below it.
 #[must_use]
 pub fn is_table(path: &str) -> bool {
-    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+    all().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
 /// The keys and tables that may stand directly in the table at `path` (empty: the file itself), each once.
 #[must_use]
 pub fn inside(path: &str) -> Vec<&'static str> {
     let mut names = Vec::new();
-    for key in KEYS {
+    for key in all() {
         let own = match path {
             "" => Some(key.path),
             _ => key.path.strip_prefix(path).and_then(|rest| rest.strip_prefix('.')),

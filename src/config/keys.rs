@@ -1,5 +1,6 @@
 //! Every setting, one row each. Checks, documentation and the example file are made from these or compared with them.
 
+use super::counter_keys;
 use super::key::{HOUR, MINUTE, MONTH, SECOND, count, millis, millis_or_off, row};
 pub use super::key::{Key, find, inside, is_table};
 pub use super::kind::Kind;
@@ -11,7 +12,11 @@ const PASSWORD_FILE: &str =
 const PASSWORD_ENV: &str = "A variable of the environment with that text.";
 
 /// The settings, in the order of the documentation.
-pub static KEYS: &[Key] = &[
+pub fn all() -> impl Iterator<Item = &'static Key> + Clone {
+    KEYS.iter().chain(counter_keys::KEYS)
+}
+
+static KEYS: &[Key] = &[
     row(
         "listen",
         Kind::Listen,
@@ -581,20 +586,4 @@ pub static KEYS: &[Key] = &[
         "To nowhere: the client gets an error 42501 with this text.",
     )
     .example("\"reports may not read this table\""),
-    row(
-        "databases.NAME.counters.table",
-        Kind::Text,
-        "required",
-        "The table, spelled as the application's statements spell it: with its schema if they do.",
-    )
-    .example("\"photos\""),
-    row("databases.NAME.counters.key", Kind::Texts, "required", "The columns of a unique index.").example("[\"id\"]"),
-    row("databases.NAME.counters.columns", Kind::Texts, "required", "The counters.").example("[\"votes\"]"),
-    row(
-        "databases.NAME.counters.max_waiting",
-        count(1, 10_000_000),
-        "100000",
-        "Increments that wait for the statement before theirs; more go by themselves.",
-    )
-    .example("100000"),
 ];

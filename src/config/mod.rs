@@ -5,6 +5,7 @@
 
 mod check;
 mod complaint;
+mod counter_keys;
 mod counters;
 mod key;
 pub mod keys;

@@ -309,7 +309,7 @@ fn unknown(typed: &str, place: &Place) -> Wrong {
 fn homes(typed: &str, place: &Place) -> Vec<String> {
     let mut below = Vec::new();
     let mut anywhere = Vec::new();
-    for key in keys::KEYS {
+    for key in keys::all() {
         match key.path.rsplit_once('.') {
             Some((table, last)) if last == typed => match table.strip_prefix(&place.path) {
                 Some(rest) if !place.path.is_empty() => below.push(format!("in [{}{rest}]", place.shown)),

@@ -66,6 +66,21 @@ impl<'a> Reader<'a> {
         self.takes(|_, token| token.kind == kind)
     }
 
+    /// Takes the name of a function and its parenthesis.
+    pub(super) fn calls(&mut self, name: &[u8]) -> bool {
+        let before = self.at;
+        let calls = self.word(name) && self.kind(Kind::Open);
+        if !calls {
+            self.at = before;
+        }
+        calls
+    }
+
+    /// What comes next is a name with another one behind it.
+    pub(super) fn is_prefixed(&self) -> bool {
+        self.tokens.get(self.at + 1).is_some_and(|token| token.kind == Kind::Dot)
+    }
+
     /// An identifier, as PostgreSQL folds it.
     pub(super) fn name(&mut self) -> Option<Box<str>> {
         let token = self.next().filter(|token| matches!(token.kind, Kind::Word | Kind::Quoted))?;

@@ -11,18 +11,22 @@ use tokio::task::JoinSet;
 use crate::proxy::{Proxy, SOON, cluster};
 use crate::raw::{Raw, query};
 use crate::wire::{bind, describe, execute, parse, sync};
+use shapes::SHAPES;
 
-const RULE: &str = "[[databases.postgres.counters]]\ntable = \"photos\"\nkey = [\"id\"]\ncolumns = [\"votes\", \"score\", \"exact\"]\n\
+mod shapes;
+
+const RULE: &str = "[[databases.postgres.counters]]\ntable = \"photos\"\nkey = [\"id\"]\ncolumns = [\"votes\", \"score\", \"exact\"]\ntouch = [\"seen\"]\n\
     [[databases.postgres.counters]]\ntable = \"pages\"\nkey = [\"site\", \"path\"]\ncolumns = [\"views\"]\n";
 
-async fn start(replicas: usize, settings: &str) -> (Cluster, Proxy) {
-    let cluster = cluster().replicas(replicas).start().await.unwrap();
-    let tables = "CREATE TABLE photos (id int PRIMARY KEY, votes int, score bigint DEFAULT 0, exact numeric DEFAULT 0, title text); \
+const TABLES: &str = "CREATE TABLE photos (id int PRIMARY KEY, votes int, score bigint DEFAULT 0, exact numeric DEFAULT 0, title text, seen timestamptz); \
         INSERT INTO photos SELECT n, 0, 0, 0, 'photo' || n FROM generate_series(1, 1000) n; \
         INSERT INTO photos VALUES (2000, NULL, 0, 0, 'no votes'), (2001, 2147483647, 0, 0, 'full'); \
         CREATE TABLE pages (site smallint, path text, views bigint NOT NULL DEFAULT 0, PRIMARY KEY (site, path)); \
         INSERT INTO pages SELECT 1, p, 0 FROM unnest(ARRAY['/', 'it''s', E'a\\\\b', 'q\"q', '{,}', 'NULL', '', ' x ']) p UNION ALL SELECT 2, '/', 0";
-    cluster.primary().sql(tables).await.unwrap();
+
+async fn start(replicas: usize, settings: &str) -> (Cluster, Proxy) {
+    let cluster = cluster().replicas(replicas).start().await.unwrap();
+    cluster.primary().sql(TABLES).await.unwrap();
     cluster.wait_replayed(SOON).await.unwrap();
     let proxy = Proxy::start(&cluster, &format!("{settings}\n{RULE}")).await;
     (cluster, proxy)
@@ -31,63 +35,6 @@ async fn start(replicas: usize, settings: &str) -> (Cluster, Proxy) {
 async fn merged(proxy: &Proxy) -> usize {
     proxy.sum("pgweir_counter_increments_total", &[]).await as usize
 }
-
-/// Statements with the values of their parameters, whether they are merged, and what the client is told.
-const SHAPES: [(&str, &[&str], bool, &str); 48] = [
-    ("UPDATE photos SET votes = votes + 1 WHERE id = 7", &[], true, "UPDATE 1"),
-    ("update PHOTOS set Votes=votes+1 where ID=7", &[], true, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes - 1 WHERE id = 7;", &[], true, "UPDATE 1"),
-    ("UPDATE photos SET votes = 2 + votes WHERE id = 7", &[], true, "UPDATE 1"),
-    ("UPDATE photos SET votes = (votes + 1) WHERE (id = 7)", &[], true, "UPDATE 1"),
-    ("UPDATE \"photos\" SET \"votes\" = \"votes\" + 1 WHERE \"id\" = 7", &[], true, "UPDATE 1"),
-    ("UPDATE photos p SET votes = p.votes + 1 WHERE p.id = 7", &[], true, "UPDATE 1"),
-    ("UPDATE photos AS p SET votes = votes + 1 WHERE 7 = p.id", &[], true, "UPDATE 1"),
-    ("UPDATE ONLY photos SET votes = photos.votes + 1 WHERE photos.id = 7", &[], true, "UPDATE 1"),
-    ("/* a vote */ UPDATE photos SET votes = votes + 1 WHERE id = 7 -- so", &[], true, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + 1, score = score + 5 WHERE id = 7", &[], true, "UPDATE 1"),
-    ("UPDATE photos SET score = score - 5, exact = exact + 3 WHERE id = 7", &[], true, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + 1 WHERE id = 5000", &[], true, "UPDATE 0"),
-    ("UPDATE photos SET votes = votes + 1 WHERE id = -7", &[], true, "UPDATE 0"),
-    ("UPDATE photos SET votes = votes + 1 WHERE id = '7'", &[], true, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + 1 WHERE id = '007'", &[], true, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + 0 WHERE id = 2000", &[], true, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + $1 WHERE id = $2", &["3", "7"], true, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes - $1 WHERE id = $2", &["3", "7"], true, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + $1 WHERE id = $1", &["7"], true, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + $2 WHERE id = $1", &["5001", "1"], true, "UPDATE 0"),
-    ("UPDATE pages SET views = views + 1 WHERE site = 1 AND path = '/'", &[], true, "UPDATE 1"),
-    ("UPDATE pages SET views = views + 1 WHERE path = '/' AND site = 2", &[], true, "UPDATE 1"),
-    (
-        "UPDATE pages SET views = views + $1 WHERE path = $2 AND site = $3",
-        &["2", "it's", "1"],
-        true,
-        "UPDATE 1",
-    ),
-    ("UPDATE pages SET views = views + 1 WHERE path = 'nowhere' AND site = 2", &[], true, "UPDATE 0"),
-    ("UPDATE pages SET views = views + 1 WHERE path = 'it''s' AND site = 1", &[], false, "UPDATE 1"),
-    ("UPDATE pages SET views = views + 1 WHERE site = 1", &[], false, "UPDATE 8"),
-    ("UPDATE pages SET views = views + 1 WHERE path = 'x' AND site = 99999", &[], false, "22003 or UPDATE 0"),
-    ("UPDATE photos SET votes = votes + 1", &[], false, "UPDATE 1002 or 22003"),
-    ("UPDATE photos SET votes = votes + 1 WHERE id = 2001", &[], false, "22003"),
-    ("UPDATE photos SET votes = votes + $1 WHERE id = 7", &["99999999999"], false, "22003"),
-    ("UPDATE photos SET votes = votes + 1 WHERE id = 99999999999", &[], false, "UPDATE 0"),
-    ("UPDATE photos SET votes = votes + 1 WHERE id = 'seven'", &[], false, "22P02"),
-    ("UPDATE photos SET votes = votes + 1 WHERE id = 7 AND votes < 1000000", &[], false, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + 1 WHERE id IN (7, 8)", &[], false, "UPDATE 2"),
-    ("UPDATE photos SET votes = votes + 1 WHERE id = 7 RETURNING votes", &[], false, "UPDATE 1"),
-    ("UPDATE photos SET votes = 5 WHERE id = 9", &[], false, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes * 2 WHERE id = 9", &[], false, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + score WHERE id = 9", &[], false, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + 1.0 WHERE id = 9", &[], false, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + 1, title = 'x' WHERE id = 9", &[], false, "UPDATE 1"),
-    ("UPDATE public.photos SET votes = votes + 1 WHERE id = 9", &[], false, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + (SELECT 1) WHERE id = 9", &[], false, "UPDATE 1"),
-    ("UPDATE photos SET votes = votes + 1 WHERE title = 'photo10'", &[], false, "UPDATE 1"),
-    ("UPDATE photos SET vote = vote + 1 WHERE id = 9", &[], false, "42703"),
-    ("UPDATE photos SET votes = votes + 1 WHERE id = 9; SELECT 1", &[], false, "SELECT 1 or 42601"),
-    ("DELETE FROM photos WHERE id = 5000", &[], false, "DELETE 0"),
-    ("INSERT INTO photos (id) VALUES (7)", &[], false, "23505"),
-];
 
 /// What an answer comes to: the last tag, or the SQLSTATE.
 async fn told(client: &mut Raw, unit: &[u8]) -> String {
@@ -116,21 +63,11 @@ async fn told(client: &mut Raw, unit: &[u8]) -> String {
 async fn every_shape() {
     let (cluster, proxy) = start(1, "").await;
     let plain = crate::proxy::cluster().start().await.unwrap();
-    plain
-        .primary()
-        .sql(
-            "CREATE TABLE photos (id int PRIMARY KEY, votes int, score bigint DEFAULT 0, exact numeric DEFAULT 0, title text); \
-             INSERT INTO photos SELECT n, 0, 0, 0, 'photo' || n FROM generate_series(1, 1000) n; \
-             INSERT INTO photos VALUES (2000, NULL, 0, 0, 'no votes'), (2001, 2147483647, 0, 0, 'full'); \
-             CREATE TABLE pages (site smallint, path text, views bigint NOT NULL DEFAULT 0, PRIMARY KEY (site, path)); \
-             INSERT INTO pages SELECT 1, p, 0 FROM unnest(ARRAY['/', 'it''s', E'a\\\\b', 'q\"q', '{,}', 'NULL', '', ' x ']) p UNION ALL SELECT 2, '/', 0",
-        )
-        .await
-        .unwrap();
+    plain.primary().sql(TABLES).await.unwrap();
     let mut client = proxy.client().await;
     let mut direct = Raw::login(plain.primary().address().parse().unwrap(), &[]).await.unwrap();
-    let sums = "SELECT (SELECT string_agg(concat_ws(',', id, votes, score, exact), ' ' ORDER BY id) FROM photos \
-        WHERE id IN (7, 8, 9, 2000, 2001)) || (SELECT string_agg(concat_ws(',', site, path, views), ' ' ORDER BY site, path) FROM pages)";
+    let sums = "SELECT (SELECT string_agg(concat_ws(',', id, votes, score, exact, seen IS NOT NULL), ' ' ORDER BY id) FROM photos \
+        WHERE id IN (7, 8, 9) OR id > 1000) || (SELECT string_agg(concat_ws(',', site, path, views), ' ' ORDER BY site, path) FROM pages)";
     for (nth, (text, values, merges, expected)) in SHAPES.into_iter().enumerate() {
         let name = format!("s{nth}");
         let bound = |name: &str| [bind("", name, values), describe('P', ""), execute("", 0), sync()].concat();
@@ -231,6 +168,36 @@ async fn exact_under_load() {
     assert_eq!(cluster.primary().value(deadlocks).await.unwrap(), "0");
 }
 
+/// A statement about a counter, in one of nine spellings.
+fn spelled(which: u64, column: &str, sign: &str, amount: u64, id: usize) -> String {
+    match which {
+        0 => format!("UPDATE photos SET {column} = {column} {sign} {amount} WHERE id = {id}"),
+        1 => format!("update photos p set {column} = p.{column} {sign} {amount} where {id} = p.id"),
+        2 => {
+            format!("UPDATE photos SET votes = votes + 1, score = score {sign} {amount} WHERE id = {id}")
+        }
+        3 => format!(
+            "UPDATE photos SET {column} = {column} {sign} {amount} WHERE id = {id} AND title IS NOT NULL"
+        ),
+        4 => format!(
+            "UPDATE pages SET views = views {sign} {amount} WHERE site = 1 AND path = '{}'",
+            ["/", "NULL", "none"][id % 3]
+        ),
+        5 => {
+            format!("UPDATE photos SET {column} = coalesce({column}, 0) {sign} {amount} WHERE id = {id}")
+        }
+        6 => format!(
+            "INSERT INTO photos AS p (id, {column}) VALUES ({id}, {amount}) ON CONFLICT (id) \
+                 DO UPDATE SET {column} = coalesce(p.{column}, 0) + excluded.{column}"
+        ),
+        7 => format!(
+            "INSERT INTO pages (path, views, site) VALUES ('p{id}', {amount}, 3) ON CONFLICT (site, path) \
+                 DO UPDATE SET views = pages.views + {amount}"
+        ),
+        _ => format!("UPDATE photos SET {column} = {column} {sign} {amount} WHERE id IN ({id}, 5)"),
+    }
+}
+
 /// Random increments by many clients at once end in the same tables as the same ones one after the other without pgweir.
 #[tokio::test]
 async fn random_sequences() {
@@ -250,22 +217,8 @@ async fn random_sequences() {
     let mut lists = vec![Vec::new(); 12];
     for nth in 0..12 * 60 {
         let (column, amount) = (["votes", "score", "exact"][next(3) as usize], next(1000));
-        let (id, sign) = ([1_usize, 2, 3, 3, 3, 4999][next(6) as usize], ["+", "-"][next(2) as usize]);
-        let text = match next(6) {
-            0 => format!("UPDATE photos SET {column} = {column} {sign} {amount} WHERE id = {id}"),
-            1 => format!("update photos p set {column} = p.{column} {sign} {amount} where {id} = p.id"),
-            2 => {
-                format!("UPDATE photos SET votes = votes + 1, score = score {sign} {amount} WHERE id = {id}")
-            }
-            3 => format!(
-                "UPDATE photos SET {column} = {column} {sign} {amount} WHERE id = {id} AND title IS NOT NULL"
-            ),
-            4 => format!(
-                "UPDATE pages SET views = views {sign} {amount} WHERE site = 1 AND path = '{}'",
-                ["/", "NULL", "none"][id % 3]
-            ),
-            _ => format!("UPDATE photos SET {column} = {column} {sign} {amount} WHERE id IN ({id}, 5)"),
-        };
+        let (id, sign) = ([1_usize, 2, 3, 3, 3, 900][next(6) as usize], ["+", "-"][next(2) as usize]);
+        let text = spelled(next(9), column, sign, amount, id);
         lists[nth % 12].push(text);
     }
     let direct = plain.primary().connect("postgres").await.unwrap();
@@ -283,7 +236,8 @@ async fn random_sequences() {
                         .concat(),
                 };
                 let told = told(&mut client, &unit).await;
-                assert!(told.starts_with("UPDATE "), "{text}: {told}");
+                let (first, _) = text.split_once(' ').unwrap();
+                assert!(told.starts_with(&first.to_uppercase()), "{text}: {told}");
             }
         });
     }
@@ -481,4 +435,68 @@ async fn exact_through_a_promotion() {
     println!("{sure} acknowledged, {unsure} unknown, {there} there");
     assert!(sure <= there && there <= sure + unsure, "{sure} <= {there} <= {}", sure + unsure);
     assert!(unsure <= 16, "more than one for each client");
+}
+
+/// Clients of one role for whom the same name is another table each count in their own.
+#[tokio::test]
+async fn a_name_is_what_it_is_to_its_client() {
+    let (cluster, proxy) = start(0, "").await;
+    let other = "CREATE SCHEMA other; CREATE TABLE other.photos (id int PRIMARY KEY, votes bigint DEFAULT 0, score int, exact int, seen timestamptz); \
+        INSERT INTO other.photos (id) VALUES (7)";
+    cluster.primary().sql(other).await.unwrap();
+    let mut here = proxy.client().await;
+    let mut there = Raw::login(proxy.address(), &[("options", "-c search_path=other")]).await.unwrap();
+    let vote = query("UPDATE photos SET votes = votes + 1 WHERE id = 7");
+    for _ in 0..20 {
+        here.send(&vote).await.unwrap();
+        there.send(&vote).await.unwrap();
+        for client in [&mut here, &mut there] {
+            assert_eq!(client.answer().await.unwrap().tags, "CZ");
+        }
+    }
+    assert_eq!(
+        told(&mut there, &query("UPDATE public.photos SET votes = votes + 1 WHERE id = 7")).await,
+        "UPDATE 1"
+    );
+    for (table, votes) in [("public.photos", "21"), ("other.photos", "20")] {
+        let there =
+            cluster.primary().value(&format!("SELECT votes FROM {table} WHERE id = 7")).await.unwrap();
+        assert_eq!(there, votes, "{table}");
+    }
+}
+
+/// What the operator has looked at is no reason against it.
+#[tokio::test]
+async fn what_is_allowed() {
+    let cluster = cluster().replicas(0).start().await.unwrap();
+    let tables = "CREATE TABLE log (id int); \
+        CREATE TABLE a (id int PRIMARY KEY, n int CHECK (n >= 0), heat float8 DEFAULT 0, twice int GENERATED ALWAYS AS (n * 2) STORED); \
+        INSERT INTO a VALUES (1, 0), (2, 0); \
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log VALUES (NEW.id); RETURN CASE WHEN NEW.id <> 2 THEN NEW END; END'; \
+        CREATE TRIGGER note BEFORE UPDATE ON a FOR EACH ROW EXECUTE FUNCTION note(); \
+        ALTER TABLE a ENABLE ROW LEVEL SECURITY";
+    cluster.primary().sql(tables).await.unwrap();
+    let rule = |allow: &str| {
+        format!(
+            "[[databases.postgres.counters]]\ntable = \"public.a\"\nkey = [\"id\"]\ncolumns = [\"n\", \"heat\"]\nallow = [{allow}]\n"
+        )
+    };
+    let all = ["triggers", "row_security", "generated", "constraints", "float"];
+    for missing in 0..=all.len() {
+        let allow: Vec<_> = all.iter().enumerate().filter(|(nth, _)| *nth != missing).collect();
+        let allow: Vec<_> = allow.iter().map(|(_, word)| format!("{word:?}")).collect();
+        let proxy = Proxy::start(&cluster, &rule(&allow.join(", "))).await;
+        let mut client = proxy.client().await;
+        for (text, expected) in [
+            ("UPDATE a SET n = n + 1 WHERE id = 1", "UPDATE 1"),
+            ("UPDATE a SET heat = heat + 2, n = n - 1 WHERE id = 1", "UPDATE 1"),
+            ("UPDATE a SET n = n + 1 WHERE id = 2", "UPDATE 0"),
+        ] {
+            assert_eq!(told(&mut client, &query(text)).await, expected, "{text}");
+        }
+        let expected = if missing < all.len() { 0 } else { 3 };
+        assert_eq!(merged(&proxy).await, expected, "without {:?}", all.get(missing));
+        assert_eq!(told(&mut client, &query("UPDATE a SET n = n - 1 WHERE id = 1")).await, "23514");
+    }
+    assert_eq!(cluster.primary().value("SELECT n || ' ' || heat FROM a WHERE id = 1").await.unwrap(), "0 12");
 }

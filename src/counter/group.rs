@@ -1,0 +1,343 @@
+//! The increments of one table by one role: what waits, and the task that carries it out.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::BytesMut;
+use tokio::runtime::Handle;
+
+use super::ask::{Failed, ask};
+use super::merge::Given;
+use super::statement::{Batch, Names, batch};
+use super::{Rule, check};
+use crate::clock::{self, Duration, Instant};
+use crate::ids::Node;
+use crate::metrics::CounterMetrics;
+use crate::monitor::Cluster;
+use crate::pool::lane::{Again, Seat};
+use crate::pool::{Lease, Pool};
+use crate::server::{Wants, settings};
+use crate::wire::{TransactionStatus, answer, write};
+
+/// A table is looked at again after this long, whether or not a change of definitions was seen.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// The same, of one whose increments are not merged.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How a unit is answered: the tags of its messages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Form(pub Box<[u8]>);
+
+impl Form {
+    fn write(&self, upsert: bool, found: bool, out: &mut BytesMut) {
+        for tag in &self.0 {
+            match tag {
+                b'P' => answer::parse_complete(out),
+                b'B' => answer::bind_complete(out),
+                b'D' => answer::no_data(out),
+                b'E' | b'Q' => {
+                    let (inserts, count) = (if upsert { "INSERT 0" } else { "UPDATE" }, u8::from(found));
+                    answer::command_complete(out, &format!("{inserts} {count}"));
+                }
+                _ => {}
+            }
+        }
+        write::ready_for_query(out, TransactionStatus::Idle);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    given: Given,
+    form: Form,
+    seat: Arc<Seat>,
+    ticket: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Whoever was told something has another ticket, or no longer waits.
+        self.seat.unknown(self.ticket);
+    }
+}
+
+/// Where a group's statements run.
+#[derive(Clone)]
+pub struct Place {
+    /// The servers.
+    pub cluster: Arc<Cluster>,
+    /// The primary.
+    pub node: Node,
+    /// Its pool.
+    pub pool: Arc<Pool>,
+    /// What its connections are opened with.
+    pub wants: Wants,
+    /// Changes when definitions may have.
+    pub version: u64,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("node", &self.node).field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    /// Whether the server is still the primary that it was when that connection was opened.
+    fn holds(&self, lease: &Lease) -> bool {
+        self.cluster.view().primary() == Some(self.node) && !self.pool.is_over(lease)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Inner {
+    pub(super) waiting: Vec<Waiting>,
+    place: Option<Place>,
+    running: bool,
+    /// Why they are not merged, at which version, since when.
+    pub(super) refused: Option<(u64, Instant)>,
+    /// What statements are made of, at which version, since when.
+    names: Option<(u64, Instant, Arc<Names>)>,
+    /// That it is refused was said.
+    pub(super) warned: Option<String>,
+}
+
+/// The increments of one table by one role.
+#[derive(Debug)]
+pub struct Group {
+    pub(super) rule: Rule,
+    metrics: Arc<CounterMetrics>,
+    inner: Mutex<Inner>,
+}
+
+impl Group {
+    pub(super) fn new(rule: Rule, metrics: Arc<CounterMetrics>) -> Self {
+        Self { rule, metrics, inner: Mutex::default() }
+    }
+
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an increment. False: it goes by itself.
+    pub fn add(self: &Arc<Self>, place: Place, given: Given, form: Form, seat: &Arc<Seat>) -> bool {
+        let mut inner = self.inner();
+        let refused =
+            inner.refused.is_some_and(|(version, since)| version == place.version && since.elapsed() < RETRY);
+        if refused || inner.waiting.len() >= self.rule.most {
+            self.metrics.passed();
+            return false;
+        }
+        let ticket = seat.take_for_good();
+        inner.waiting.push(Waiting { given, form, seat: seat.clone(), ticket });
+        inner.place = Some(place);
+        if !std::mem::replace(&mut inner.running, true) {
+            Handle::current().spawn(Runner { group: self.clone(), over: false }.run());
+        }
+        true
+    }
+
+    fn again(&self, waiting: Vec<Waiting>) {
+        for one in waiting {
+            one.seat.again(one.ticket, Again::Behind);
+        }
+    }
+}
+
+/// Whatever ends the task of a group, nobody waits for it after that.
+struct Runner {
+    group: Arc<Group>,
+    /// It has ended as it should.
+    over: bool,
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let mut inner = self.group.inner();
+        inner.running = false;
+        let waiting = std::mem::take(&mut inner.waiting);
+        drop(inner);
+        self.group.again(waiting);
+    }
+}
+
+impl Runner {
+    /// Carries out what waits, until nothing does.
+    async fn run(mut self) {
+        loop {
+            // Those who are at hand in this turn of the worker come along.
+            tokio::task::yield_now().await;
+            let place = {
+                let mut inner = self.group.inner();
+                if inner.waiting.is_empty() {
+                    inner.running = false;
+                    self.over = true;
+                    return;
+                }
+                inner.place.clone()
+            };
+            let leased = match &place {
+                Some(place) => place.pool.lease(&place.wants).await.ok(),
+                None => None,
+            };
+            let (Some(place), Some(mut lease)) = (place, leased) else {
+                let waiting = std::mem::take(&mut self.group.inner().waiting);
+                self.group.again(waiting);
+                continue;
+            };
+            match self.names(&place, &mut lease).await {
+                Ok(Some(names)) => self.flush(&names, &place, lease).await,
+                Ok(None) => {
+                    lease.put_back(clock::now());
+                    let waiting = std::mem::take(&mut self.group.inner().waiting);
+                    self.group.again(waiting);
+                }
+                Err(_) => {
+                    lease.close("lost");
+                    let waiting = std::mem::take(&mut self.group.inner().waiting);
+                    self.group.again(waiting);
+                }
+            }
+        }
+    }
+
+    /// What statements on the table are made of; none: its increments are not merged.
+    async fn names(&self, place: &Place, lease: &mut Lease) -> Result<Option<Arc<Names>>, Failed> {
+        let known = self.group.inner().names.clone();
+        if let Some((version, since, names)) = known
+            && version == place.version
+            && since.elapsed() < RECHECK
+        {
+            return Ok(Some(names));
+        }
+        if lease.settings.is_some() {
+            let sql = settings::difference(lease.settings.as_deref(), None, None);
+            ask(lease, &sql).await?;
+            lease.settings = None;
+        }
+        let rows = ask(lease, &check::question(&self.group.rule)).await?;
+        let mut inner = self.group.inner();
+        let now = clock::now();
+        match check::verdict(&self.group.rule, &rows) {
+            Ok(names) => {
+                let names = Arc::new(names);
+                inner.names = Some((place.version, now, names.clone()));
+                (inner.refused, inner.warned) = (None, None);
+                self.group.metrics.refused(false);
+                Ok(Some(names))
+            }
+            Err(why) => {
+                (inner.names, inner.refused) = (None, Some((place.version, now)));
+                if inner.warned.as_ref() != Some(&why) {
+                    tracing::warn!(table = %self.group.rule.table, %why, "its increments are not merged: they go by themselves");
+                }
+                inner.warned = Some(why);
+                self.group.metrics.refused(true);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Carries out all that waits now.
+    async fn flush(&self, names: &Names, place: &Place, mut lease: Lease) {
+        let all = std::mem::take(&mut self.group.inner().waiting);
+        let (mut waiting, mut additions, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for one in all {
+            match one.given.fit(names) {
+                Some(addition) => {
+                    additions.push(addition);
+                    waiting.push(one);
+                }
+                None => others.push(one),
+            }
+        }
+        self.group.again(others);
+        if lease.settings.is_some() {
+            let sql = settings::difference(lease.settings.as_deref(), None, None);
+            if ask(&mut lease, &sql).await.is_err() {
+                lease.close("in_doubt");
+                return self.group.again(waiting);
+            }
+            lease.settings = None;
+        }
+        while !waiting.is_empty() {
+            if !place.holds(&lease) {
+                // Whoever is the primary now, each finds it.
+                lease.close("role_changed");
+                return self.group.again(waiting);
+            }
+            let merged = batch(names, &additions);
+            let start = clock::now();
+            let outcome = ask(&mut lease, &merged.text).await;
+            let rest = waiting.split_off(merged.taken.clamp(1, waiting.len()));
+            match outcome {
+                // What a server answers that is the primary no more may be lost with it.
+                Ok(_) if !place.holds(&lease) => {
+                    waiting.iter().for_each(|one| one.seat.unknown(one.ticket));
+                    lease.close("role_changed");
+                    return self.group.again(rest);
+                }
+                Ok(rows) => {
+                    self.group.metrics.flushed(waiting.len(), merged.rows.len(), start.elapsed());
+                    let missed = answer(waiting, &merged, &rows, &self.group.metrics);
+                    self.group.again(missed);
+                }
+                Err(Failed::Refused) => {
+                    self.group.metrics.failed();
+                    self.group.again(waiting);
+                }
+                Err(Failed::Lost) => {
+                    self.group.metrics.failed();
+                    for one in waiting {
+                        one.seat.unknown(one.ticket);
+                    }
+                    lease.close("lost");
+                    return self.group.again(rest);
+                }
+            }
+            additions.drain(..merged.taken.clamp(1, additions.len()));
+            waiting = rest;
+        }
+        if lease.owed.is_free() {
+            lease.put_back(clock::now());
+        } else {
+            lease.close("in_doubt");
+        }
+    }
+}
+
+/// Tells each of its row. Returned are those whose row a statement about several rows did not find: a row may be missed that
+/// somebody else changes at that moment (PostgreSQL 18.0 does so, 15 and 18.4 do not), so each asks by itself.
+fn answer(
+    waiting: Vec<Waiting>,
+    merged: &Batch,
+    returned: &[Vec<Option<String>>],
+    metrics: &CounterMetrics,
+) -> Vec<Waiting> {
+    let mut there = vec![false; waiting.len()];
+    for place in
+        merged.rows.iter().zip(merged.found(returned)).filter(|(_, found)| *found).flat_map(|(row, _)| row)
+    {
+        if let Some(there) = there.get_mut(*place) {
+            *there = true;
+        }
+    }
+    let (mut out, mut missed) = (BytesMut::new(), Vec::new());
+    for (one, there) in waiting.into_iter().zip(there) {
+        if !there {
+            metrics.unmatched();
+            if merged.rows.len() > 1 {
+                missed.push(one);
+                continue;
+            }
+        }
+        out.clear();
+        one.form.write(one.given.upsert, there, &mut out);
+        one.seat.answered(one.ticket, &mut out.to_vec());
+    }
+    missed
+}

@@ -1,6 +1,7 @@
 //! The command line: arguments (clap), exit codes.
 
 mod check;
+mod court;
 pub mod demo;
 mod route;
 mod run;
@@ -65,4 +66,9 @@ fn fail(text: &str) -> ExitCode {
     // Nobody is left to tell when standard error is closed.
     let _ = writeln!(std::io::stderr(), "{text}");
     ExitCode::FAILURE
+}
+
+/// A runtime for one question to a server.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }

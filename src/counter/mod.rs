@@ -6,7 +6,7 @@
 //!
 //! Invariants: an increment is in one statement; one that is answered is committed; rows are locked in the order of their keys.
 
-mod check;
+pub mod check;
 mod merge;
 
 use std::collections::HashMap;

@@ -29,6 +29,9 @@ enum Command {
     Check {
         /// The configuration file
         file: PathBuf,
+        /// Ask the servers, too: whether each can be reached, what it is, and whether counters would be merged there
+        #[arg(long)]
+        connect: bool,
     },
     /// Say where a statement would go, and why
     Route(route::Question),
@@ -53,7 +56,7 @@ struct Source {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(source) => run::run(&source),
-        Command::Check { file } => check::run(&file),
+        Command::Check { file, connect } => check::run(&file, connect),
         Command::Route(question) => route::run(&question),
         Command::Demo(args) => {
             demo::run(&args).unwrap_or_else(|error| fail(&format!("pgweir demo: {error:#}")))

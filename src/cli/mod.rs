@@ -1,5 +1,6 @@
 //! The command line: arguments (clap), exit codes.
 
+mod advise;
 mod check;
 mod court;
 pub mod demo;
@@ -35,6 +36,9 @@ enum Command {
     },
     /// Say where a statement would go, and why
     Route(route::Question),
+    /// Say what pgweir would do for a database, by the statements that its server has counted (pg_stat_statements): counters worth
+    /// merging, with their rules, reads that would move to replicas, and reads that would not, and why
+    Advise(advise::Question),
     /// Start a primary and replicas in a temporary folder, put pgweir before them, and watch a small site's load
     Demo(demo::Args),
 }
@@ -58,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Run(source) => run::run(&source),
         Command::Check { file, connect } => check::run(&file, connect),
         Command::Route(question) => route::run(&question),
+        Command::Advise(question) => advise::run(&question),
         Command::Demo(args) => {
             demo::run(&args).unwrap_or_else(|error| fail(&format!("pgweir demo: {error:#}")))
         }

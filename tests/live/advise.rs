@@ -25,7 +25,7 @@ const SCHEMA: &str = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
     CREATE TRIGGER audit BEFORE UPDATE ON audited FOR EACH ROW EXECUTE FUNCTION audit();
     CREATE FUNCTION visit(int) RETURNS int VOLATILE LANGUAGE sql AS 'SELECT $1';
     CREATE FUNCTION nested() RETURNS bigint STABLE LANGUAGE plpgsql AS
-        'BEGIN RETURN (SELECT count(*) FROM photos WHERE title = ''only inside''); END';";
+        'BEGIN RETURN (SELECT count(*) AS only_inside FROM photos); END';";
 
 /// Statements, and how often each is called. The hot ones first.
 const WORKLOAD: &[(&str, usize)] = &[
@@ -114,40 +114,11 @@ async fn a_workload_is_judged_and_its_rules_are_merged_by() {
     ] {
         assert!(text.contains(said), "{said:?} is missing");
     }
-    assert!(!text.contains("only inside"), "what functions ran was not sent by a client");
+    // What functions ran was not sent by a client; version 13 does not tell.
+    let version: u32 = cluster.primary().value("SHOW server_version_num").await.unwrap().parse().unwrap();
+    assert!(!text.contains("only_inside") || version < 140_000, "{text}");
 
-    let told = advise(&["--connect", &url, "--json", "--top", "100"]).await.ok();
-    let told: Value = serde_json::from_str(&told).unwrap();
-    let names = |list: &str| -> Vec<String> {
-        let list = told[list].as_array().unwrap();
-        list.iter().map(|one| one["table"].as_str().unwrap().to_owned()).collect()
-    };
-    assert_eq!(names("counters"), ["photos", "Item's"]);
-    assert_eq!(names("seldom"), ["seldom"]);
-    let mut refused = names("refused");
-    refused.sort();
-    assert_eq!(refused, ["audited", "keyless", "measured"]);
-    let of = |lines: &Value| -> Vec<(String, u64)> {
-        let line =
-            |line: &Value| (line["statement"].as_str().unwrap().to_owned(), line["calls"].as_u64().unwrap());
-        lines.as_array().unwrap().iter().map(line).collect()
-    };
-    let moving = of(&told["moving"]);
-    for (statement, calls) in [
-        ("SELECT title FROM photos WHERE id = $1", 500),
-        ("SELECT now() - INTERVAL $1", 5),
-        ("SELECT nested()", 5),
-        ("SELECT title FROM photos WHERE id IN ($1, $2, $3)", 5),
-    ] {
-        assert!(moving.contains(&(statement.to_owned(), calls)), "{statement}: {moving:?}");
-    }
-    let staying = |reason: &str| {
-        let groups = told["staying"].as_array().unwrap();
-        groups.iter().find(|group| group["reason"] == reason).map(|group| of(&group["lines"])).unwrap()
-    };
-    assert!(staying("user_function").contains(&("SELECT visit($1)".to_owned(), 50)));
-    assert_eq!(staying("unlogged"), [("SELECT * FROM quick".to_owned(), 5)]);
-    assert_eq!(staying("lock").len(), 1);
+    its_json_says_the_same(&url).await;
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pgweir.toml");
@@ -170,6 +141,43 @@ async fn a_workload_is_judged_and_its_rules_are_merged_by() {
         let merged = proxy.sum("pgweir_counter_increments_total", &[]).await;
         assert_eq!(merged as usize, nth + 1, "{text} was not merged");
     }
+}
+
+async fn its_json_says_the_same(url: &str) {
+    let told = advise(&["--connect", url, "--json", "--top", "100"]).await.ok();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let names = |list: &str| -> Vec<String> {
+        let list = told[list].as_array().unwrap();
+        list.iter().map(|one| one["table"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("counters"), ["photos", "Item's"]);
+    assert_eq!(names("seldom"), ["seldom"]);
+    let mut refused = names("refused");
+    refused.sort();
+    assert_eq!(refused, ["audited", "keyless", "measured"]);
+    let of = |lines: &Value| -> Vec<(String, u64)> {
+        let line =
+            |line: &Value| (line["statement"].as_str().unwrap().to_owned(), line["calls"].as_u64().unwrap());
+        lines.as_array().unwrap().iter().map(line).collect()
+    };
+    let moving = of(&told["moving"]);
+    for (statement, calls) in [
+        ("SELECT title FROM photos WHERE id = $1", 500),
+        ("SELECT now() - INTERVAL $1", 5),
+        ("SELECT nested()", 5),
+        // Version 18 shortens the list.
+        ("SELECT title FROM photos WHERE id IN ($1", 5),
+    ] {
+        let found = moving.iter().any(|(text, of)| text.starts_with(statement) && *of == calls);
+        assert!(found, "{statement}: {moving:?}");
+    }
+    let staying = |reason: &str| {
+        let groups = told["staying"].as_array().unwrap();
+        groups.iter().find(|group| group["reason"] == reason).map(|group| of(&group["lines"])).unwrap()
+    };
+    assert!(staying("user_function").contains(&("SELECT visit($1)".to_owned(), 50)));
+    assert_eq!(staying("unlogged"), [("SELECT * FROM quick".to_owned(), 5)]);
+    assert_eq!(staying("lock").len(), 1);
 }
 
 /// Without the extension, without the library, without rights, without a server: it says what to do.

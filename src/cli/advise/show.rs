@@ -146,7 +146,7 @@ impl Advice {
     }
 
     fn others(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nEVERYTHING ELSE, on the primary")?;
+        writeln!(f, "\nEVERYTHING ELSE: writes, and what sessions and transactions are made of")?;
         self.row(f, self.writes, "writes")?;
         for Group { reason, sum, .. } in &self.rest {
             self.row(f, *sum, reason)?;

@@ -1,5 +1,6 @@
 //! What `pg_stat_statements` says of one database, of versions 13 to 18: read once, within bounds, and only what clients sent.
 
+use super::text::printable;
 use crate::monitor::{LinkError, Visit};
 
 /// Most shapes that are read, those that took most time first.
@@ -108,7 +109,7 @@ pub(super) async fn read(visit: &mut Visit) -> Result<Source, NoSource> {
     let rows = visit.rows(&question(&schema, &columns)?).await;
     let rows = rows.map_err(|error| match error.code() {
         Some("55000") => NoSource::NotLoaded,
-        Some("42501") => NoSource::Denied { user: place.user.clone() },
+        Some("42501") => NoSource::Denied { user: printable(&place.user, 64) },
         _ => error.into(),
     })?;
     if columns.iter().any(|column| column == "stats_reset") {
@@ -145,7 +146,7 @@ async fn place(visit: &mut Visit) -> Result<(Place, String), NoSource> {
             let loaded = cell(row, 4) == Some("t");
             let preload =
                 if loaded { "" } else { "add it to shared_preload_libraries and restart the server; then " };
-            Err(NoSource::NotInstalled { database: place.database, preload })
+            Err(NoSource::NotInstalled { database: printable(&place.database, 64), preload })
         }
     }
 }

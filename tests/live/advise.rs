@@ -104,7 +104,7 @@ async fn a_workload_is_judged_and_its_rules_are_merged_by() {
         "table = \"photos\"\nkey = [\"id\"]\ncolumns = [\"votes\", \"score\"]\n",
         "table = \"Shop.Item's\"\nkey = [\"Id\"]\ncolumns = [\"Sold\"]\n",
         "it has triggers",
-        "the counter f is missing, or neither",
+        "    the counter f is ",
         "no unique index of just these columns",
         "because of: it has RETURNING",
         "  user_function: Calls a function of the database's own that is VOLATILE",

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::counters::{Counter, almost};
+use super::counters::{Counter, almost, with_zeros};
 use super::source::{Counted, Place, Source, Sum};
 use super::text;
 use crate::cli::court::Court;
@@ -254,7 +254,7 @@ impl Advice {
     /// The counter that a write adds to, if it does nothing else.
     fn addition(&mut self, counted: &Counted, court: &Court) -> Option<Counter> {
         let text = counted.text.as_deref()?;
-        if let Some(increment) = increment(text.as_bytes()) {
+        if let Some(increment) = increment(with_zeros(text).as_bytes()) {
             let mut counter = Counter::of(increment, counted, text::statement(Some(text)));
             if court.judge(text).1.limit.is_some() {
                 counter.why = Some("a rule of the configuration limits how long it may run".to_owned());

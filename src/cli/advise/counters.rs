@@ -148,6 +148,32 @@ pub(super) async fn judge(
     Ok(joined)
 }
 
+/// The text with the zero in `coalesce(votes, 0)` that the server has left out of it, as it leaves out every constant.
+pub(super) fn with_zeros(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut before: Vec<(Kind, String)> = Vec::new();
+    for token in Lexer::new(text.as_bytes()) {
+        let raw = text.get(token.start..token.end).unwrap_or_default();
+        let is_zero = token.kind == Kind::Param && is_first_of_coalesce(&before);
+        out.push_str(if is_zero { "0" } else { raw });
+        if !matches!(token.kind, Kind::Space | Kind::Comment) {
+            before.push((token.kind, folded(text, token)));
+        }
+    }
+    out
+}
+
+/// Whether the tokens end with `coalesce(votes,` or `coalesce(photos.votes,`.
+fn is_first_of_coalesce(tokens: &[(Kind, String)]) -> bool {
+    let [before @ .., (Kind::Comma, _)] = tokens else { return false };
+    let [before @ .., (Kind::Word | Kind::Quoted, _)] = before else { return false };
+    let before = match before {
+        [before @ .., (Kind::Word | Kind::Quoted, _), (Kind::Dot, _)] => before,
+        before => before,
+    };
+    matches!(before, [.., (Kind::Word, called), (Kind::Open, _)] if called == "coalesce")
+}
+
 /// Why a statement is not merged that adds to a column as a counter does; none: it does not.
 pub(super) fn almost(text: &str) -> Option<&'static str> {
     let tokens: Vec<(Kind, String)> = Lexer::new(text.as_bytes())
@@ -155,20 +181,34 @@ pub(super) fn almost(text: &str) -> Option<&'static str> {
         .map(|token| (token.kind, folded(text, token)))
         .collect();
     let is_name = |kind: Kind| matches!(kind, Kind::Word | Kind::Quoted);
-    let adds = tokens.windows(6).any(|part| {
-        let [(kind, column), (_, equals), rest @ ..] = part else { return false };
+    let adds = (0..tokens.len()).any(|from| {
+        let [(kind, column), (_, equals), rest @ ..] = tokens.get(from..).unwrap_or_default() else {
+            return false;
+        };
+        let (rest, coalesced) = match rest {
+            [(_, called), (Kind::Open, _), rest @ ..] if called == "coalesce" => (rest, true),
+            rest => (rest, false),
+        };
         let rest = match rest {
             [(_, prefix), (Kind::Dot, _), rest @ ..] if !prefix.is_empty() => rest,
             rest => rest,
         };
-        let [(_, same), (Kind::Operator, operator), ..] = rest else { return false };
+        let (same, operator) = match rest {
+            [(_, same), (Kind::Comma, _), _, (Kind::Close, _), (_, operator), ..] if coalesced => {
+                (same, operator)
+            }
+            [(_, same), (Kind::Operator, operator), ..] if !coalesced => (same, operator),
+            _ => return false,
+        };
         is_name(*kind) && equals == "=" && same == column && matches!(operator.as_str(), "+" | "-")
     });
     let has = |word: &str| tokens.iter().any(|(kind, text)| *kind == Kind::Word && text == word);
     match tokens.first() {
         Some((Kind::Word, first)) if first == "update" && adds => {}
         Some((Kind::Word, first)) if first == "insert" && adds && has("conflict") => {
-            return Some("it is an INSERT in a form that is not merged");
+            return Some(
+                "it is an INSERT in a form that is not merged, as far as can be seen without its constants",
+            );
         }
         _ => return None,
     }
@@ -230,12 +270,28 @@ mod tests {
     }
 
     #[test]
+    fn a_constant_in_coalesce_is_taken_for_zero() {
+        for (text, expected) in [
+            ("SET n = coalesce(n, $1) + $2", "SET n = coalesce(n, 0) + $2"),
+            ("SET n = COALESCE( t . \"n\" , $12 ) + $2", "SET n = COALESCE( t . \"n\" , 0 ) + $2"),
+            ("SET n = greatest(n, $1), coalesce($2, $3)", "SET n = greatest(n, $1), coalesce($2, $3)"),
+            ("$1", "$1"),
+            ("", ""),
+        ] {
+            assert_eq!(with_zeros(text), expected);
+        }
+    }
+
+    #[test]
     fn what_is_almost_a_counter() {
         for (text, is) in [
             ("UPDATE t SET n = n + $1 WHERE id = $2 RETURNING n", true),
             ("UPDATE t SET n = t.n - $1 WHERE id = $2 AND n > $3", true),
             ("UPDATE t SET a = $1, \"N\" = \"N\" + $2 WHERE id = $3", true),
             ("INSERT INTO t VALUES ($1) ON CONFLICT (id) DO UPDATE SET n = t.n + excluded.n", true),
+            ("UPDATE t SET n = coalesce(t.n, $1) + $2 WHERE id = $3 AND m > $4", true),
+            ("UPDATE t SET n = coalesce(m, $1) + $2 WHERE id = $3", false),
+            ("UPDATE t SET n = coalesce(n, $1) WHERE id = $2", false),
             ("UPDATE t SET n = m + $1 WHERE id = $2", false),
             ("UPDATE t SET n = $1 WHERE id = $2", false),
             ("SELECT n FROM t WHERE n = n + $1 AND id = $2", false),

@@ -1,25 +1,38 @@
-//! `pgweir check`: reads a configuration and says whether it is fine.
+//! `pgweir check`: reads a configuration and says whether it is fine, by itself and, if asked, to its servers.
+
+mod connect;
 
 use std::collections::HashSet;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::fail;
 use crate::config::{self, Config};
 
-/// Prints every complaint and fails, or says in one line what the file holds.
-pub(crate) fn run(file: &Path) -> ExitCode {
-    match config::load(file) {
-        Ok(config) => {
-            // Nobody is left to tell when standard output is closed.
-            let _ = writeln!(std::io::stdout(), "{}: ok: {}", file.display(), summary(&config));
-            ExitCode::SUCCESS
-        }
-        Err(complaints) => {
-            let _ = writeln!(std::io::stderr(), "{complaints}");
-            ExitCode::FAILURE
-        }
+/// Prints every complaint and fails, or says in one line what the file holds; and then, if asked, what the servers say.
+pub(crate) fn run(file: &Path, connect: bool) -> ExitCode {
+    let config = match config::load(file) {
+        Ok(config) => config,
+        Err(complaints) => return fail(&complaints.to_string()),
+    };
+    // Nobody is left to tell when standard output is closed.
+    let _ = writeln!(io::stdout(), "{}: ok: {}", file.display(), summary(&config));
+    if !connect {
+        return ExitCode::SUCCESS;
     }
+    let found = match super::runtime() {
+        Ok(runtime) => runtime.block_on(connect::look(&config)),
+        Err(error) => return fail(&format!("pgweir check: {error}")),
+    };
+    for line in found.said {
+        let _ = writeln!(io::stdout(), "{line}");
+    }
+    if found.wrong.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let wrong = found.wrong.iter().map(|wrong| format!("{}: {wrong}", file.display()));
+    fail(&wrong.collect::<Vec<_>>().join("\n"))
 }
 
 fn summary(config: &Config) -> String {
@@ -45,6 +58,6 @@ mod tests {
 
     #[test]
     fn fails_where_there_is_no_file() {
-        assert_eq!(run(Path::new("/not/there.toml")), ExitCode::FAILURE);
+        assert_eq!(run(Path::new("/not/there.toml"), false), ExitCode::FAILURE);
     }
 }

@@ -1,6 +1,8 @@
 //! The command line: arguments (clap), exit codes.
 
+mod advise;
 mod check;
+mod court;
 pub mod demo;
 mod route;
 mod run;
@@ -28,9 +30,15 @@ enum Command {
     Check {
         /// The configuration file
         file: PathBuf,
+        /// Ask the servers, too: whether each can be reached, what it is, and whether counters would be merged there
+        #[arg(long)]
+        connect: bool,
     },
     /// Say where a statement would go, and why
     Route(route::Question),
+    /// Say what pgweir would do for a database, by the statements that its server has counted (pg_stat_statements): counters worth
+    /// merging, with their rules, reads that would move to replicas, and reads that would not, and why
+    Advise(advise::Question),
     /// Start a primary and replicas in a temporary folder, put pgweir before them, and watch a small site's load
     Demo(demo::Args),
 }
@@ -52,8 +60,9 @@ struct Source {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(source) => run::run(&source),
-        Command::Check { file } => check::run(&file),
+        Command::Check { file, connect } => check::run(&file, connect),
         Command::Route(question) => route::run(&question),
+        Command::Advise(question) => advise::run(&question),
         Command::Demo(args) => {
             demo::run(&args).unwrap_or_else(|error| fail(&format!("pgweir demo: {error:#}")))
         }
@@ -65,4 +74,9 @@ fn fail(text: &str) -> ExitCode {
     // Nobody is left to tell when standard error is closed.
     let _ = writeln!(std::io::stderr(), "{text}");
     ExitCode::FAILURE
+}
+
+/// A runtime for one question to a server.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }

@@ -4,16 +4,15 @@ use std::io::{self, BufRead as _, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::court::{self, Court};
 use super::fail;
+use crate::monitor::Seen;
+use crate::route::Reason;
 use crate::route::rules::Who;
-use crate::route::{
-    self, Catalog, Judge, JudgeOptions, Known, Reason, Rules, Scope, SearchPath, Session, Topology,
-};
 use crate::sql::fingerprint;
 use crate::{config, monitor};
 
@@ -76,13 +75,13 @@ struct Answer<'a> {
 
 /// Answers.
 pub(super) fn run(question: &Question) -> ExitCode {
-    let court = match court(question) {
-        Ok(court) => court,
+    let answers = match court(question) {
+        Ok(court) => Answers(court),
         Err(error) => return fail(&error.to_string()),
     };
     let outcome = match &question.sql {
-        Some(sql) => court.one(sql, question.json),
-        None => court.batch(),
+        Some(sql) => answers.one(sql, question.json),
+        None => answers.batch(),
     };
     match outcome {
         Ok(code) => code,
@@ -91,66 +90,38 @@ pub(super) fn run(question: &Question) -> ExitCode {
     }
 }
 
-/// Who judges, what names mean there, and who asks.
-struct Court {
-    judge: Judge,
-    scope: Scope,
-    session: Session,
-}
-
 fn court(question: &Question) -> anyhow::Result<Court> {
     let config = question.config.as_ref().map(|file| config::load(file)).transpose()?;
-    let options = config.as_ref().map(|config| config.judge.clone()).unwrap_or_default();
-    let mut databases = config.iter().flat_map(|config| &config.databases);
-    // As in the proxy: `*` serves the names that have no entry of their own, wherever it stands in the file.
-    let database = match &question.database {
-        None => databases.next(),
-        Some(wanted) => databases
-            .clone()
-            .find(|database| database.name == *wanted)
-            .or_else(|| databases.find(|database| database.name == "*")),
-    };
-    if let (Some(name), Some(_), None) = (&question.database, &config, database) {
-        anyhow::bail!("pgweir: the configuration has no database {name:?}");
-    }
-    let rules = database.map(|database| database.rules.clone()).unwrap_or_default();
-    let name = question.database.as_deref().or(database.map(|database| database.name.as_str()));
+    let wanted = question.database.as_deref();
+    let entry = config.as_ref().map(|config| court::entry(config, wanted)).transpose()?.flatten();
+    let seen = question.connect.as_deref().map(seen).transpose();
+    let seen = seen.map_err(|error| anyhow::anyhow!("pgweir: the catalog could not be read: {error}"))?;
     let who = Who {
         user: &question.user,
-        database: name.unwrap_or_default(),
+        database: wanted.or(entry.map(|database| database.name.as_str())).unwrap_or_default(),
         application_name: &question.application_name,
         address: question.client_address,
     };
-    let session = Session { rules: rules.session(&who), ..Session::FREE };
-    let scope = match &question.connect {
-        None => Scope::new(Known::Unused, None, rules),
-        Some(connection) => scope(connection, &options, rules)
-            .map_err(|error| anyhow::anyhow!("pgweir: the catalog could not be read: {error}"))?,
-    };
-    Ok(Court { judge: Judge::new(options), scope, session })
+    Ok(Court::new(config.as_ref(), entry, &who, seen.as_ref()))
 }
 
 /// The catalog that a login sees, read once.
-fn scope(connection: &str, options: &JudgeOptions, rules: Arc<Rules>) -> anyhow::Result<Scope> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let seen = runtime.block_on(monitor::read_once(connection))?;
-    let catalog = Catalog::build(&seen.rows, &options.read_only_functions, &options.write_functions);
-    Ok(Scope::new(Known::Loaded(Arc::new(catalog)), SearchPath::parse(&seen.search_path, &seen.user), rules))
+fn seen(connection: &str) -> anyhow::Result<Seen> {
+    Ok(super::runtime()?.block_on(monitor::read_once(connection))?)
 }
 
-impl Court {
-    /// Outside a transaction, on a fresh session, with a primary and replicas up.
+/// What is answered.
+struct Answers(Court);
+
+impl Answers {
     fn answer<'a>(&'a self, sql: &'a str) -> Answer<'a> {
-        let topology = Topology { primary: true, replicas: 1, nodes: u64::MAX };
-        let rules = self.scope.rules();
-        let facts = self.judge.facts(sql.as_bytes(), &self.scope);
-        let route = route::decide(facts, self.session, topology, rules);
+        let (_, route) = self.0.judge(sql);
         let reason = route.reason;
         Answer {
             target: if reason == Reason::Rejected { "none" } else { route.target.code() },
             reason: reason.code(),
-            catalog: matches!(self.scope.known(), Known::Loaded(_)),
-            rule: route.rule.and_then(|place| rules.get(place)).map(|rule| rule.name.as_str()),
+            catalog: self.0.has_catalog(),
+            rule: route.rule.and_then(|place| self.0.rules().get(place)).map(|rule| rule.name.as_str()),
             would: route.would.map(Reason::code),
             shape: format!("{:016x}", fingerprint(sql.as_bytes())),
             sentence: reason.sentence(),

@@ -24,7 +24,7 @@ fn known(of: &str) -> Option<(&'static str, Kind)> {
 
 /// What the server is asked: one row, or none if there is no such table.
 #[must_use]
-pub(super) fn question(rule: &Rule) -> String {
+pub fn question(rule: &Rule) -> String {
     let list = |names: &[Box<str>]| {
         let names: Vec<_> = names.iter().map(|name| quote_literal(name)).collect();
         format!("ARRAY[{}]::pg_catalog.text[]", names.join(","))
@@ -64,6 +64,12 @@ pub(super) fn question(rule: &Rule) -> String {
         count = rule.key.len(),
         last = rule.key.len().saturating_sub(1),
     )
+}
+
+/// Why the increments of that table are not merged, by the answer to [`question`]; none: they are.
+#[must_use]
+pub fn refusal(rule: &Rule, rows: &[Vec<Option<String>>]) -> Option<String> {
+    verdict(rule, rows).err()
 }
 
 /// What statements on it are made of, or why its increments are not merged.

@@ -7,7 +7,7 @@
 //! Invariants: an increment is in one statement; one that is answered is committed; rows are locked in the order of their keys.
 
 mod ask;
-mod check;
+pub mod check;
 mod group;
 mod merge;
 mod statement;

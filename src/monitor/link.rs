@@ -30,6 +30,17 @@ pub enum LinkError {
     Nonsense,
 }
 
+impl LinkError {
+    /// The SQLSTATE, if the server said no.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Postgres(error) => Some(error.as_db_error()?.code().code()),
+            _ => None,
+        }
+    }
+}
+
 /// tokio-postgres says "error connecting to server" and keeps the interesting part as the source.
 pub(super) fn innermost(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {

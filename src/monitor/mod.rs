@@ -10,10 +10,12 @@ mod positions;
 mod probe;
 #[cfg(test)]
 mod tests;
+mod visit;
 
-pub use catalog::{CatalogOptions, Catalogs, Live, Seen, read_once};
+pub use catalog::{CatalogOptions, Catalogs, Live, Seen};
 pub use cluster::Cluster;
 pub use link::LinkError;
 pub use listen::{Hub, Hubs, Inbox, InboxLimits, Missed};
 pub use options::Options;
 pub use positions::{Positions, Reading};
+pub use visit::{Visit, probe_once, read_once};

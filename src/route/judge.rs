@@ -175,8 +175,7 @@ impl Judge {
     /// A replica refused that text, which was taken for a read: its shape, and the function that the refusal names, go to the
     /// primary from now on, for [`JudgeOptions::learned_ttl`]. True: the shape was not known yet.
     pub fn learn(&self, text: &[u8], scope: &Scope, refusal: &Refusal<'_>, now: Instant) -> bool {
-        let names = View { builtins: &self.builtins, scope, lessons: None, calls: None };
-        let shape = scan(text, &names, &self.seeds, |_| {}).shape;
+        let shape = scan(text, &self.names(scope), &self.seeds, |_| {}).shape;
         let first = self.lessons.add(shape, text, refusal, now);
         self.texts.remove(&self.key(text, scope));
         first
@@ -212,7 +211,11 @@ impl Judge {
         self.disagreements.load(Ordering::Relaxed)
     }
 
-    #[cfg(test)]
+    /// What it knows of names, but for what it has learned.
+    pub(super) fn names<'a>(&'a self, scope: &'a Scope) -> View<'a> {
+        View { builtins: &self.builtins, scope, lessons: None, calls: None }
+    }
+
     pub(super) fn seeds(&self) -> &Seeds {
         &self.seeds
     }

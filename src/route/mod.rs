@@ -2,6 +2,7 @@
 
 mod builtins;
 pub mod catalog;
+mod culprits;
 mod facts;
 mod hint;
 mod judge;

@@ -216,11 +216,12 @@ async fn help_says_what_each_command_does() {
     for (args, said) in [
         (
             &["--help"][..],
-            &["read/write-splitting proxy for PostgreSQL", "run", "check", "route", "demo"][..],
+            &["read/write-splitting proxy for PostgreSQL", "run", "check", "route", "advise", "demo"][..],
         ),
         (&["run", "--help"], &["Run the proxy until SIGINT or SIGTERM", "--config", "--server"]),
-        (&["check", "--help"], &["Check a configuration: every mistake at once", "<FILE>"]),
+        (&["check", "--help"], &["Check a configuration: every mistake at once", "<FILE>", "--connect"]),
         (&["route", "--help"], &["Say where a statement would go, and why", "--json", "--batch", "--config"]),
+        (&["advise", "--help"], &["Say what pgweir would do for a database", "--connect", "--top", "--json"]),
         (&["demo", "--help"], &["Start a primary and replicas in a temporary folder"]),
         (&["--version"], &["pgweir ", env!("CARGO_PKG_VERSION")]),
     ] {

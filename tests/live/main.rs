@@ -9,6 +9,7 @@
 )]
 
 mod addresses;
+mod advise;
 mod auth;
 mod baseline;
 mod begin;

@@ -1,6 +1,6 @@
 //! Reads the rows of a database's system catalogs (PostgreSQL docs, chapter 52), of versions 13 to 18.
 
-use tokio_postgres::{Config, SimpleQueryRow};
+use tokio_postgres::SimpleQueryRow;
 
 use super::super::link::{Link, LinkError};
 use crate::net::Address;
@@ -99,7 +99,7 @@ const COLUMNS: &str = "SELECT attrelid, atttypid FROM pg_attribute \
     WHERE atttypid >= 16384 AND attnum > 0 AND NOT attisdropped";
 
 /// A connection for reading catalogs.
-pub(super) struct Reader {
+pub(in crate::monitor) struct Reader {
     link: Link,
     version: u32,
 }
@@ -115,30 +115,39 @@ pub struct Seen {
     pub user: String,
 }
 
-/// Reads the catalog that one login sees, once. `connection` is a URL or `key=value` pairs, as libpq takes them.
-///
-/// # Errors
-/// What is wrong with `connection`, or what the server or the network says.
-pub async fn read_once(connection: &str) -> Result<Seen, LinkError> {
-    let mut config: Config = connection.parse()?;
-    config.application_name("pgweir route");
-    let mut reader = Reader::over(Link::connect(&config).await?).await?;
-    let login = reader.link.query("SELECT current_setting('search_path'), current_user").await?;
-    let [row] = login.as_slice() else { return Err(LinkError::Nonsense) };
-    let (search_path, user) = (text(row, 0)?, text(row, 1)?);
-    Ok(Seen { rows: reader.rows().await?, search_path, user })
-}
-
 impl Reader {
     /// Connects and logs in. A host name is resolved anew.
-    pub(super) async fn open(address: &Address, login: &Login, database: &str) -> Result<Self, LinkError> {
+    pub(in crate::monitor) async fn open(
+        address: &Address,
+        login: &Login,
+        database: &str,
+    ) -> Result<Self, LinkError> {
         Self::over(Link::open(address, login, database).await?).await
     }
 
-    async fn over(mut link: Link) -> Result<Self, LinkError> {
+    /// Over a connection that is there.
+    pub(in crate::monitor) async fn over(mut link: Link) -> Result<Self, LinkError> {
         let version = link.query("SELECT current_setting('server_version_num')").await?;
         let version = number(version.first().ok_or(LinkError::Nonsense)?, 0)?;
         Ok(Self { link, version })
+    }
+
+    /// What the login sees.
+    pub(in crate::monitor) async fn seen(&mut self) -> Result<Seen, LinkError> {
+        let login = self.link.query("SELECT current_setting('search_path'), current_user").await?;
+        let [row] = login.as_slice() else { return Err(LinkError::Nonsense) };
+        let (search_path, user) = (text(row, 0)?, text(row, 1)?);
+        Ok(Seen { rows: self.rows().await?, search_path, user })
+    }
+
+    /// The connection, for other questions.
+    pub(in crate::monitor) fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    /// The server's version as a number: `150006`.
+    pub(in crate::monitor) fn version(&self) -> u32 {
+        self.version
     }
 
     /// See [`FINGERPRINT`].

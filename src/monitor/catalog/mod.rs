@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-pub use load::{Seen, read_once};
+pub(super) use load::Reader;
+pub use load::Seen;
 
 use crate::clock::{self, Duration};
 use crate::metrics::CatalogMetrics;

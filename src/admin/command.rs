@@ -23,6 +23,8 @@ pub(super) enum Command {
     Pins,
     /// `SHOW COUNTERS`
     Counters,
+    /// `FLUSH COUNTERS`, of that table or of all.
+    Flush(Option<String>),
     Catalogs,
     Learned,
     Reasons,
@@ -73,6 +75,10 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     (
         "SHOW COUNTERS",
         "The tables whose increments are merged, by database and user: how many wait, or why they are not.",
+    ),
+    (
+        "FLUSH COUNTERS",
+        "FLUSH COUNTERS [table]: commits what was counted and is only in the journal or in memory; answered when it is committed.",
     ),
     ("SHOW CATALOGS", "The databases whose definitions are known."),
     ("SHOW LEARNED", "What replicas have refused, and goes to the primary since."),
@@ -136,6 +142,7 @@ impl Command {
     pub(super) fn tag(&self) -> &'static str {
         match self {
             Command::Reload => "RELOAD",
+            Command::Flush(_) => "FLUSH COUNTERS",
             Command::Change(change) => match change.what {
                 What::Add(_) => "ADD SERVER",
                 What::Remove => "REMOVE SERVER",
@@ -164,6 +171,7 @@ impl Command {
         let command = match parts.as_slice() {
             [show, rest @ ..] if show.is("show") => shown(rest),
             [reload] if reload.is("reload") => Some(Command::Reload),
+            [flush, counters, rest @ ..] if flush.is("flush") && counters.is("counters") => flushed(rest),
             [verb, server, address, rest @ ..] if server.is("server") => {
                 changed(verb, address, rest).map(Command::Change)
             }
@@ -199,6 +207,18 @@ fn shown(parts: &[Part<'_>]) -> Option<Command> {
         ("reasons", Command::Reasons),
     ];
     plain.into_iter().find(|(name, _)| rest.is_empty() && what.is(name)).map(|(_, command)| command)
+}
+
+/// What stands behind FLUSH COUNTERS: nothing, a table, or one with its schema.
+fn flushed(parts: &[Part<'_>]) -> Option<Command> {
+    match parts {
+        [] => Some(Command::Flush(None)),
+        [table] => Some(Command::Flush(Some(table.value()?.into_owned()))),
+        [schema, dot, table] if dot.kind == Kind::Dot => {
+            Some(Command::Flush(Some(format!("{}.{}", schema.value()?, table.value()?))))
+        }
+        _ => None,
+    }
 }
 
 /// ADD, REMOVE, DRAIN, ENABLE or WEIGH SERVER.

@@ -4,10 +4,11 @@ mod command;
 pub mod http;
 mod show;
 
-use std::sync::{OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use crate::client::{Console, Refusal, Role, Shared, Table};
 use crate::cluster::Orders;
+use crate::counter::Account;
 use crate::net::Address;
 use crate::wire::SqlState;
 
@@ -118,14 +119,29 @@ impl Console for Desk {
             Refusal::new(SqlState::SYNTAX_ERROR, unknown.message, hint)
         })?;
         match &command {
-            Command::Reload | Command::Change(_) if role != Role::Admin => Err(Refusal::new(
-                SqlState::INSUFFICIENT_PRIVILEGE,
-                "only users in `admin_users` may change anything",
-                "Those in `stats_users` may look: SHOW HELP lists how.",
-            )),
+            Command::Reload | Command::Change(_) | Command::Flush(_) if role != Role::Admin => {
+                Err(Refusal::new(
+                    SqlState::INSUFFICIENT_PRIVILEGE,
+                    "only users in `admin_users` may change anything",
+                    "Those in `stats_users` may look: SHOW HELP lists how.",
+                ))
+            }
             Command::Reload | Command::Change(_) if run => self.carry_out(&command),
             _ => show::table(&command, shared, run),
         }
+    }
+
+    fn flushes(&self, shared: &Shared, text: &str) -> Vec<Arc<Account>> {
+        let Ok(Command::Flush(table)) = Command::parse(text) else { return Vec::new() };
+        let mut accounts = shared.books.of(None);
+        if let Some(table) = table {
+            let meant = |account: &Arc<Account>| {
+                let whole = account.table();
+                whole == table || whole.split_once('.').is_some_and(|(_, name)| name == table)
+            };
+            accounts.retain(meant);
+        }
+        accounts
     }
 }
 

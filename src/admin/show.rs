@@ -50,7 +50,9 @@ pub(super) fn table(command: &Command, shared: &Shared, run: bool) -> Result<Tab
             Reason::ALL.iter().map(|reason| vec![some(reason.code()), some(reason.sentence())]).collect()
         }),
         // Before the desk has carried it out, nobody knows whether there is anything to tell.
-        Command::Reload | Command::Change(_) => Table { tag: command.tag(), ..Table::default() },
+        Command::Reload | Command::Change(_) | Command::Flush(_) => {
+            Table { tag: command.tag(), ..Table::default() }
+        }
     })
 }
 
@@ -125,7 +127,7 @@ fn pins(shared: &Shared) -> Vec<Row> {
     shared.cancels.connected().into_iter().filter_map(row).collect()
 }
 
-const COUNTERS: &[&str] = &["database", "table", "user", "state", "waiting", "why"];
+const COUNTERS: &[&str] = &["database", "table", "user", "state", "waiting", "why", "age_ms"];
 
 fn counters(shared: &Shared) -> Vec<Row> {
     let databases = shared.databases.all();
@@ -137,9 +139,22 @@ fn counters(shared: &Shared) -> Vec<Row> {
             some(if group.refused.is_some() { "refused" } else { "merged" }),
             some(group.waiting),
             group.refused,
+            None,
         ]
     };
-    databases.into_iter().flat_map(|database| database.counters.all()).map(row).collect()
+    let kept = |one: crate::counter::Kept| {
+        vec![
+            some(one.database),
+            some(one.table),
+            some(one.user),
+            some(if one.refused.is_some() { "refused" } else { one.durability }),
+            some(one.waiting),
+            one.refused,
+            one.age.map(|age| age.as_millis().to_string()),
+        ]
+    };
+    let merged = databases.into_iter().flat_map(|database| database.counters.all()).map(row);
+    merged.chain(shared.books.all().into_iter().map(kept)).collect()
 }
 
 const LEARNED: &[&str] = &["statement", "sqlstate", "times", "age_s"];

@@ -12,7 +12,7 @@ use crate::client::{
     self, Budget, Cancels, Database, Databases, Failover, Fallback, Greetings, Named, Shared,
 };
 use crate::config::{self, Config};
-use crate::counter::Counters;
+use crate::counter::{Books, Counters};
 use crate::ids::Node;
 use crate::metrics::Metrics;
 use crate::monitor::{self, Catalogs, Cluster, Hubs};
@@ -33,8 +33,15 @@ pub(super) struct Group {
 }
 
 /// What all clients share, before it has any databases.
-pub(super) fn shared(config: &Config, workers: usize, desk: Arc<admin::Desk>) -> Arc<Shared> {
+pub(super) fn shared(
+    config: &Config,
+    workers: usize,
+    desk: Arc<admin::Desk>,
+    metrics: Arc<Metrics>,
+    books: Arc<Books>,
+) -> Arc<Shared> {
     Arc::new(Shared {
+        books,
         databases: Databases::default(),
         directory: ArcSwap::from_pointee(Directory::new(config.auth.clone())),
         judge: Judge::new(config.judge.clone()),
@@ -42,7 +49,7 @@ pub(super) fn shared(config: &Config, workers: usize, desk: Arc<admin::Desk>) ->
         pools: Arc::new(PoolSet::default()),
         cancels: Arc::new(Cancels::default()),
         buffers: Arc::new(Buffers::new(WINDOWS_KEPT * workers)),
-        metrics: Metrics::new(),
+        metrics,
         console: desk,
         options: config.client.clone(),
         drain: client::Drain::default(),
@@ -98,6 +105,8 @@ fn database(
     let counters = || {
         let rules = entry.counters.iter();
         Arc::new(Counters::new(
+            &entry.name,
+            shared.books.clone(),
             rules.map(|rule| (rule.clone(), metrics.counter(&entry.name, &rule.table))).collect(),
         ))
     };

@@ -19,6 +19,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::counter::JournalError;
 use crate::net::Address;
 
 /// Why pgweir could not start.
@@ -43,6 +44,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 /// Where a running pgweir listens.

@@ -18,11 +18,22 @@ use crate::admin::http::{self, DatabaseHealth};
 use crate::client::{self, Shared};
 use crate::clock::{Duration, now};
 use crate::config::Config;
+use crate::counter::{Books, Journal};
+use crate::metrics::Metrics;
 use crate::net::{Listener, Stream};
 use crate::pool::Keeper;
 
 /// Pause after an accept that failed: out of descriptors, most likely, which passes when a client leaves.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest that clients wait at the start for what the journal has from before.
+const RESUME: Duration = Duration::from_secs(10);
+
+/// Pause between looks at that.
+const RESUME_PAUSE: Duration = Duration::from_millis(10);
+
+/// Longest that the end waits for increments to be flushed.
+const LAST_FLUSH: Duration = Duration::from_secs(10);
 
 /// Everything that listens, and what it serves.
 pub(super) struct Service {
@@ -51,10 +62,14 @@ impl Service {
         };
         let shutdown_timeout = config.shutdown_timeout;
         let desk = Arc::new(admin::Desk::new(config.admin.clone()));
-        let shared = build::shared(&config, handles.len(), desk.clone());
+        let registry = Metrics::new();
+        let journal = config.journal.as_ref().map(|options| Journal::open(options, registry.journal()));
+        let books = Arc::new(Books::new(journal.transpose()?));
+        let shared = build::shared(&config, handles.len(), desk.clone(), registry, books);
         let operator = Operator::start(shared.clone(), config, Handle::current());
         let means: Arc<dyn admin::Means> = operator.clone();
         desk.employ(Arc::downgrade(&means));
+        resume(&shared).await;
         Ok(Self { shared, operator, listeners, metrics, handles, shutdown_timeout })
     }
 
@@ -102,7 +117,34 @@ impl Service {
                     "these were not done: their connections are closed"
                 );
             }
+            let books = &self.shared.books;
+            let flushed = Books::flush(books.of(None));
+            if tokio::time::timeout(LAST_FLUSH, flushed).await.is_err() {
+                let lost = books.only_here();
+                tracing::error!(
+                    lost,
+                    "increments could not be flushed: those in the journal come at the next start, as many as this are lost"
+                );
+            }
         }
+    }
+}
+
+/// Carries out what the journal has from before, and waits a little for it.
+async fn resume(shared: &Arc<Shared>) {
+    shared.books.resume(|definition| {
+        let metrics = shared.metrics.counter(&definition.entry, &definition.table);
+        (client::Reach::of(shared, definition), metrics)
+    });
+    let deadline = now() + RESUME;
+    while !shared.books.is_resumed() {
+        if now() >= deadline {
+            tracing::warn!(
+                "what the journal has from before could not be carried out yet: clients are served meanwhile"
+            );
+            return;
+        }
+        sleep(RESUME_PAUSE).await;
     }
 }
 
@@ -157,6 +199,7 @@ async fn upkeep(shared: Arc<Shared>) {
     loop {
         second.tick().await;
         shared.metrics.upkeep();
+        shared.books.observe();
         shared.judge.expire(now());
         shared.judge.shapes().sweep();
         let seen = shared.judge.disagreements();

@@ -12,6 +12,7 @@ use super::fail::Failure;
 use super::session::Leave;
 use super::shared::{Seat, Shared};
 use crate::clock::Duration;
+use crate::counter::{Account, Books};
 use crate::net::{Stream, Window};
 use crate::wire::frame::{HEADER, Side};
 use crate::wire::write::{self, Severity};
@@ -25,6 +26,9 @@ const SERVER_VERSION: &str = concat!("15.0 (pgweir ", env!("CARGO_PKG_VERSION"),
 
 /// Longest that a client of the console may take to read what it asked for.
 const READS: Duration = Duration::from_secs(60);
+
+/// Longest that FLUSH COUNTERS takes.
+const FLUSHES: Duration = Duration::from_secs(30);
 
 /// What somebody may do in the console.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +49,9 @@ pub trait Console: Send + Sync {
     /// # Errors
     /// A command that there is not, or that this role may not give.
     fn answer(&self, shared: &Shared, role: Role, command: &str, run: bool) -> Result<Table, Refusal>;
+
+    /// What has to be committed before its client hears the answer to a command.
+    fn flushes(&self, shared: &Shared, command: &str) -> Vec<Arc<Account>>;
 }
 
 /// A client of the console that has said who it is.
@@ -58,11 +65,17 @@ pub(super) struct Visitor {
 struct Commands<'a> {
     shared: &'a Shared,
     role: Role,
+    /// What is to be flushed before the answer is sent.
+    flushes: Vec<Arc<Account>>,
 }
 
 impl Answers for Commands<'_> {
     fn answer(&mut self, text: &str, run: bool) -> Result<Table, Refusal> {
-        self.shared.console.answer(self.shared, self.role, text, run)
+        let table = self.shared.console.answer(self.shared, self.role, text, run)?;
+        if run {
+            self.flushes.extend(self.shared.console.flushes(self.shared, text));
+        }
+        Ok(table)
     }
 }
 
@@ -104,7 +117,7 @@ async fn talk(
 ) -> Result<(), Leave> {
     let told = |error| Leave::Told(Failure::Protocol(error));
     let mut desk = Desk::default();
-    let mut commands = Commands { shared, role };
+    let mut commands = Commands { shared, role, flushes: Vec::new() };
     loop {
         while let Some(head) = frame::header(window.bytes(), Side::Frontend).map_err(told)? {
             if head.tag == b'X' {
@@ -117,6 +130,12 @@ async fn talk(
             let body = message.get(HEADER..).unwrap_or_default();
             desk.take(head.tag, body, TransactionStatus::Idle, &mut commands, out).map_err(told)?;
             window.consume(head.size);
+            let flushes = std::mem::take(&mut commands.flushes);
+            let table = flushes.first().map(|account| account.table()).unwrap_or_default();
+            if timeout(FLUSHES, Books::flush(flushes)).await.is_err() {
+                out.clear();
+                return Err(Leave::Told(Failure::Unflushed(table)));
+            }
             if out.len() >= crate::net::WINDOW {
                 flush(stream, out).await?;
             }

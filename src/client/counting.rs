@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::plan::Place;
 use super::retry::Net;
 use super::session::Session;
+use super::shared::Reach;
 use super::unit::{Piece, Residue};
-use crate::counter::{self, Form, Given, Value};
+use crate::counter::{self, Form, Given, Taken, Value};
 use crate::pool::PoolMode;
 use crate::route::{Class, Reason, Route, Target};
 use crate::sql::{Increment, Operand, increment};
@@ -39,9 +40,17 @@ impl Run<'_> {
 }
 
 impl Session {
+    /// What becomes of a piece in a database that has counters, if they are why.
+    pub(super) fn place_counting(&mut self, piece: &Piece, route: Route) -> Option<Place> {
+        if let Some(place) = self.count(piece, route) {
+            return Some(place);
+        }
+        if self.identity.database.counters.keeps() { self.place_behind_commit(piece) } else { None }
+    }
+
     /// Gives a piece to those who merge increments, if it is one of a table that they have a rule for.
     #[cold]
-    pub(super) fn count(&mut self, piece: &Piece, route: Route) -> Option<Place> {
+    fn count(&mut self, piece: &Piece, route: Route) -> Option<Place> {
         let facts = &piece.facts;
         let fits = facts.class == Class::Write
             && facts.reason == Reason::Write
@@ -83,10 +92,19 @@ impl Session {
             version: self.identity.catalog.version(),
         };
         let seat = self.seat();
-        if !group.add(place, given, form, &seat) {
-            return None;
+        let counters_entry = self.identity.database.name.clone();
+        let means = || {
+            Reach::to(&self.shared, &counters_entry, self.identity.name.clone(), self.identity.user.clone())
+        };
+        match group.take(place, given, form, &seat, means)? {
+            Taken::Waits => self.rides(piece, route, node, true),
+            Taken::Kept(account, number) => {
+                self.rides_kept(piece, route, node);
+                if counters.rules().get(rule).is_some_and(|rule| !rule.stale) {
+                    self.keeps(account, number);
+                }
+            }
         }
-        self.rides(piece, route, node, true);
         Some(Place::Done)
     }
 

@@ -35,6 +35,8 @@ pub(super) enum Failure {
     ///
     /// With what the server said of it, if anything: 57P01 can come behind a commit that waited for a replica.
     OutcomeUnknown(String),
+    /// Increments of that table, which it must see, could not be committed in time.
+    Unflushed(String),
     /// The same, and the session cannot go on.
     SessionUnknown(String),
     /// So many units wait for a primary already.
@@ -189,6 +191,7 @@ impl Failure {
             | Self::ServerLost
             | Self::SessionLost
             | Self::OutcomeUnknown(_)
+            | Self::Unflushed(_)
             | Self::SessionUnknown(_)
             | Self::FailoverFull(_)
             | Self::ServerProtocol(_) => self.server_side(),
@@ -292,6 +295,11 @@ impl Failure {
                 SqlState::CANNOT_CONNECT_NOW,
                 "no server of this database can be reached at the moment",
                 "pgweir keeps looking; try again.",
+            ),
+            Self::Unflushed(table) => told(
+                SqlState::LOCK_NOT_AVAILABLE,
+                format!("increments of {table} that this statement must see could not be committed in time"),
+                "Look at SHOW COUNTERS and pgweir's log, or set reads = \"stale\" for the table's counters.",
             ),
             Self::OutcomeUnknown(said) => unknown(
                 "the server connection was lost while the statement ran: its outcome is unknown",

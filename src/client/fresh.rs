@@ -14,7 +14,7 @@ use super::unit::Piece;
 use crate::clock::{self, Duration, Instant};
 use crate::fresh::{Choice, Level, Need, Tables, Ticket, Track, best, choose};
 use crate::ids::Node;
-use crate::monitor::Reading;
+use crate::monitor::{Cluster, Reading};
 use crate::position::{Lsn, Position};
 use crate::route::{Class, Facts, Reason, Route, ShapeId, Target};
 use crate::wire::TransactionStatus;
@@ -89,6 +89,11 @@ impl Freshness {
     /// The replica that was read from last.
     pub(super) fn last_read(&self) -> Option<Node> {
         self.last.map(|reading| reading.node)
+    }
+
+    /// What the session has counted before is committed.
+    pub(super) fn counted(&mut self, cluster: &Cluster) {
+        self.wrote.by = Some(cluster.positions().primary().now());
     }
 
     /// A unit goes to the primary.
@@ -331,7 +336,7 @@ impl Session {
 }
 
 /// The timeline of the primary; none: there is no primary, or it does not say.
-fn timeline(cluster: &crate::monitor::Cluster) -> Option<u32> {
+fn timeline(cluster: &Cluster) -> Option<u32> {
     let view = cluster.view();
     let primary = view.server(view.primary()?)?;
     (primary.timeline > 0).then_some(primary.timeline)

@@ -18,8 +18,10 @@ mod fallback;
 mod fresh;
 mod handshake;
 mod idle;
+mod kept;
 mod limit;
 mod named;
+mod next;
 mod options;
 mod own;
 mod plan;
@@ -37,6 +39,7 @@ mod share;
 mod shared;
 mod supply;
 mod unit;
+mod way;
 
 use std::sync::Arc;
 
@@ -51,7 +54,7 @@ pub use options::{
 };
 pub use retry::Budget;
 pub use roster::{Card, Connected, Pin};
-pub use shared::{Database, Databases, Greetings, Named, Shared};
+pub use shared::{Database, Databases, Greetings, Named, Reach, Shared};
 
 use crate::net::Stream;
 

@@ -84,6 +84,11 @@ impl Session {
             // What it means by a name is not certain before that.
             return Ok(Place::Wait);
         }
+        if !owed.is_empty() && self.identity.database.counters.keeps() && self.lacks_commit(&piece) {
+            return Ok(Place::Wait);
+        }
+        let Some(held) = self.held() else { return self.place_anew(piece) };
+        let owed = &held.lease.owed;
         if !owed.is_empty() {
             let on_primary = active == Some(Target::Primary);
             // A unit behind others that are not answered yet: on the primary nothing can be wrong; on a replica, a read.
@@ -353,7 +358,7 @@ impl Session {
             return self.reject(piece, route);
         }
         if !self.identity.database.counters.rules().is_empty()
-            && let Some(place) = self.count(&piece, route)
+            && let Some(place) = self.place_counting(&piece, route)
         {
             return Ok(place);
         }
@@ -389,20 +394,6 @@ impl Session {
             self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
         }
         self.refuse(piece, failure);
-    }
-
-    /// DROP, ALTER or CREATE DATABASE: connections that only the pools keep open must not stand in its way. A text that
-    /// says so elsewhere costs no more than some idle connections.
-    fn make_way(&self, piece: &Piece) {
-        let Some(window) = &self.window else { return };
-        let text = window.bytes().get(..piece.size).unwrap_or_default().to_ascii_lowercase();
-        let says = |word: &[u8]| memchr::memmem::find(&text, word).is_some();
-        if says(b"database") {
-            let copied = says(b"create");
-            self.shared
-                .pools
-                .let_go(|name| says(name.to_ascii_lowercase().as_bytes()) || copied && name == "template1");
-        }
     }
 
     /// Asks the pure function, with what it cannot know: what the protocol shows beyond the statements.

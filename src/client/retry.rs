@@ -348,6 +348,7 @@ mod tests {
             executes: true,
             residue: crate::client::unit::Residue::None,
             waits: false,
+            flushed: false,
         };
         let mut net = Net::default();
         assert!(!net.holds() && net.has_room(&piece(100), 10), "the first may be of any size");

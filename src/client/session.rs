@@ -27,6 +27,7 @@ use super::fail::Failure;
 use super::fallback::Permit;
 use super::fresh::Freshness;
 use super::named::Grown;
+pub(super) use super::next::Next;
 use super::prepared::{NOBODY, Statements};
 use super::retry::Net;
 use super::roster::Card;
@@ -41,7 +42,7 @@ use crate::metrics::Origin;
 use crate::monitor::Live;
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
-use crate::route::{Catalog, Known, Own, Reason, Route, Scope, SearchPath, Target};
+use crate::route::{Catalog, Known, Own, Reason, Scope, SearchPath, Target};
 use crate::server::Wants;
 use crate::server::owed::Show;
 use crate::server::settings::Settings;
@@ -116,26 +117,6 @@ impl From<io::Error> for Leave {
     fn from(_: io::Error) -> Self {
         Self::Gone
     }
-}
-
-/// What the loop cannot do without waiting for something else than the sockets.
-pub(super) enum Next {
-    /// A server connection for the piece that was cut, on that server if it can be.
-    Acquire(Route, Option<Node>),
-    /// A replica that is fresh enough for the piece that was cut, which has that route.
-    Freshen(Route),
-    /// A replica, or room on the primary, for the piece that was cut, which has that route.
-    Replica(Route),
-    /// The position of the session, which the piece that was cut asks for.
-    Position,
-    /// Channels to be listened on, which the piece that was cut asks for.
-    Listen,
-    /// Nothing: look again.
-    Nothing,
-    /// A server connection that has to be reset before it goes back.
-    Reset(Box<Held>),
-    /// The end.
-    Leave(Leave),
 }
 
 /// A server connection that the client leases.
@@ -389,6 +370,7 @@ impl Session {
                 Next::Leave(leave) => return leave,
                 Next::Nothing => Ok(()),
                 Next::Listen => Box::pin(self.wait_listen()).await,
+                Next::Commit => Box::pin(self.wait_commit()).await,
                 Next::Acquire(route, node) => Box::pin(self.acquire(route, node)).await,
                 Next::Freshen(route) => Box::pin(self.wait_fresh(route)).await,
                 Next::Replica(route) => Box::pin(self.wait_replica(route)).await,

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use super::cancel::Registration;
 use super::fail::Failure;
+use super::kept::Kept;
 use super::plan::label;
 use super::retry::Net;
 use super::running::Running;
@@ -35,6 +36,8 @@ pub(super) struct Ride {
     running: Running,
     /// It is an increment.
     counts: bool,
+    /// It is not committed when it is answered.
+    kept: bool,
     /// The answer, and how much of it was shown; none yet: the unit is under way.
     answer: Vec<u8>,
     shown: usize,
@@ -50,6 +53,8 @@ pub(super) struct Sharing {
     pub(super) alone: bool,
     /// Where it has waited for room.
     room: Option<Node>,
+    /// What it has counted.
+    pub(super) kept: Kept,
 }
 
 fn new_seat(cancel: &Registration) -> Arc<Seat> {
@@ -174,7 +179,16 @@ impl Session {
         let mut running = Running::new(&self.identity.database, node, clock::now());
         running.begin(piece.facts.shape, None);
         running.permit = self.permit.take();
-        self.sharing.ride = Some(Ride { route, node, running, counts, answer: Vec::new(), shown: 0 });
+        self.sharing.ride =
+            Some(Ride { route, node, running, counts, kept: false, answer: Vec::new(), shown: 0 });
+    }
+
+    /// The same of an increment that is answered before it is committed.
+    pub(super) fn rides_kept(&mut self, piece: &Piece, route: Route, node: Node) {
+        self.rides(piece, route, node, true);
+        if let Some(ride) = &mut self.sharing.ride {
+            ride.kept = true;
+        }
     }
 
     /// Looks after a unit that is on a shared connection. Returns whether anything moved.
@@ -209,7 +223,8 @@ impl Session {
 
     /// The answer is there: the unit is over, as if its client had had the connection to itself.
     fn arrive(&mut self) {
-        let Some(Ride { route, node, ref mut running, ref answer, counts, .. }) = self.sharing.ride else {
+        let Some(Ride { route, node, ref mut running, ref answer, counts, kept, .. }) = self.sharing.ride
+        else {
             return;
         };
         let life = running.life;
@@ -227,7 +242,7 @@ impl Session {
         self.shared.judge.shapes().goes(shape, route);
         self.shared.judge.shapes().answered(shape, time);
         self.count_more(route);
-        if route.target == Target::Primary {
+        if route.target == Target::Primary && !kept {
             self.fresh.sends(&piece.facts);
         }
         self.note_answer(route.target, node, life, TransactionStatus::Idle, shape);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{Budget, Cancels, Console, Drain, Failover, Fallback, Options};
 use crate::auth::Directory;
 use crate::cluster::Spread;
-use crate::counter::Counters;
+use crate::counter::{Books, Counters, Definition, Means};
 use crate::ids::Node;
 use crate::metrics::{DatabaseMetrics, Metrics};
 use crate::monitor::{Catalogs, Cluster, Hubs};
@@ -187,6 +187,8 @@ pub struct Shared {
     pub prepared: Registry,
     /// The server connections.
     pub pools: Arc<PoolSet>,
+    /// Increments that are answered before they are committed.
+    pub books: Arc<Books>,
     /// Whom a cancel request means.
     pub cancels: Arc<Cancels>,
     /// Windows nobody uses.
@@ -238,6 +240,45 @@ impl Shared {
             let (options, term) = (entry.pool.clone(), entry.cluster.term(node));
             Pool::new(address, login, name.to_string(), options, term, self.buffers.clone(), metrics)
         }))
+    }
+}
+
+/// How an account of increments finds its servers, whatever configuration holds.
+pub struct Reach {
+    shared: Weak<Shared>,
+    entry: Box<str>,
+    database: Arc<str>,
+    user: Arc<str>,
+}
+
+impl Reach {
+    /// For that account.
+    #[must_use]
+    pub fn of(shared: &Arc<Shared>, definition: &Definition) -> Arc<dyn Means> {
+        let (entry, database, user) = (&*definition.entry, &*definition.database, &*definition.user);
+        Self::to(shared, entry, database.into(), user.into())
+    }
+
+    /// For increments of that user of that database, which that entry serves.
+    pub(super) fn to(
+        shared: &Arc<Shared>,
+        entry: &str,
+        database: Arc<str>,
+        user: Arc<str>,
+    ) -> Arc<dyn Means> {
+        Arc::new(Self { shared: Arc::downgrade(shared), entry: entry.into(), database, user })
+    }
+}
+
+impl Means for Reach {
+    fn cluster(&self) -> Option<Arc<Cluster>> {
+        Some(self.shared.upgrade()?.databases.entry(&self.entry)?.cluster.clone())
+    }
+
+    fn pool(&self, node: Node) -> Option<Arc<Pool>> {
+        let shared = self.shared.upgrade()?;
+        let entry = shared.databases.entry(&self.entry)?;
+        shared.pool(&entry, &self.database, &self.user, node)
     }
 }
 

@@ -55,6 +55,8 @@ pub(super) struct Piece {
     pub(super) residue: Residue,
     /// What one of its names means depends on how a unit before it ends.
     pub(super) waits: bool,
+    /// What had to be committed before it is, or never will be.
+    pub(super) flushed: bool,
 }
 
 const NOTHING: Piece = Piece {
@@ -67,6 +69,7 @@ const NOTHING: Piece = Piece {
     executes: false,
     residue: Residue::None,
     waits: false,
+    flushed: false,
 };
 
 /// The facts of something that can only run on the primary.

@@ -30,6 +30,7 @@ pub(super) fn config(sheet: &Sheet, around: &Surroundings<'_>, log: &mut Log<'_>
     let catalog = check.catalog(&judge);
     let pool = check.pool(&pool::Options::default(), None);
     let databases = check.databases(auth.as_ref(), monitor.as_ref(), &pool);
+    let journal = check.journal();
     Some(Config {
         listen,
         workers: sheet.count("workers", None).unwrap_or(0),
@@ -41,6 +42,7 @@ pub(super) fn config(sheet: &Sheet, around: &Surroundings<'_>, log: &mut Log<'_>
         admin: console,
         judge,
         catalog,
+        journal,
         databases: databases?,
         file: None,
         fixed: super::Fixed(sheet.fixed()),
@@ -93,7 +95,7 @@ enum Asked {
 
 pub(super) struct Check<'c, 'a> {
     pub(super) sheet: &'c Sheet,
-    around: &'c Surroundings<'c>,
+    pub(super) around: &'c Surroundings<'c>,
     pub(super) log: &'c mut Log<'a>,
 }
 

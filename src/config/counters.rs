@@ -4,7 +4,8 @@ use super::check::Check;
 use super::complaint::Wrong;
 use super::raw::Name;
 use super::rules::Typed;
-use crate::counter::{Guard, Rule};
+use crate::clock::Duration;
+use crate::counter::{Durability, Guard, JournalOptions, Rule, Verify};
 
 /// Most of one database.
 const MOST: usize = 64;
@@ -54,7 +55,56 @@ impl Check<'_, '_> {
             None => (None, table),
         };
         let most = sheet.count("databases.NAME.counters.max_waiting", within).unwrap_or(100_000);
-        Some(Rule { schema, table: table.into(), key, columns, touch, allow: self.allowed(typed)?, most })
+        let durability = self.durability(typed)?;
+        let sheet = self.sheet;
+        let verify = match sheet.choice("databases.NAME.counters.verify", within) {
+            Some("always") => Verify::Always,
+            Some("never") => Verify::Never,
+            _ => Verify::First,
+        };
+        let ledger = sheet.text("databases.NAME.counters.ledger", within).unwrap_or("pgweir_ledger");
+        let ledger = match ledger.split_once('.') {
+            Some((schema, name)) => (Some(schema.into()), name.into()),
+            None => (None, ledger.into()),
+        };
+        let every = sheet.duration("databases.NAME.counters.flush_every", within);
+        Some(Rule {
+            schema,
+            table: table.into(),
+            key,
+            columns,
+            touch,
+            allow: self.allowed(typed)?,
+            most,
+            durability,
+            every: every.unwrap_or(Duration::from_secs(1)),
+            rows: sheet.count("databases.NAME.counters.flush_rows", within).unwrap_or(10_000),
+            stale: sheet.choice("databases.NAME.counters.reads", within) == Some("stale"),
+            verify,
+            ledger,
+        })
+    }
+
+    /// When clients are answered. None: there is no journal.
+    fn durability(&mut self, typed: &Typed) -> Option<Durability> {
+        match self.sheet.choice("databases.NAME.counters.durability", Some(&typed.within)) {
+            Some("memory") => Some(Durability::Memory),
+            Some("journal") if self.sheet.entry("journal.folder", None).is_none() => {
+                let wrong = Wrong::new("has durability = \"journal\", and there is no journal");
+                let hint = "say where it is: [journal] folder = \"/var/lib/pgweir\"";
+                self.log.add(typed.at, &typed.shown, wrong.hint(hint));
+                None
+            }
+            Some("journal") => Some(Durability::Journal),
+            _ => Some(Durability::Commit),
+        }
+    }
+
+    /// The journal, if there is one. It is where the configuration is, if its folder is not said whole.
+    pub(super) fn journal(&self) -> Option<JournalOptions> {
+        let folder = self.sheet.text("journal.folder", None)?;
+        let keep = self.sheet.duration("journal.keep", None).unwrap_or(Duration::from_secs(3600));
+        Some(JournalOptions { folder: self.around.folder.join(folder), keep })
     }
 
     /// What stands in `allow`. None: something was complained about.

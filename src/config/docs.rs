@@ -8,7 +8,7 @@ use super::keys::{Key, all};
 use super::tests::{compare, parse_here};
 
 /// The tables of the file in its order, each with the header that stands in the example, and whether it is live there.
-const TABLES: [(&str, &str, &str); 14] = [
+const TABLES: [(&str, &str, &str); 15] = [
     ("", "", "Everything"),
     ("log", "[log]", "The log"),
     ("metrics", "[metrics]", "Metrics"),
@@ -17,6 +17,7 @@ const TABLES: [(&str, &str, &str); 14] = [
     ("catalog", "[catalog]", "Catalogs"),
     ("routing", "[routing]", "Judgement of statements"),
     ("retry", "[retry]", "Reads that run again"),
+    ("journal", "[journal]", "The journal"),
     ("databases.NAME", "[databases.\"*\"]", "Databases"),
     ("databases.NAME.reads", "[databases.\"*\".reads]", "Reads of a database"),
     (

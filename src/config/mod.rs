@@ -56,6 +56,8 @@ pub struct Config {
     pub judge: route::JudgeOptions,
     /// What is known of the databases' own names.
     pub catalog: monitor::CatalogOptions,
+    /// Where increments are written down that are answered before they are committed.
+    pub journal: Option<counter::JournalOptions>,
     /// The databases, in the order of the file.
     pub databases: Vec<Database>,
     /// Where it was read from.

@@ -1,22 +1,25 @@
 //! The increments of one table by one role: what waits, and the task that carries it out.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::BytesMut;
 use tokio::runtime::Handle;
 
-use super::ask::{Failed, ask};
-use super::merge::Given;
+use super::account::{Account, Means, Pace};
+use super::ask::{Failed, ask, plain};
+use super::books::Books;
+use super::definition::Definition;
+use super::merge::{Addition, Given, Shape};
 use super::statement::{Batch, Names, batch};
-use super::{Rule, check};
+use super::{Durability, Rule, Verify, check};
 use crate::clock::{self, Duration, Instant};
 use crate::ids::Node;
 use crate::metrics::CounterMetrics;
 use crate::monitor::Cluster;
 use crate::pool::lane::{Again, Seat};
 use crate::pool::{Lease, Pool};
-use crate::server::{Wants, settings};
+use crate::server::{Parameters, Wants};
 use crate::wire::{TransactionStatus, answer, write};
 
 /// A table is looked at again after this long, whether or not a change of definitions was seen.
@@ -30,7 +33,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Form(pub Box<[u8]>);
 
 impl Form {
-    fn write(&self, upsert: bool, found: bool, out: &mut BytesMut) {
+    pub(super) fn write(&self, upsert: bool, found: bool, out: &mut BytesMut) {
         for tag in &self.0 {
             match tag {
                 b'P' => answer::parse_complete(out),
@@ -101,27 +104,129 @@ pub(super) struct Inner {
     names: Option<(u64, Instant, Arc<Names>)>,
     /// That it is refused was said.
     pub(super) warned: Option<String>,
+    /// What keeps those that are answered before they are committed, by their shapes.
+    accounts: Vec<(Arc<Shape>, Arc<Account>)>,
 }
 
 /// The increments of one table by one role.
-#[derive(Debug)]
 pub struct Group {
     pub(super) rule: Rule,
     metrics: Arc<CounterMetrics>,
+    books: Arc<Books>,
+    whose: Whose,
+    /// The way to the servers of what keeps increments.
+    means: OnceLock<Arc<dyn Means>>,
     inner: Mutex<Inner>,
 }
 
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("rule", &self.rule).field("whose", &self.whose).finish_non_exhaustive()
+    }
+}
+
+/// Whose increments they are.
+#[derive(Debug)]
+pub(super) struct Whose {
+    pub(super) entry: Box<str>,
+    pub(super) database: Arc<str>,
+    pub(super) user: Arc<str>,
+    pub(super) parameters: Arc<Parameters>,
+}
+
+/// What has become of an increment that was given to a group.
+#[derive(Debug)]
+pub enum Taken {
+    /// It waits for its commit.
+    Waits,
+    /// It is answered before that: what has it, and under which number.
+    Kept(Arc<Account>, u64),
+}
+
 impl Group {
-    pub(super) fn new(rule: Rule, metrics: Arc<CounterMetrics>) -> Self {
-        Self { rule, metrics, inner: Mutex::default() }
+    pub(super) fn new(rule: Rule, metrics: Arc<CounterMetrics>, books: Arc<Books>, whose: Whose) -> Self {
+        Self { rule, metrics, books, whose, means: OnceLock::new(), inner: Mutex::default() }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an increment. False: it goes by itself.
-    pub fn add(self: &Arc<Self>, place: Place, given: Given, form: Form, seat: &Arc<Seat>) -> bool {
+    /// Takes an increment. None: it goes by itself.
+    pub fn take(
+        self: &Arc<Self>,
+        place: Place,
+        given: Given,
+        form: Form,
+        seat: &Arc<Seat>,
+        means: impl FnOnce() -> Arc<dyn Means>,
+    ) -> Option<Taken> {
+        if self.rule.durability != Durability::Commit {
+            self.means.get_or_init(means);
+            if let Some((account, number)) = self.keep(&place, &given, &form, seat) {
+                return Some(Taken::Kept(account, number));
+            }
+        }
+        self.add(place, given, form, seat).then_some(Taken::Waits)
+    }
+
+    /// Takes one that can be answered before it is committed. None: that has to go through first, or there is no room.
+    fn keep(
+        &self,
+        place: &Place,
+        given: &Given,
+        form: &Form,
+        seat: &Arc<Seat>,
+    ) -> Option<(Arc<Account>, u64)> {
+        let (version, since, names) = self.inner().names.clone()?;
+        if version != place.version || since.elapsed() > RECHECK {
+            return None;
+        }
+        let addition = given.fit(&names)?;
+        let account = self.account(&names, &addition)?;
+        if self.rule.verify != Verify::Never
+            && !account.knows(&addition.key, self.rule.verify == Verify::Always)
+        {
+            return None;
+        }
+        let number = account.put(&addition.key, &addition.amounts, form, seat, false)?;
+        Some((account, number))
+    }
+
+    /// What keeps additions of that shape.
+    fn account(&self, names: &Arc<Names>, addition: &Addition) -> Option<Arc<Account>> {
+        let means = self.means.get()?;
+        if let Some((_, account)) = self
+            .inner()
+            .accounts
+            .iter()
+            .find(|(of, account)| *of == addition.shape && account.definition.schema == *names.schema)
+        {
+            return Some(account.clone());
+        }
+        let whose = super::definition::Whose {
+            entry: &self.whose.entry,
+            database: &self.whose.database,
+            user: &self.whose.user,
+            parameters: &self.whose.parameters,
+        };
+        let definition = Definition::new(whose, &self.rule, names, &addition.shape);
+        let pace = Pace { every: self.rule.every, rows: self.rule.rows, most: self.rule.most };
+        let journaled = self.rule.durability == Durability::Journal;
+        let account = self.books.account(definition, journaled, pace, || means.clone(), &self.metrics)?;
+        self.inner().accounts.push((addition.shape.clone(), account.clone()));
+        Some(account)
+    }
+
+    /// Gives an increment to what keeps its kind; it is answered when that is committed. False: it cannot be given there.
+    async fn hand_over(&self, names: &Arc<Names>, addition: &Addition, one: &Waiting) -> bool {
+        let Some(account) = self.account(names, addition) else { return false };
+        account.is_open().await
+            && account.put(&addition.key, &addition.amounts, &one.form, &one.seat, true).is_some()
+    }
+
+    /// Takes an increment that is answered when it is committed. False: it goes by itself.
+    fn add(self: &Arc<Self>, place: Place, given: Given, form: Form, seat: &Arc<Seat>) -> bool {
         let mut inner = self.inner();
         let refused =
             inner.refused.is_some_and(|(version, since)| version == place.version && since.elapsed() < RETRY);
@@ -214,11 +319,7 @@ impl Runner {
         {
             return Ok(Some(names));
         }
-        if lease.settings.is_some() {
-            let sql = settings::difference(lease.settings.as_deref(), None, None);
-            ask(lease, &sql).await?;
-            lease.settings = None;
-        }
+        plain(lease).await?;
         let rows = ask(lease, &check::question(&self.group.rule)).await?;
         let mut inner = self.group.inner();
         let now = clock::now();
@@ -242,8 +343,46 @@ impl Runner {
         }
     }
 
+    /// Gives what waits to those who keep it, as far as they take it. The connection that it was looked at by goes back first: they may
+    /// need it.
+    async fn hand_over(&self, names: &Arc<Names>, place: &Place, lease: Lease) -> Option<Lease> {
+        put_back(lease);
+        let all = std::mem::take(&mut self.group.inner().waiting);
+        let mut left = Vec::new();
+        for one in all {
+            let taken = match one.given.fit(names) {
+                Some(addition) => self.group.hand_over(names, &addition, &one).await,
+                None => false,
+            };
+            if !taken {
+                left.push(one);
+            }
+        }
+        if left.is_empty() {
+            return None;
+        }
+        match place.pool.lease(&place.wants).await {
+            Ok(lease) => {
+                let mut inner = self.group.inner();
+                left.append(&mut inner.waiting);
+                inner.waiting = left;
+                Some(lease)
+            }
+            Err(_) => {
+                self.group.again(left);
+                None
+            }
+        }
+    }
+
     /// Carries out all that waits now.
-    async fn flush(&self, names: &Names, place: &Place, mut lease: Lease) {
+    async fn flush(&self, names: &Arc<Names>, place: &Place, mut lease: Lease) {
+        if self.group.rule.durability != Durability::Commit {
+            match self.hand_over(names, place, lease).await {
+                Some(another) => lease = another,
+                None => return,
+            }
+        }
         let all = std::mem::take(&mut self.group.inner().waiting);
         let (mut waiting, mut additions, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for one in all {
@@ -256,13 +395,9 @@ impl Runner {
             }
         }
         self.group.again(others);
-        if lease.settings.is_some() {
-            let sql = settings::difference(lease.settings.as_deref(), None, None);
-            if ask(&mut lease, &sql).await.is_err() {
-                lease.close("in_doubt");
-                return self.group.again(waiting);
-            }
-            lease.settings = None;
+        if plain(&mut lease).await.is_err() {
+            lease.close("in_doubt");
+            return self.group.again(waiting);
         }
         while !waiting.is_empty() {
             if !place.holds(&lease) {
@@ -283,10 +418,10 @@ impl Runner {
                 }
                 Ok(rows) => {
                     self.group.metrics.flushed(waiting.len(), merged.rows.len(), start.elapsed());
-                    let missed = answer(waiting, &merged, &rows, &self.group.metrics);
+                    let missed = answer(waiting, &merged, &merged.found(&rows), &self.group.metrics);
                     self.group.again(missed);
                 }
-                Err(Failed::Refused) => {
+                Err(Failed::Refused(_)) => {
                     self.group.metrics.failed();
                     self.group.again(waiting);
                 }
@@ -302,26 +437,23 @@ impl Runner {
             additions.drain(..merged.taken.clamp(1, additions.len()));
             waiting = rest;
         }
-        if lease.owed.is_free() {
-            lease.put_back(clock::now());
-        } else {
-            lease.close("in_doubt");
-        }
+        put_back(lease);
+    }
+}
+
+fn put_back(lease: Lease) {
+    if lease.owed.is_free() {
+        lease.put_back(clock::now());
+    } else {
+        lease.close("in_doubt");
     }
 }
 
 /// Tells each of its row. Returned are those whose row a statement about several rows did not find: a row may be missed that
 /// somebody else changes at that moment (PostgreSQL 18.0 does so, 15 and 18.4 do not), so each asks by itself.
-fn answer(
-    waiting: Vec<Waiting>,
-    merged: &Batch,
-    returned: &[Vec<Option<String>>],
-    metrics: &CounterMetrics,
-) -> Vec<Waiting> {
+fn answer(waiting: Vec<Waiting>, merged: &Batch, found: &[bool], metrics: &CounterMetrics) -> Vec<Waiting> {
     let mut there = vec![false; waiting.len()];
-    for place in
-        merged.rows.iter().zip(merged.found(returned)).filter(|(_, found)| *found).flat_map(|(row, _)| row)
-    {
+    for place in merged.rows.iter().zip(found).filter(|(_, found)| **found).flat_map(|(row, _)| row) {
         if let Some(there) = there.get_mut(*place) {
             *there = true;
         }

@@ -4,26 +4,43 @@
 //! after the commit that has its increment. A statement that fails changes nothing: all in it run again, each by itself, as they
 //! were sent. If its connection breaks nobody knows whether it was carried out: all in it are told so, and none runs again.
 //!
-//! Invariants: an increment is in one statement; one that is answered is committed; rows are locked in the order of their keys.
+//! Where a rule says so, increments are answered before they are committed (`account`): once they are on disk (`journal`), or at once.
+//! Then they are summed up, and flushed now and then, in one transaction with a ledger, so that each counts once.
+//!
+//! Invariants: an increment is in one statement; one that is answered is committed, or will be; rows are locked in the order of their keys.
 
+mod account;
 mod ask;
+mod books;
 pub mod check;
+mod definition;
+mod flush;
 mod group;
+mod journal;
+mod ledger;
 mod merge;
+mod record;
 mod statement;
+mod sums;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use group::{Form, Group, Place};
+pub use account::{Account, Means};
+pub use books::{Books, Kept};
+pub use definition::Definition;
+pub use group::{Form, Group, Place, Taken};
+pub use journal::{Journal, JournalError, JournalOptions};
 pub use merge::{Add, Given, Value};
 
+use crate::clock::Duration;
+use crate::fresh::Tables;
 use crate::metrics::CounterMetrics;
 use crate::server::Parameters;
 use crate::wire::write;
 
 /// What the operator says of a table.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Rule {
     /// Its schema, if it is said.
     pub schema: Option<Box<str>>,
@@ -39,6 +56,42 @@ pub struct Rule {
     pub allow: Vec<Guard>,
     /// Most increments that wait; more go by themselves.
     pub most: usize,
+    /// When a client is answered.
+    pub durability: Durability,
+    /// How long increments wait that were answered before; and how many rows they may be.
+    pub every: Duration,
+    /// See `every`.
+    pub rows: usize,
+    /// A session reads what it has counted, whether or not it is committed yet.
+    pub stale: bool,
+    /// Whether a row is there.
+    pub verify: Verify,
+    /// The ledger: its schema, or that of the table, and its name.
+    pub ledger: (Option<Box<str>>, Box<str>),
+}
+
+/// When the client of an increment is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// When it is committed.
+    #[default]
+    Commit,
+    /// When it is on this machine's disk.
+    Journal,
+    /// At once.
+    Memory,
+}
+
+/// Which increments go through by themselves, so that their row count is real.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Verify {
+    /// The first one of each row.
+    #[default]
+    First,
+    /// The first one of each row after each flush.
+    Always,
+    /// None: the row is said to be there.
+    Never,
 }
 
 impl Rule {
@@ -48,6 +101,13 @@ impl Rule {
         let schema =
             self.schema.as_ref().map(|schema| write::quote_identifier(schema) + ".").unwrap_or_default();
         schema + &write::quote_identifier(&self.table)
+    }
+
+    /// The ledger for a table in that schema, as SQL has it.
+    fn ledger(&self, schema: &str) -> String {
+        let (own, name) = &self.ledger;
+        let schema = own.as_deref().unwrap_or(schema);
+        format!("{}.{}", write::quote_identifier(schema), write::quote_identifier(name))
     }
 }
 
@@ -83,8 +143,12 @@ type Who = (Arc<str>, Arc<str>, Arc<Parameters>, usize);
 /// All groups of one entry of the configuration.
 #[derive(Debug)]
 pub struct Counters {
+    entry: Box<str>,
+    books: Arc<Books>,
     rules: Vec<Rule>,
     metrics: Vec<Arc<CounterMetrics>>,
+    /// Some are answered before they are committed.
+    keeps: bool,
     groups: Mutex<HashMap<Who, Arc<Group>>>,
 }
 
@@ -94,9 +158,24 @@ const MOST_GROUPS: usize = 10_000;
 impl Counters {
     /// Of those rules, each with what counts for it.
     #[must_use]
-    pub fn new(rules: Vec<(Rule, Arc<CounterMetrics>)>) -> Self {
-        let (rules, metrics) = rules.into_iter().unzip();
-        Self { rules, metrics, groups: Mutex::default() }
+    pub fn new(entry: &str, books: Arc<Books>, rules: Vec<(Rule, Arc<CounterMetrics>)>) -> Self {
+        let (rules, metrics): (Vec<Rule>, _) = rules.into_iter().unzip();
+        let keeps = rules.iter().any(|rule| rule.durability != Durability::Commit);
+        Self { entry: entry.into(), books, rules, metrics, keeps, groups: Mutex::default() }
+    }
+
+    /// Whether some are answered before they are committed.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// The accounts of that database that are not committed and have to do with one of these tables.
+    #[must_use]
+    pub fn uncommitted(&self, database: &str, tables: Tables) -> Vec<Arc<Account>> {
+        let mut all = self.books.of(Some(database));
+        all.retain(|account| account.tables().meets(tables) && account.waiting() > 0);
+        all
     }
 
     /// The rules.
@@ -123,7 +202,14 @@ impl Counters {
             return None;
         }
         let (rule, metrics) = (self.rules.get(rule)?.clone(), self.metrics.get(rule)?.clone());
-        let group = Arc::new(Group::new(rule, metrics));
+        let books = self.books.clone();
+        let whose = group::Whose {
+            entry: self.entry.clone(),
+            database: database.clone(),
+            user: user.clone(),
+            parameters: parameters.clone(),
+        };
+        let group = Arc::new(Group::new(rule, metrics, books, whose));
         groups.insert(key, group.clone());
         Some(group)
     }

@@ -85,13 +85,19 @@ impl Key {
 /// As many of the additions as one statement may have: those at the front that are of one shape.
 #[must_use]
 pub(super) fn batch(names: &Names, additions: &[Addition]) -> Batch {
+    batch_of(names, additions, MOST_BYTES)
+}
+
+/// The same, with another bound than [`MOST_BYTES`].
+#[must_use]
+pub(super) fn batch_of(names: &Names, additions: &[Addition], most: usize) -> Batch {
     let shape = additions.first().map(|first| first.shape.clone()).unwrap_or_default();
     let mut places: HashMap<&[Key], usize> = HashMap::new();
     let mut sums: Vec<Sum<'_>> = Vec::new();
     let mut rows: Vec<Vec<usize>> = Vec::new();
     let (mut taken, mut bytes) = (0, 0);
     for addition in additions {
-        if addition.shape != shape || bytes > MOST_BYTES {
+        if addition.shape != shape || bytes > most {
             break;
         }
         let Some(place) = places.get(&*addition.key).copied() else {

@@ -33,6 +33,12 @@ impl Tables {
         Tables(self.0 | other.0)
     }
 
+    /// Whether a table may be in both.
+    #[must_use]
+    pub fn meets(self, other: Tables) -> bool {
+        self.0 & other.0 & !Self::DEFINITIONS.0 != 0
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_none(self) -> bool {

@@ -15,6 +15,10 @@ pub struct CounterMetrics {
     rows: Counter,
     failures: Counter,
     unmatched: Counter,
+    accepted: Counter,
+    lost: Counter,
+    waiting: Gauge,
+    oldest: Gauge,
     refused: Gauge,
     flush_time: Histogram,
 }
@@ -35,6 +39,10 @@ impl CounterMetrics {
             rows: registry.counter(&table::COUNTER_ROWS, &labels),
             failures: registry.counter(&table::COUNTER_FAILURES, &labels),
             unmatched: registry.counter(&table::COUNTER_UNMATCHED, &labels),
+            accepted: registry.counter(&table::COUNTER_ACCEPTED, &labels),
+            lost: registry.counter(&table::COUNTER_LOST, &labels),
+            waiting: registry.gauge(&table::COUNTER_WAITING, &labels),
+            oldest: registry.gauge(&table::COUNTER_AGE, &labels),
             refused: registry.gauge(&table::COUNTER_REFUSED, &labels),
             flush_time: registry.histogram(&table::COUNTER_FLUSH_TIME, &labels),
         }
@@ -51,6 +59,22 @@ impl CounterMetrics {
     /// An increment goes by itself.
     pub fn passed(&self) {
         self.passed.increment(1);
+    }
+
+    /// An increment is answered before it is committed.
+    pub fn accepted(&self) {
+        self.accepted.increment(1);
+    }
+
+    /// So many of these are not committed yet; the first has waited for so long.
+    pub fn waits(&self, increments: u64, oldest: Duration) {
+        self.waiting.set(increments as f64);
+        self.oldest.set(oldest.as_secs_f64());
+    }
+
+    /// So many of these are lost.
+    pub fn lost(&self, increments: u64) {
+        self.lost.increment(increments);
     }
 
     /// A statement failed.

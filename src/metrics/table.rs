@@ -109,6 +109,22 @@ table! {
         "Increments whose row a flush did not find: alone in it, the client was told UPDATE 0; else the statement went by itself.";
     COUNTER_REFUSED Gauge Count "pgweir_counter_refused" ["database", "table"]
         "1 where the table's increments cannot be merged; the log says why.";
+    COUNTER_ACCEPTED Counter Count "pgweir_counter_accepted_total" ["database", "table"]
+        "Increments that were answered before they were committed: durability journal or memory.";
+    COUNTER_LOST Counter Count "pgweir_counter_lost_total" ["database", "table"]
+        "Of these, those that are lost: the server refuses them, or a primary that took over has not got them and no journal has; the log says which.";
+    COUNTER_WAITING Gauge Count "pgweir_counter_waiting" ["database", "table"]
+        "Of these, those that are not committed yet.";
+    COUNTER_AGE Gauge Seconds "pgweir_counter_oldest" ["database", "table"]
+        "How long the first of these has waited.";
+    JOURNAL_BYTES Gauge Bytes "pgweir_journal_bytes" []
+        "How large the journal is.";
+    JOURNAL_WRITTEN Counter Bytes "pgweir_journal_written_bytes_total" []
+        "Bytes that were written to it and synced.";
+    JOURNAL_SYNC Histogram Seconds "pgweir_journal_sync_seconds" []
+        "How long it takes to write and sync what came meanwhile.";
+    JOURNAL_FAILURES Counter Count "pgweir_journal_failures_total" []
+        "Times that it could not be written; until it can, increments are answered after their commit.";
     SHARED_READS Counter Count "pgweir_shared_reads_total" ["database", "outcome"]
         "Short reads that went on a server connection together with others': answered, cancelled by their client, or run again alone because the server refused them (error), their answer was long (large), they took long (slow), one before them did (behind), or the connection broke (lost).";
     LEARNED Counter Count "pgweir_learned_total" ["database"]

@@ -102,6 +102,7 @@ reasons! {
     FunctionCall "function_call" "The protocol's FunctionCall message: it names a function only by its number.",
     Pipelined "pipelined" "Sent before the answers to earlier units came: it follows them, so that the order holds.",
     PreparedOnPrimary "prepared_on_primary" "Runs a prepared statement that exists only on a connection to the primary.",
+    Unflushed "unflushed" "Refused: it must see increments that were answered before they are committed, and that took too long.",
     ReplicaTransactionRefused "replica_transaction_refused" "Refused: in a read-only transaction on a replica it would be accepted there without its effect.",
 }
 

@@ -43,6 +43,8 @@ impl SqlState {
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     /// `program_limit_exceeded`.
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self("54000");
+    /// `lock_not_available`: what has to come first did not come in time.
+    pub const LOCK_NOT_AVAILABLE: Self = Self("55P03");
     /// `admin_shutdown`.
     pub const ADMIN_SHUTDOWN: Self = Self("57P01");
     /// `query_canceled`.
@@ -74,6 +76,7 @@ impl SqlState {
         Self::UNDEFINED_OBJECT,
         Self::TOO_MANY_CONNECTIONS,
         Self::PROGRAM_LIMIT_EXCEEDED,
+        Self::LOCK_NOT_AVAILABLE,
         Self::ADMIN_SHUTDOWN,
         Self::QUERY_CANCELED,
         Self::CANNOT_CONNECT_NOW,

@@ -37,7 +37,7 @@ async fn merged(proxy: &Proxy) -> usize {
 }
 
 /// What an answer comes to: the last tag, or the SQLSTATE.
-async fn told(client: &mut Raw, unit: &[u8]) -> String {
+pub(crate) async fn told(client: &mut Raw, unit: &[u8]) -> String {
     client.send(unit).await.unwrap();
     let mut told = String::new();
     loop {

@@ -28,6 +28,7 @@ mod failures;
 mod fixture;
 mod fresh;
 mod history;
+mod kept;
 mod leaving;
 mod listening;
 mod memory;

@@ -100,6 +100,7 @@ fn visit(failure: &Failure) {
         | Failure::ServerLost
         | Failure::SessionLost
         | Failure::OutcomeUnknown(_)
+        | Failure::Unflushed(_)
         | Failure::SessionUnknown(_)
         | Failure::FailoverFull(_)
         | Failure::ServerProtocol(_)

@@ -1,0 +1,383 @@
+//! How an account's increments are carried out: the conversation with the primary and its ledger.
+
+use std::sync::Arc;
+
+use super::account::{Flusher, Outcome};
+use super::ask::{Failed, Refusal, ask, plain};
+use super::check;
+use super::ledger;
+use super::merge::Addition;
+use super::statement::{Names, batch_of};
+use super::sums::Sums;
+use crate::clock::{self, Duration};
+use crate::ids::Node;
+use crate::monitor::Cluster;
+use crate::pool::Lease;
+
+/// Pauses between tries that fail: the first, and the longest.
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What the ledger answers with where a number is not that which was expected.
+const NOT_THERE: &[u8; 5] = b"22012";
+
+/// Why a flush was not carried out.
+enum Not {
+    /// The connection, or its server, is not what it was: the ledger knows.
+    Known,
+    /// It may go better later.
+    Later(String),
+    /// Some of its rows are refused.
+    Rows(Refusal),
+}
+
+impl From<Failed> for Not {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Lost => Self::Known,
+            Failed::Refused(refusal) if refusal.code == *NOT_THERE => Self::Known,
+            // The values: data exceptions and constraints. All else is about the whole statement.
+            Failed::Refused(refusal) if matches!(refusal.code.first_chunk(), Some(b"22" | b"23")) => {
+                Self::Rows(refusal)
+            }
+            Failed::Refused(refusal) => Self::Later(refusal.message),
+        }
+    }
+}
+
+/// A connection to what was the primary when it was taken.
+struct Way {
+    cluster: Arc<Cluster>,
+    node: Node,
+    lease: Lease,
+}
+
+impl Way {
+    /// What it answers counts only as long as that holds: what another primary has not got may be lost.
+    fn holds(&self) -> bool {
+        self.cluster.view().primary() == Some(self.node) && !self.lease.pool().is_over(&self.lease)
+    }
+
+    async fn ask(&mut self, text: &str) -> Result<Vec<Vec<Option<String>>>, Failed> {
+        if !self.holds() {
+            return Err(Failed::Lost);
+        }
+        let rows = ask(&mut self.lease, text).await?;
+        if self.holds() { Ok(rows) } else { Err(Failed::Lost) }
+    }
+
+    fn give_back(self) {
+        if self.lease.owed.is_free() && self.holds() {
+            self.lease.put_back(clock::now());
+        } else {
+            self.lease.close("in_doubt");
+        }
+    }
+}
+
+/// A pause that grows.
+struct Patience {
+    pause: Duration,
+    said: String,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { pause: PAUSE, said: String::new() }
+    }
+
+    /// Waits; an operator hears of each reason once.
+    async fn wait(&mut self, flusher: &Flusher, why: &str) {
+        flusher.account.metrics.failed();
+        if self.said != why {
+            let table = flusher.account.table();
+            tracing::warn!(%table, %why, "increments that were acknowledged could not be flushed: it is tried again");
+            why.clone_into(&mut self.said);
+        }
+        let cluster = flusher.account.means.cluster();
+        let changed = async {
+            match &cluster {
+                Some(cluster) => cluster.changed(cluster.epoch()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(self.pause) => {}
+            () = changed => {}
+        }
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+impl Flusher {
+    async fn way(&self) -> Result<Way, String> {
+        let means = &self.account.means;
+        let cluster = means.cluster().ok_or("the configuration has its database no more")?;
+        let node = cluster.view().primary().ok_or("there is no primary")?;
+        let pool = means.pool(node).ok_or("the primary is not known")?;
+        let lease = pool.lease(&self.account.wants).await.map_err(|error| error.to_string())?;
+        let mut way = Way { cluster, node, lease };
+        match plain(&mut way.lease).await {
+            Ok(()) => Ok(way),
+            Err(_) => {
+                way.lease.close("lost");
+                Err("the connection broke".to_owned())
+            }
+        }
+    }
+
+    /// Finds out where the ledger is, and what of before is still to be carried out.
+    pub(super) async fn open(&self) {
+        let mut patience = Patience::new();
+        loop {
+            let why = match self.way().await {
+                Ok(mut way) => {
+                    let outcome = self.open_by(&mut way).await;
+                    way.give_back();
+                    match outcome {
+                        Ok(applied) => return self.begin(applied).await,
+                        Err(Failed::Lost) => "the connection broke".to_owned(),
+                        Err(Failed::Refused(refusal)) => {
+                            let grants = ledger::grants(
+                                &self.account.definition.ledger,
+                                &self.account.definition.user,
+                            );
+                            format!(
+                                "its ledger: {}; an owner of the schema can make it: {grants}",
+                                refusal.message
+                            )
+                        }
+                    }
+                }
+                Err(why) => why,
+            };
+            self.account.metrics.refused(true);
+            self.account.refuses(why.clone());
+            patience.wait(self, &why).await;
+        }
+    }
+
+    /// The number in the ledger, which is made if it is not there.
+    async fn open_by(&self, way: &mut Way) -> Result<u64, Failed> {
+        let line = &self.account.line;
+        let there = way.ask(&ledger::is_there(&line.ledger)).await?;
+        if there.first().and_then(|row| row.first()?.as_deref()) != Some("t") {
+            way.ask(&ledger::create(&line.ledger)).await?;
+        }
+        if let Some(applied) = number(&way.ask(&line.read()).await?) {
+            return Ok(applied);
+        }
+        let about = format!("{} {}", self.account.definition.user, self.account.table());
+        way.ask(&line.open(&about)).await?;
+        Ok(number(&way.ask(&line.read()).await?).unwrap_or(0))
+    }
+
+    /// The ledger is at `applied`: what the journal has beyond that comes first.
+    async fn begin(&self, applied: u64) {
+        let left = match &self.account.journal {
+            Some((journal, id)) => {
+                let highest = journal.highest(*id);
+                if highest > applied { self.older(applied, highest).await } else { Sums::after(applied) }
+            }
+            None => Sums::after(applied),
+        };
+        self.account.metrics.refused(false);
+        self.account.opened(applied, left);
+    }
+
+    /// What the journal has from one number to another. What is missing is counted and said.
+    async fn older(&self, from: u64, to: u64) -> Sums {
+        let mut sums = Sums::after(from);
+        if let Some((journal, id)) = self.account.journal.clone() {
+            let read = tokio::task::spawn_blocking(move || journal.read_back(id, from, to)).await;
+            match read {
+                Ok(Ok(found)) => {
+                    for (key, amounts) in found {
+                        sums.add(&key, &amounts);
+                    }
+                }
+                Ok(Err(error)) => tracing::error!(%error, "the journal cannot be read"),
+                Err(_) => tracing::error!("the reading of the journal ended early"),
+            }
+        }
+        let missing = (to - from).saturating_sub(sums.count());
+        if missing > 0 {
+            let table = self.account.table();
+            tracing::error!(%table, missing, "increments are lost that a primary had committed: the one that took over has not got them");
+            self.account.metrics.lost(missing);
+        }
+        if sums.count() > 0 {
+            let (table, count) = (self.account.table(), sums.count());
+            tracing::warn!(%table, count, "increments from the journal are carried out: the ledger has not got them");
+        }
+        sums.to = to;
+        sums
+    }
+
+    /// Carries out all that waits.
+    pub(super) async fn flush(&self) {
+        let mut sums = self.account.take();
+        let mut patience = Patience::new();
+        let start = clock::now();
+        loop {
+            let why = match self.way().await {
+                Ok(mut way) => {
+                    let outcome = self.carry_out(&mut way, &sums).await;
+                    let outcome = match outcome {
+                        Err(Not::Rows(refusal)) => self.apart(&mut way, &sums, &refusal).await,
+                        outcome => outcome,
+                    };
+                    let place = way.cluster.clone();
+                    way.give_back();
+                    match outcome {
+                        Ok(found) => {
+                            place.writes().note(self.account.tables, place.positions().primary().now());
+                            let count = usize::try_from(sums.count()).unwrap_or(usize::MAX);
+                            self.account.metrics.flushed(count, sums.rows(), start.elapsed());
+                            return self.account.moved(sums.to, &found);
+                        }
+                        Err(Not::Later(why)) => why,
+                        Err(Not::Rows(refusal)) => refusal.message,
+                        Err(Not::Known) => match self.look(&mut sums).await {
+                            Ok(true) => {
+                                place.writes().note(self.account.tables, place.positions().primary().now());
+                                let found = Outcome { unknown: true, ..Outcome::default() };
+                                return self.account.moved(sums.to, &found);
+                            }
+                            Ok(false) => "whether they were committed was not known".to_owned(),
+                            Err(why) => why,
+                        },
+                    }
+                }
+                Err(why) => why,
+            };
+            patience.wait(self, &why).await;
+        }
+    }
+
+    /// A primary has taken over: what it has lost comes again.
+    pub(super) async fn compare(&self) {
+        let mut sums = self.account.take();
+        let mut patience = Patience::new();
+        let done = loop {
+            match self.look(&mut sums).await {
+                Ok(done) => break done,
+                Err(why) => patience.wait(self, &why).await,
+            }
+        };
+        self.account.put_back(sums, done);
+    }
+
+    /// Asks the ledger. True: these are committed. False: they are not, and what stands before them in the journal and is not
+    /// either has joined them.
+    async fn look(&self, sums: &mut Sums) -> Result<bool, String> {
+        let mut way = self.way().await?;
+        let outcome = self.open_by(&mut way).await;
+        way.give_back();
+        let applied = match outcome {
+            Ok(applied) => applied,
+            Err(Failed::Lost) => return Err("the connection broke".to_owned()),
+            Err(Failed::Refused(refusal)) => return Err(refusal.message),
+        };
+        if applied < sums.from {
+            let mut all = self.older(applied, sums.from).await;
+            all.join(std::mem::take(sums));
+            *sums = all;
+        } else if applied > sums.to || applied > sums.from && applied < sums.to {
+            let table = self.account.table();
+            tracing::error!(%table, applied, from = sums.from, to = sums.to, "the ledger is where it cannot be: is the journal a copy of another's? these increments are given up");
+            self.account.metrics.lost(sums.count());
+            return Ok(true);
+        }
+        Ok(applied == sums.to && !sums.is_empty())
+    }
+
+    /// What the statement is made of.
+    async fn names(&self, way: &mut Way) -> Result<Names, Not> {
+        let rule = self.account.definition.rule();
+        let rows = way.ask(&check::question(&rule)).await?;
+        check::verdict(&rule, &rows).map_err(Not::Later)
+    }
+
+    async fn carry_out(&self, way: &mut Way, sums: &Sums) -> Result<Outcome, Not> {
+        let names = self.names(way).await?;
+        let (additions, counts): (Vec<Addition>, Vec<u64>) =
+            sums.additions(&self.account.shape).into_iter().unzip();
+        let merged = batch_of(&names, &additions, usize::MAX);
+        let advance = self.account.line.advance(sums.from, sums.to);
+        let returned = way.ask(&format!("{advance}; {}", merged.text)).await?;
+        let found = merged.found(returned.get(1..).unwrap_or_default());
+        let missed: Vec<_> =
+            found.iter().zip(&counts).zip(&additions).filter(|((found, _), _)| !**found).collect();
+        let mut outcome = Outcome::default();
+        for ((_, count), addition) in missed {
+            // PostgreSQL 18.0 misses rows that others change at that moment.
+            let again = batch_of(&names, std::slice::from_ref(addition), usize::MAX);
+            let there = match way.ask(&again.text).await {
+                Ok(returned) => again.found(&returned).contains(&true),
+                Err(_) => false,
+            };
+            if !there {
+                let table = self.account.table();
+                tracing::warn!(%table, key = ?addition.key, count, "there is no row for increments that were acknowledged");
+                (0..*count).for_each(|_| self.account.metrics.unmatched());
+                outcome.missing.insert(addition.key.clone());
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Some rows are refused: each that is not is carried out, in one transaction with the ledger.
+    async fn apart(&self, way: &mut Way, sums: &Sums, refusal: &Refusal) -> Result<Outcome, Not> {
+        self.account.metrics.failed();
+        let names = self.names(way).await?;
+        way.ask("BEGIN").await?;
+        way.ask(&self.account.line.advance(sums.from, sums.to)).await?;
+        let (additions, counts): (Vec<Addition>, Vec<u64>) =
+            sums.additions(&self.account.shape).into_iter().unzip();
+        let mut outcome = Outcome::default();
+        let mut lost = 0;
+        let mut parts = vec![(0, additions.len())];
+        while let Some((from, to)) = parts.pop() {
+            let part = additions.get(from..to).unwrap_or_default();
+            if part.is_empty() {
+                continue;
+            }
+            way.ask("SAVEPOINT part").await?;
+            match way.ask(&batch_of(&names, part, usize::MAX).text).await {
+                Ok(returned) => {
+                    let found = batch_of(&names, part, usize::MAX).found(&returned);
+                    let missing = part.iter().zip(found).filter(|(_, found)| !found);
+                    outcome.missing.extend(missing.map(|(addition, _)| addition.key.clone()));
+                    way.ask("RELEASE SAVEPOINT part").await?;
+                }
+                Err(Failed::Lost) => return Err(Not::Known),
+                Err(Failed::Refused(why)) => {
+                    way.ask("ROLLBACK TO SAVEPOINT part").await?;
+                    if to - from > 1 {
+                        let middle = usize::midpoint(from, to);
+                        parts.extend([(middle, to), (from, middle)]);
+                        continue;
+                    }
+                    let count = counts.get(from).copied().unwrap_or(0);
+                    let Some(key) = part.first().map(|one| one.key.clone()) else { continue };
+                    let count = count.saturating_sub(self.account.held(&key, sums.to));
+                    if count > 0 {
+                        let table = self.account.table();
+                        tracing::error!(%table, ?key, count, why = %why.message, "increments are lost that were acknowledged: the server refuses them");
+                        lost += count;
+                    }
+                    outcome.refused.insert(key);
+                }
+            }
+        }
+        way.ask("COMMIT").await?;
+        tracing::debug!(first = %refusal.message, "a flush was taken apart");
+        self.account.metrics.lost(lost);
+        Ok(outcome)
+    }
+}
+
+fn number(rows: &[Vec<Option<String>>]) -> Option<u64> {
+    rows.first()?.first()?.as_deref()?.parse().ok()
+}

@@ -6,6 +6,7 @@
 mod check;
 mod complaint;
 mod counters;
+mod databases;
 mod key;
 pub mod keys;
 mod kind;

@@ -99,7 +99,7 @@ pub(super) struct Check<'c, 'a> {
 
 impl Check<'_, '_> {
     fn listen(&self) -> Vec<Address> {
-        let default = || vec![Address::Tcp { host: "127.0.0.1".to_owned(), port: 6432 }];
+        let default = || vec![Address::tcp("127.0.0.1", 6432)];
         self.sheet.addresses("listen", None).map_or_else(default, <[Address]>::to_vec)
     }
 

@@ -4,6 +4,7 @@ use super::key::{HOUR, Key, MONTH, count, millis, millis_or_off, row};
 use super::keys::{PASSWORD_ENV, PASSWORD_FILE};
 use super::kind::Kind;
 use crate::fresh::Level;
+use crate::ids::MOST_NODES;
 
 /// In the order of the documentation.
 pub(super) const OF_DATABASES: &[Key] = &[
@@ -16,6 +17,32 @@ pub(super) const OF_DATABASES: &[Key] = &[
          zone = \"a\", drain = true }`.",
     )
     .example("[\"127.0.0.1:5432\", \"127.0.0.1:5433\"]"),
+    row(
+        "databases.NAME.discover",
+        Kind::Words(&["replication", "dns"]),
+        "[]",
+        "How servers are found beside these: by asking them who replicates from whom, and by asking for all addresses of host names in `servers`.",
+    ),
+    row(
+        "databases.NAME.discover_every",
+        millis(100, HOUR),
+        "\"30s\"",
+        "Pause between looks; there is one at once when a server comes, goes or changes its role. One found by `replication` that nobody \
+         reports any more is given up when it has been down for three pauses.",
+    ),
+    row(
+        "databases.NAME.discover_port",
+        Kind::Ports,
+        "none",
+        "Ports where standbys are looked for, beside those of the servers that are known: PostgreSQL tells a standby's address and not its port.",
+    )
+    .example("[5432, 5433]"),
+    row(
+        "databases.NAME.discover_max",
+        count(1, MOST_NODES as u64),
+        "16",
+        "Most servers that are found beside those in `servers`.",
+    ),
     row(
         "databases.NAME.dbname",
         Kind::Text,

@@ -7,6 +7,7 @@
 mod catalog;
 mod counter;
 mod database;
+mod discovery;
 mod pool;
 mod server;
 mod spread;
@@ -22,6 +23,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 pub use catalog::CatalogMetrics;
 pub use counter::CounterMetrics;
 pub use database::{DatabaseMetrics, Direction, Origin, PreparedWhat, RerunCause, SharedRead, TargetLabel};
+pub use discovery::{DiscoveryMetrics, Undiscovered};
 pub use pool::{Occupancy, PoolMetrics};
 pub use server::{RoleLabel, ServerMetrics};
 use spread::Spread;
@@ -117,6 +119,12 @@ impl Metrics {
     #[must_use]
     pub fn catalog(&self, entry: &str) -> Arc<CatalogMetrics> {
         Arc::new(CatalogMetrics::new(Arc::clone(&self.registry), entry))
+    }
+
+    /// The handles of the search for servers of one entry, which comes from the configuration.
+    #[must_use]
+    pub fn discovery(&self, entry: &str) -> DiscoveryMetrics {
+        DiscoveryMetrics::new(&self.registry, entry)
     }
 
     /// The handles of a rule about counters: entry and table come from the configuration.

@@ -21,6 +21,7 @@ use crate::metrics::{Metrics, RoleLabel, ServerMetrics};
 use crate::net::Address;
 
 use super::Positions;
+use super::report::Errand;
 
 /// A primary and its replicas, as they are now.
 pub struct Cluster {
@@ -38,6 +39,8 @@ pub struct Cluster {
     base: Instant,
     positions: Positions,
     writes: Writes,
+    /// What there is to say of the search for more servers.
+    discovery: Mutex<Option<String>>,
 }
 
 struct Server {
@@ -48,6 +51,7 @@ struct Server {
     measured: AtomicU64,
     /// Asks the probe to come at once.
     wake: Notify,
+    errand: Errand,
     /// Counts what ends the use of its connections: see [`View::is_over`].
     term: Arc<AtomicU64>,
     metrics: Arc<ServerMetrics>,
@@ -69,6 +73,7 @@ impl Cluster {
             servers: (0..MOST_NODES).map(|_| OnceLock::new()).collect(),
             count: AtomicUsize::new(0),
             base: clock::now(),
+            discovery: Mutex::default(),
         };
         for address in servers {
             cluster.order(&address, Orders::default(), metrics);
@@ -90,6 +95,7 @@ impl Cluster {
                     latency: AtomicU64::new(0),
                     measured: AtomicU64::new(0),
                     wake: Notify::new(),
+                    errand: Errand::default(),
                     term: Arc::default(),
                     metrics: metrics.server(&address.to_string()),
                 };
@@ -270,6 +276,24 @@ impl Cluster {
             Some(server) => server.wake.notified().await,
             None => std::future::pending().await,
         }
+    }
+
+    pub(super) fn errand(&self, node: Node) -> Option<&Errand> {
+        self.server(node).map(|server| &server.errand)
+    }
+
+    /// What there is to say of the search for more servers; none: there is no search.
+    #[must_use]
+    pub fn discovery(&self) -> Option<String> {
+        self.discovery.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says it. True: that is news.
+    pub fn note_discovery(&self, note: Option<String>) -> bool {
+        let mut known = self.discovery.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *known != note;
+        *known = note;
+        news
     }
 
     pub(super) fn metrics(&self, node: Node) -> Option<&ServerMetrics> {

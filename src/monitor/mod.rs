@@ -8,6 +8,7 @@ mod listen;
 mod options;
 mod positions;
 mod probe;
+mod report;
 #[cfg(test)]
 mod tests;
 
@@ -15,5 +16,6 @@ pub use catalog::{CatalogOptions, Catalogs, Live, Seen, read_once};
 pub use cluster::Cluster;
 pub use link::LinkError;
 pub use listen::{Hub, Hubs, Inbox, InboxLimits, Missed};
-pub use options::Options;
+pub use options::{Discover, Options};
 pub use positions::{Positions, Reading};
+pub use report::{Report, examine};

@@ -21,6 +21,7 @@ mod console;
 mod counters;
 mod counting;
 mod databases;
+mod discovery;
 mod dump;
 mod failover;
 mod failures;

@@ -75,9 +75,11 @@ pub(super) fn settle(view: &mut View, incumbent: Option<Node>) {
     let reached = winner.filter(|winner| winner.health.keeps_primary()).map_or(0, |winner| winner.timeline);
     let winner = winner.map(|winner| winner.node);
     for server in &mut view.servers {
+        // What runs on one that was removed ends there, unless the cluster moves on: it may be the same server under another address.
+        let moved_on = server.is_member() || server.timeline < reached;
         server.standing = if foreign(server) {
             Standing::Foreign
-        } else if server.role == Role::Primary && Some(server.node) != winner {
+        } else if server.role == Role::Primary && Some(server.node) != winner && moved_on {
             Standing::Fenced
         } else if server.role == Role::Replica && server.timeline != 0 && server.timeline < reached {
             Standing::Behind

@@ -14,7 +14,13 @@ pub(super) fn add(
 ) -> (bool, bool) {
     let (mut changed, mut full) = (false, false);
     for server in new {
-        if entry.servers.iter().any(|known| known.address == server.address) {
+        let wanted = match server.orders.origin {
+            Origin::Dns => entry.discover.dns,
+            Origin::Replication => entry.discover.replication,
+            Origin::File | Origin::Console => false,
+        };
+        // The file may have been read again since.
+        if !wanted || entry.servers.iter().any(|known| known.address == server.address) {
             continue;
         }
         let found = entry.members().filter(|known| known.orders.origin.is_found()).count();

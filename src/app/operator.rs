@@ -19,6 +19,7 @@ use crate::cluster::{Duty, Orders, Origin};
 use crate::config::{self, Config};
 use crate::ids::{MOST_NODES, Node};
 use crate::monitor::{Cluster, Discover};
+use crate::net::Address;
 
 /// Puts configurations in place.
 pub(super) struct Operator {
@@ -225,9 +226,8 @@ impl Operator {
         let (mut changed, mut full) = (false, false);
         for entry in config.databases.iter_mut().filter(|entry| is_of(&state, entry, cluster)) {
             changed |= super::found::forget(entry, &found.gone);
-            let room = MOST_NODES.saturating_sub(cluster.nodes().count());
-            let (added, left) =
-                super::found::add(entry, &found.new, room, |address| cluster.node(address).is_some());
+            let was_there = |address: &Address| cluster.node(address).is_some();
+            let (added, left) = super::found::add(entry, &found.new, cluster.room(), was_there);
             changed |= added;
             full |= left;
         }
@@ -241,6 +241,11 @@ impl Operator {
     fn order(&self, running: &mut Running, group: &Group) {
         let (cluster, metrics) = (&group.cluster, &self.shared.metrics);
         for server in &group.servers {
+            let origin = server.orders.origin;
+            let known = cluster.node(&server.address).filter(|node| running.probes.contains_key(node));
+            if origin.is_found() && known.is_none() {
+                tracing::info!(server = %server.address, origin = origin.as_str(), "a server was found");
+            }
             let Some(node) = cluster.order(&server.address, server.orders.clone(), metrics) else { continue };
             let probe = || self.spawned(cluster.clone().probe(node, group.options.clone()));
             running.probes.entry(node).or_insert_with(probe);
@@ -278,10 +283,9 @@ fn check(state: &State, config: &Config) -> Result<(), String> {
     for entry in &config.databases {
         let Some(group) = state.groups.get(&entry.name) else { continue };
         let new = entry.members().filter(|server| group.cluster.node(&server.address).is_none()).count();
-        if group.cluster.nodes().count() + new > MOST_NODES {
+        if new > group.cluster.room() {
             return Err(format!(
-                "database \"{}\" would have had more than {MOST_NODES} different servers since pgweir started: \
-                 it has to be restarted",
+                "database \"{}\" would have more than {MOST_NODES} different servers, those that were removed a moment ago counted",
                 entry.name
             ));
         }
@@ -338,6 +342,8 @@ fn change_one(entry: &mut config::Database, cluster: &Cluster, change: &Change) 
     let address = &change.address;
     if let What::Add(orders) = &change.what {
         let orders = Orders { origin: Origin::Console, ..orders.clone() };
+        // What its host name stood for when it was removed does not count any more.
+        entry.servers.retain(|server| server.is_member() || !server.address.is_one_of(address));
         match entry.servers.iter_mut().find(|server| server.address == *address) {
             Some(server) if server.is_member() => return Err(format!("{address} is there already")),
             Some(server) => server.orders = orders,

@@ -61,6 +61,15 @@ impl Address {
         }
     }
 
+    /// The host name that it is one address of.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Tcp { name, .. } => name.as_deref(),
+            Self::Unix { .. } => None,
+        }
+    }
+
     /// One address of its host name.
     #[must_use]
     pub fn at(&self, ip: IpAddr) -> Self {

@@ -103,9 +103,9 @@ impl Discovery {
         }
         if self.operator.upgrade()?.found(&self.cluster, &found) {
             self.failed(Undiscovered::Full);
-            state.troubles.push(
-                "there are more servers than there may be (discover_max, or 64 since the start)".to_owned(),
-            );
+            state
+                .troubles
+                .push("there are more servers than there may be (discover_max, or 64 in all)".to_owned());
         }
         let note = if state.troubles.is_empty() { "ok".to_owned() } else { state.troubles.join("; ") };
         if self.cluster.note_discovery(Some(note.clone())) && !state.troubles.is_empty() {

@@ -198,6 +198,22 @@ async fn a_weight_is_a_share() {
 }
 
 #[tokio::test]
+async fn a_rule_means_the_same_server_when_another_is_removed() {
+    let cluster = started().await;
+    let servers = cluster.servers();
+    let rule = format!(
+        "[[databases.postgres.rules]]\nmatch.application_name = \"reports\"\nroute.servers = [\"{}\"]",
+        servers[2]
+    );
+    let proxy = Proxy::start(&cluster, &rule).await;
+    proxy.console().await.ok(&format!("REMOVE SERVER '{}'", servers[1])).await;
+    let mut reports = Raw::login(proxy.address(), &[("application_name", "reports")]).await.unwrap();
+    for _ in 0..10 {
+        assert_eq!(reports.value(WHERE).await, cluster.replica(1).port().to_string());
+    }
+}
+
+#[tokio::test]
 async fn a_zone_comes_first_and_is_not_all() {
     let cluster = started().await;
     let [primary, here, there] = cluster.servers().try_into().unwrap();

@@ -234,7 +234,7 @@ const OF_ALL: &[Key] = &[
         Kind::Text,
         "the first of `[users]` whose password can log in to a server, else `PGUSER` of the \
          environment, else `postgres`",
-        "The role that probes the servers; it needs no rights but to log in.",
+        "The role that probes the servers; it needs no rights but to log in, and for `discover = \"replication\"` those of `pg_monitor`.",
     )
     .example("\"postgres\""),
     row(

@@ -30,6 +30,14 @@ pub enum LinkError {
     Nonsense,
 }
 
+impl LinkError {
+    /// Whether somebody is there who speaks the protocol, and says no.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Postgres(error) if error.as_db_error().is_some())
+    }
+}
+
 /// tokio-postgres says "error connecting to server" and keeps the interesting part as the source.
 pub(super) fn innermost(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {

@@ -12,7 +12,7 @@ use crate::ids::Node;
 use crate::position::Lsn;
 
 use super::ask::Session;
-use super::link::{LinkError, innermost};
+use super::link::LinkError;
 use super::positions::Question;
 use super::{Cluster, Options};
 
@@ -113,8 +113,8 @@ async fn rest(
                 match timeout(limit, open.report()).await.unwrap_or(Err(LinkError::TimedOut(limit))) {
                     // Nobody waits for it any more, if so.
                     Ok(report) => drop(back.send(report)),
-                    Err(LinkError::Postgres(error)) if error.as_db_error().is_some() => {
-                        debug!(node = node.0, error = innermost(&error), "the server gives no report");
+                    Err(refusal) if refusal.is_refusal() => {
+                        debug!(node = node.0, %refusal, "the server gives no report");
                     }
                     Err(failure) => {
                         cluster.apply(node, Event::Lost(failure.to_string()));

@@ -32,6 +32,14 @@ pub struct Report {
     pub standbys: Vec<IpAddr>,
 }
 
+impl Report {
+    /// What it says of itself only.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { in_recovery: true, started: self.started, allowed: true, ..Self::default() }
+    }
+}
+
 /// One row for each standby, or one row. Subscribers are left out: they stream, too, and are no copies. More than a cluster may
 /// have are of no use.
 pub(super) const REPORT: &str = "SELECT pg_is_in_recovery(), extract(epoch FROM pg_postmaster_start_time()), \

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use pgweir::cli::demo::cluster::{Cluster, Postgres, eventually};
 use pgweir::config;
@@ -40,16 +39,15 @@ async fn shown(console: &mut Raw) -> HashMap<String, [String; 3]> {
 
 /// Waits until the servers are these.
 async fn becomes(console: &mut Raw, servers: &[(&str, &str)]) {
-    let deadline = pgweir::clock::now() + SOON;
-    loop {
-        let found = shown(console).await;
+    let (console, last) = (tokio::sync::Mutex::new(console), Mutex::new(HashMap::new()));
+    let so = eventually(SOON, || async {
+        let found = shown(*console.lock().await).await;
         let right = |(address, origin): &(&str, &str)| found.get(*address).is_some_and(|is| is[0] == *origin);
-        if found.len() == servers.len() && servers.iter().all(right) {
-            return;
-        }
-        assert!(pgweir::clock::now() < deadline, "{servers:?} became {found:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        let all = found.len() == servers.len() && servers.iter().all(right);
+        *last.lock().unwrap() = found;
+        all
+    });
+    assert!(so.await.is_ok(), "{servers:?} became {last:?}");
 }
 
 async fn no_errors(proxy: &Proxy) {
@@ -196,16 +194,38 @@ async fn the_operator_has_the_last_word() {
 
 /// Waits until the primary was asked twice more.
 async fn looked(primary: &Watch) {
+    let asked = "SELECT max(query_start)::text FROM pg_stat_activity WHERE application_name = 'pgweir monitor' \
+                 AND query LIKE '%pg_stat_replication%'";
+    let mut last = primary.column(asked).await;
     for _ in 0..2 {
-        let asked = "SELECT coalesce(max(query_start), 'epoch')::text FROM pg_stat_activity WHERE application_name = 'pgweir monitor' \
-                     AND query LIKE '%pg_stat_replication%'";
-        let last = async || primary.column(asked).await.swap_remove(0);
-        let before = last().await;
-        let mut after = before.clone();
-        while after == before || after.starts_with("1970") {
-            after = last().await;
-        }
+        let now = Mutex::new(last.clone());
+        let again = || async {
+            let found = primary.column(asked).await;
+            // Another question may be the last one.
+            let other = found != last && found != [""];
+            *now.lock().unwrap() = found;
+            other
+        };
+        eventually(SOON, again).await.unwrap();
+        last = now.into_inner().unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_server_that_is_lost_has_the_others_looked_for_at_once() {
+    let cluster = started(2).await;
+    let servers = cluster.servers();
+    cluster.replica(1).stop().await.unwrap();
+    let standbys: Vec<_> = cluster.replicas().iter().collect();
+    let proxy = Proxy::before(&servers[..1], &by_replication(&standbys).replace("200ms", "1h"));
+    let mut console = proxy.console().await;
+    becomes(&mut console, &[(&servers[0], "file"), (&servers[1], "replication")]).await;
+    proxy.knows(2).await;
+    cluster.replica(1).start().await.unwrap();
+    cluster.replica(1).wait_streaming(cluster.primary()).await.unwrap();
+    cluster.replica(0).kill().await.unwrap();
+    let all = [(servers[0].as_str(), "file"), (&servers[1], "replication"), (&servers[2], "replication")];
+    becomes(&mut console, &all).await;
 }
 
 #[tokio::test]

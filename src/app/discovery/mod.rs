@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use self::plan::{Memory, Seen, Tip};
 use super::operator::Operator;
 use crate::clock::{self, Duration};
-use crate::cluster::{Health, Orders, Origin, ProbeResult, Role};
+use crate::cluster::{Health, Orders, Origin, ProbeResult, Role, Standing};
 use crate::config::Server;
 use crate::ids::Node;
 use crate::metrics::{DiscoveryMetrics, Undiscovered};
@@ -52,6 +52,8 @@ struct State {
     memory: Memory,
     /// How often in a row an address was missing in what its name was resolved to.
     missed: HashMap<Address, u32>,
+    /// A server has come or gone, or is something else than before.
+    has_happened: bool,
     /// What there is to complain about now.
     troubles: Vec<String>,
 }
@@ -66,10 +68,10 @@ impl Discovery {
             if self.look(&mut state).await.is_none() {
                 return;
             }
-            tokio::select! {
-                () = sleep(self.options.every) => {}
-                () = self.changed(&before) => {}
-            }
+            state.has_happened = tokio::select! {
+                () = sleep(self.options.every) => false,
+                () = self.changed(&before) => true,
+            };
             sleep_until(start + LEAST_DISTANCE.min(self.options.every)).await;
         }
     }
@@ -179,9 +181,12 @@ impl Discovery {
             .map(|server| server.address.clone())
             .collect();
         found.gone.extend(plan::gone(&seen, &removed, self.options.patience()));
-        let system = self.cluster.view().system_identifier;
-        let Some(system) = system else {
-            if !answered.is_empty() {
+        let (system, settled) = {
+            let view = self.cluster.view();
+            (view.system_identifier, view.settled)
+        };
+        let Some(system) = system.filter(|_| settled) else {
+            if settled && !answered.is_empty() {
                 state.troubles.push("no server tells its system identifier".to_owned());
             }
             return;
@@ -194,9 +199,10 @@ impl Discovery {
         let mut tips = plan::tips(&seen, &self.ports(servers));
         tips.retain(|tip| !servers.iter().any(|server| server.address == tip.address));
         let known: Arc<[Address]> = seen.iter().map(|one| one.address.clone()).collect();
-        for (tip, answer) in self.examined(state.memory.pick(tips), &known).await {
-            let (why, failure) = match answer {
-                Err(error) => (error.to_string(), Some(Undiscovered::Unreachable)),
+        for (tip, answer) in self.examined(state.memory.pick(tips, state.has_happened), &known).await {
+            let (why, failure, told) = match answer {
+                // Where several ports are tried, at most of them is nobody.
+                Err(error) => (error.to_string(), Some(Undiscovered::Unreachable), error.is_refusal()),
                 Ok((result, report, leads)) => {
                     match plan::judge(&tip, &result, &report, leads.as_deref(), (system, &started)) {
                         Ok(()) => {
@@ -206,14 +212,15 @@ impl Discovery {
                             continue;
                         }
                         Err(no) => {
-                            (no.as_str().to_owned(), no.is_alarming().then_some(Undiscovered::Foreign))
+                            let alarming = no.is_alarming();
+                            (no.as_str().to_owned(), alarming.then_some(Undiscovered::Foreign), alarming)
                         }
                     }
                 }
             };
             failure.into_iter().for_each(|failure| self.failed(failure));
             let (server, first) = (tip.address.to_string(), state.memory.refuse(tip.address));
-            if first && failure == Some(Undiscovered::Foreign) {
+            if first && told {
                 warn!(server, why, "a server was found that is not taken for one of this cluster");
             } else {
                 debug!(server, why, "no server of this cluster was found here");
@@ -233,12 +240,17 @@ impl Discovery {
         let mut reports: HashMap<Node, Option<monitor::Report>> =
             asked.join_all().await.into_iter().collect();
         let seen = view.members().filter_map(|server| {
+            let report = reports.remove(&server.node).flatten();
             Some(Seen {
                 address: Address::clone(self.cluster.address(server.node)?),
                 origin: server.orders.origin,
                 is_primary: view.primary() == Some(server.node),
                 down: server.since.filter(|_| server.health == Health::Down).map(|since| since.elapsed()),
-                report: reports.remove(&server.node).flatten(),
+                // What one that may not be used says of others does not count.
+                report: report.map(|report| match server.standing {
+                    Standing::Foreign | Standing::Fenced => report.alone(),
+                    Standing::Unproven | Standing::Behind | Standing::Member => report,
+                }),
             })
         });
         (count > 0).then(|| (seen.collect(), count))

@@ -176,14 +176,14 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Those to be tried in this round: of all that are due those refused least often.
-    pub(super) fn pick(&mut self, tips: Vec<Tip>) -> Vec<Tip> {
+    /// Those to be tried in this round: of all that are due, or just of all when something `has_happened`, those refused least often.
+    pub(super) fn pick(&mut self, tips: Vec<Tip>, has_happened: bool) -> Vec<Tip> {
         self.round += 1;
         self.refused.retain(|address, _| tips.iter().any(|tip| tip.address == *address));
         let mut due: Vec<_> = tips
             .into_iter()
             .map(|tip| (self.refused.get(&tip.address).copied().unwrap_or_default(), tip))
-            .filter(|((_, again), _)| *again <= self.round)
+            .filter(|((_, again), _)| has_happened || *again <= self.round)
             .collect();
         due.sort_by_key(|(refused, _)| *refused);
         due.into_iter().take(MOST_TRIES).map(|(_, tip)| tip).collect()
@@ -306,15 +306,17 @@ mod tests {
         let mut memory = Memory::default();
         let mut tried = Vec::new();
         for round in 0..40 {
-            if let [tip] = &memory.pick(tips())[..] {
+            if let [tip] = &memory.pick(tips(), false)[..] {
                 tried.push(round);
                 assert_eq!(memory.refuse(tip.address.clone()), round == 0);
             }
         }
         assert_eq!(tried, [0, 2, 5, 10, 19, 30]);
+        // But when a server has come or gone.
+        assert_eq!((memory.pick(tips(), false).len(), memory.pick(tips(), true).len()), (0, 1));
         // Forgotten with the report of it.
-        assert!(memory.pick(Vec::new()).is_empty() && memory.pick(tips()).len() == 1);
+        assert!(memory.pick(Vec::new(), false).is_empty() && memory.pick(tips(), false).len() == 1);
         let many = (1..100).map(|port| Tip { address: Address::tcp("10.0.0.2", port), standby: true });
-        assert_eq!(memory.pick(many.collect()).len(), MOST_TRIES);
+        assert_eq!(memory.pick(many.collect(), false).len(), MOST_TRIES);
     }
 }

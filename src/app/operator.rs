@@ -381,3 +381,52 @@ fn change_one(entry: &mut config::Database, cluster: &Cluster, change: &Change) 
     }
     Ok(changed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn what_is_said_of_a_name_is_said_of_its_addresses() {
+        let text = "[databases.a]\nservers = ['h:1', 'i:2']\ndiscover = 'dns'";
+        let mut config = config::parse(text, "test").unwrap();
+        let entry = &mut config.databases[0];
+        let orders = Orders { origin: Origin::Dns, ..Orders::default() };
+        for ip in ["10.0.0.1", "10.0.0.2"] {
+            let address = entry.servers[0].address.at(ip.parse().unwrap());
+            entry.servers.push(config::Server { address, orders: orders.clone() });
+        }
+        let cluster = Cluster::new(Vec::new(), &Metrics::new());
+        let are = |expected: &str| Ok(Some(expected.to_owned()));
+        let mut say = |what: What, address: &str| {
+            let change = Change { what, address: address.parse().unwrap(), database: None };
+            let outcome = change_one(entry, &cluster, &change);
+            let one = |server: &config::Server| {
+                format!("{} {} {}", server.address, server.orders.duty, server.orders.weight)
+            };
+            outcome.map(|changed| changed.then(|| entry.members().map(one).collect::<Vec<_>>().join(", ")))
+        };
+        assert_eq!(
+            say(What::Weigh(3), "h:1"),
+            are("i:2 serving 1, 10.0.0.1:1 serving 3, 10.0.0.2:1 serving 3")
+        );
+        assert_eq!(
+            say(What::Drain, "10.0.0.2:1"),
+            are("i:2 serving 1, 10.0.0.1:1 serving 3, 10.0.0.2:1 draining 3")
+        );
+        assert_eq!(
+            say(What::Enable, "h:1"),
+            are("i:2 serving 1, 10.0.0.1:1 serving 3, 10.0.0.2:1 serving 3")
+        );
+        assert_eq!(say(What::Remove, "10.0.0.2:1"), are("i:2 serving 1, 10.0.0.1:1 serving 3"));
+        assert_eq!(say(What::Remove, "h:1"), are("i:2 serving 1"));
+        // Taken out, it is none; and the last one stays.
+        assert_eq!(say(What::Drain, "10.0.0.1:1"), Ok(None));
+        assert!(say(What::Remove, "i:2").is_err_and(|why| why.contains("the only server")));
+        assert_eq!(say(What::Enable, "10.0.0.1:1"), are("i:2 serving 1, 10.0.0.1:1 serving 3"));
+        assert_eq!(say(What::Remove, "10.0.0.1:1"), are("i:2 serving 1"));
+        // Added anew, a name begins anew.
+        assert_eq!(say(What::Add(Orders::default()), "h:1"), are("h:1 serving 1, i:2 serving 1"));
+    }
+}

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Most servers that a cluster ever has, those that were removed counted: a set of them is a number with a bit for each.
+/// Most servers that a cluster has, those that were removed a moment ago counted: a set of them is a number with a bit for each.
 pub const MOST_NODES: usize = 64;
 
-/// A server of a cluster: its place in the order in which servers came. Stable for the life of a cluster.
+/// A server of a cluster: its place in the order in which servers came. Stable as long as the server is part of the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Node(pub u16);
 

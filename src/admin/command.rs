@@ -67,8 +67,8 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
         "SHOW ROUTE FOR",
         "Where a statement in quotes would go now, and why; DATABASE name and USER name may follow.",
     ),
-    ("SHOW DATABASES", "The databases of the configuration."),
-    ("SHOW SERVERS", "The servers: role, health, standing, timeline, units that run."),
+    ("SHOW DATABASES", "The databases of the configuration, and how the search for servers goes."),
+    ("SHOW SERVERS", "The servers: role, health, standing, who named them, timeline, units that run."),
     ("SHOW POOLS", "The server connections of each pool: in use, free, being opened, and clients that wait."),
     ("SHOW CLIENTS", "The clients: who they are, what they do, on which server, since when."),
     ("SHOW PINS", "The clients that keep a server connection to themselves: why, and since when."),
@@ -98,7 +98,7 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "ENABLE SERVER",
-        "ENABLE SERVER 'host:port' [DATABASE name]: it gets reads again, until the next RELOAD.",
+        "ENABLE SERVER 'host:port' [DATABASE name]: it gets reads again, drained or removed, until the next RELOAD.",
     ),
     (
         "WEIGH SERVER",

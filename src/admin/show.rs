@@ -219,7 +219,7 @@ fn asked(shared: &Shared, name: Option<&str>) -> Result<(Arc<Database>, String),
 }
 
 const DATABASES: &[&str] =
-    &["name", "server_database", "user", "pool_mode", "pool_size", "primary", "replicas"];
+    &["name", "server_database", "user", "pool_mode", "pool_size", "primary", "replicas", "discovery"];
 
 fn databases(shared: &Shared) -> Vec<Row> {
     let row = |database: &Arc<Database>| {
@@ -233,6 +233,7 @@ fn databases(shared: &Shared) -> Vec<Row> {
             some(database.pool.size),
             primary.map(|server| server.address.clone()),
             some(view.replicas().count()),
+            database.cluster.discovery(),
         ]
     };
     shared.databases.all().iter().map(row).collect()
@@ -247,6 +248,7 @@ const SERVERS: &[&str] = &[
     "duty",
     "weight",
     "zone",
+    "origin",
     "timeline",
     "version",
     "running",
@@ -269,6 +271,7 @@ fn servers(shared: &Shared) -> Vec<Row> {
                 some(server.orders.duty),
                 some(server.orders.weight),
                 server.orders.zone.as_deref().map(str::to_owned),
+                some(server.orders.origin.as_str()),
                 (server.timeline > 0).then(|| server.timeline.to_string()),
                 (server.version > 0).then(|| server.version.to_string()),
                 some(database.cluster.load(server.node)),

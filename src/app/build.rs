@@ -29,6 +29,7 @@ const WINDOWS_KEPT: usize = 64;
 pub(super) struct Group {
     pub(super) cluster: Arc<Cluster>,
     pub(super) options: monitor::Options,
+    pub(super) discover: monitor::Discover,
     pub(super) servers: Vec<config::Server>,
 }
 
@@ -62,7 +63,10 @@ pub(super) fn shared(
 pub(super) fn groups(config: &Config, before: &HashMap<String, Group>, metrics: &Metrics) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for entry in &config.databases {
-        let alike = |group: &Group| group.servers == entry.servers && group.options == entry.monitor;
+        let servers: Vec<_> = entry.members().cloned().collect();
+        let alike = |group: &Group| {
+            group.servers == servers && group.options == entry.monitor && group.discover == entry.discover
+        };
         let taken = |own: &Group| {
             let other = groups.iter().find(|group| Arc::ptr_eq(&group.cluster, &own.cluster));
             other.is_some_and(|other| !alike(other))
@@ -71,7 +75,8 @@ pub(super) fn groups(config: &Config, before: &HashMap<String, Group>, metrics: 
         let known = own.or_else(|| groups.iter().find(|group| alike(group)));
         let known = known.or_else(|| before.values().find(|group| alike(group) && !taken(group)));
         let cluster = known.map_or_else(|| Cluster::new(Vec::new(), metrics), |group| group.cluster.clone());
-        groups.push(Group { cluster, options: entry.monitor.clone(), servers: entry.servers.clone() });
+        let (options, discover) = (entry.monitor.clone(), entry.discover.clone());
+        groups.push(Group { cluster, options, discover, servers });
     }
     groups
 }
@@ -111,9 +116,11 @@ fn database(
         ))
     };
     let failover = || Arc::new(Failover::new(entry.failover.clone(), metrics.database(&entry.name)));
-    let node = |place: usize| cluster.node(&entry.servers.get(place)?.address);
+    // Who speaks of a host name means all of its addresses.
     let bits = |places: u64| {
-        let nodes = (0..64).filter(|place| places >> place & 1 == 1).filter_map(node);
+        let servers = (0..64).filter(|place| places >> place & 1 == 1).filter_map(|at| entry.servers.get(at));
+        let servers = servers.flat_map(|server| std::iter::once(server).chain(entry.addresses_of(server)));
+        let nodes = servers.filter_map(|server| cluster.node(&server.address));
         nodes.fold(0, |bits, node: Node| bits | node.bit())
     };
     let logs_in_alike = same.filter(|same| same.login == entry.login);

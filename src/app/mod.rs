@@ -4,6 +4,8 @@
 //! first worker also accepts, probes, keeps the pools and answers Prometheus. Two pgweirs can live in one process.
 
 mod build;
+mod discovery;
+mod found;
 pub mod log;
 mod operator;
 mod serve;

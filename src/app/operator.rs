@@ -5,22 +5,25 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::build::{self, Group};
+use super::discovery::{Discovery, Found};
 use crate::admin::{Change, Means, What};
 use crate::client::{self, Shared};
-use crate::cluster::{Duty, Orders};
+use crate::cluster::{Duty, Orders, Origin};
 use crate::config::{self, Config};
 use crate::ids::{MOST_NODES, Node};
-use crate::monitor::Cluster;
+use crate::monitor::{Cluster, Discover};
+use crate::net::Address;
 
 /// Puts configurations in place.
 pub(super) struct Operator {
+    own: Weak<Self>,
     shared: Arc<Shared>,
     /// Where what runs for clusters and databases runs.
     worker: Handle,
@@ -42,6 +45,8 @@ struct Running {
     watch: JoinSet<()>,
     /// By database.
     catalogs: HashMap<String, JoinSet<()>>,
+    /// The search for more servers, and how that is done.
+    discovery: Option<(Discover, JoinSet<()>)>,
 }
 
 impl Operator {
@@ -49,9 +54,10 @@ impl Operator {
     pub(super) fn start(shared: Arc<Shared>, config: Config, worker: Handle) -> Arc<Self> {
         let file = config.file.clone();
         let state = State { config: config.clone(), groups: HashMap::new(), running: Vec::new() };
-        let operator = Self { shared, worker, file, state: Mutex::new(state) };
+        let operator =
+            Arc::new_cyclic(|own| Self { own: own.clone(), shared, worker, file, state: Mutex::new(state) });
         operator.put(&mut operator.state(), config);
-        Arc::new(operator)
+        operator
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -73,8 +79,11 @@ impl Operator {
             if let Some(before) = state.config.databases.first() {
                 whole.databases.iter_mut().for_each(|entry| entry.monitor.clone_from(&before.monitor));
             }
+            super::found::carry_over(&state.config, &mut whole);
             let config = whole;
             check(&state, &config)?;
+            // What was refused before may be looked at again.
+            state.running.iter_mut().for_each(|one| one.discovery = None);
             self.put(&mut state, config);
             Ok(fixed)
         });
@@ -144,6 +153,9 @@ impl Operator {
                 config.databases.iter().zip(&groups).any(|(entry, group)| entry.name == *name && own(group))
             });
         }
+        for one in &mut running {
+            self.search(one, &config, &groups);
+        }
         // In this order: a pool that is made from here on is made by what holds now.
         shared.databases.replace(databases);
         self.retire_pools(state, &config, &groups);
@@ -164,13 +176,76 @@ impl Operator {
 
     fn run(&self, cluster: &Arc<Cluster>) -> Running {
         let watch = self.spawned(client::watch(self.shared.clone(), cluster.clone()));
-        Running { cluster: cluster.clone(), probes: HashMap::new(), watch, catalogs: HashMap::new() }
+        let (probes, catalogs) = (HashMap::new(), HashMap::new());
+        Running { cluster: cluster.clone(), probes, watch, catalogs, discovery: None }
+    }
+
+    /// Has a cluster's servers searched for as the configuration says.
+    fn search(&self, running: &mut Running, config: &Config, groups: &[Group]) {
+        let cluster = running.cluster.clone();
+        let own =
+            config.databases.iter().zip(groups).filter(|(_, group)| Arc::ptr_eq(&group.cluster, &cluster));
+        let own: Vec<_> = own.collect();
+        for (entry, _) in &own {
+            let count = |origin| entry.members().filter(|server| server.orders.origin == origin).count();
+            if entry.discover.is_on() || running.discovery.is_some() {
+                let metrics = self.shared.metrics.discovery(&entry.name);
+                metrics.found(count(Origin::Dns), count(Origin::Replication));
+            }
+        }
+        let Some((_, group)) = own.first().filter(|(entry, _)| entry.discover.is_on()) else {
+            running.discovery = None;
+            cluster.note_discovery(None);
+            return;
+        };
+        if running.discovery.as_ref().is_some_and(|(options, _)| *options == group.discover) {
+            return;
+        }
+        let discovery = Discovery {
+            operator: self.own.clone(),
+            cluster,
+            options: group.discover.clone(),
+            monitor: group.options.clone(),
+            resolver: config.resolver.clone(),
+            metrics: own.iter().map(|(entry, _)| self.shared.metrics.discovery(&entry.name)).collect(),
+        };
+        running.discovery = Some((group.discover.clone(), self.spawned(discovery.run())));
+    }
+
+    /// The servers of a cluster as the configuration that holds has them, also those that were taken out.
+    pub(super) fn servers(&self, cluster: &Arc<Cluster>) -> Vec<config::Server> {
+        let state = self.state();
+        let own = |entry: &&config::Database| is_of(&state, entry, cluster);
+        state.config.databases.iter().find(own).map_or_else(Vec::new, |entry| entry.servers.clone())
+    }
+
+    /// Takes in the servers that were found, and takes out those that have gone. True: there was not room for all.
+    pub(super) fn found(&self, cluster: &Arc<Cluster>, found: &Found) -> bool {
+        let mut state = self.state();
+        let mut config = state.config.clone();
+        let (mut changed, mut full) = (false, false);
+        for entry in config.databases.iter_mut().filter(|entry| is_of(&state, entry, cluster)) {
+            changed |= super::found::forget(entry, &found.gone);
+            let was_there = |address: &Address| cluster.node(address).is_some();
+            let (added, left) = super::found::add(entry, &found.new, cluster.room(), was_there);
+            changed |= added;
+            full |= left;
+        }
+        if changed {
+            self.put(&mut state, config);
+        }
+        full
     }
 
     /// Tells a cluster which servers it is to have, and has them probed.
     fn order(&self, running: &mut Running, group: &Group) {
         let (cluster, metrics) = (&group.cluster, &self.shared.metrics);
         for server in &group.servers {
+            let origin = server.orders.origin;
+            let known = cluster.node(&server.address).filter(|node| running.probes.contains_key(node));
+            if origin.is_found() && known.is_none() {
+                tracing::info!(server = %server.address, origin = origin.as_str(), "a server was found");
+            }
             let Some(node) = cluster.order(&server.address, server.orders.clone(), metrics) else { continue };
             let probe = || self.spawned(cluster.clone().probe(node, group.options.clone()));
             running.probes.entry(node).or_insert_with(probe);
@@ -207,11 +282,10 @@ impl Operator {
 fn check(state: &State, config: &Config) -> Result<(), String> {
     for entry in &config.databases {
         let Some(group) = state.groups.get(&entry.name) else { continue };
-        let new = entry.servers.iter().filter(|server| group.cluster.node(&server.address).is_none()).count();
-        if group.cluster.nodes().count() + new > MOST_NODES {
+        let new = entry.members().filter(|server| group.cluster.node(&server.address).is_none()).count();
+        if new > group.cluster.room() {
             return Err(format!(
-                "database \"{}\" would have had more than {MOST_NODES} different servers since pgweir started: \
-                 it has to be restarted",
+                "database \"{}\" would have more than {MOST_NODES} different servers, those that were removed a moment ago counted",
                 entry.name
             ));
         }
@@ -258,37 +332,101 @@ impl Means for Operator {
     }
 }
 
-/// Changes a server of a database. False: it is none of its.
+/// Whether a database is on that cluster.
+fn is_of(state: &State, entry: &config::Database, cluster: &Arc<Cluster>) -> bool {
+    state.groups.get(&entry.name).is_some_and(|group| Arc::ptr_eq(&group.cluster, cluster))
+}
+
+/// Changes a server of a database; who names a host means all of its addresses. False: it is none of its.
 fn change_one(entry: &mut config::Database, cluster: &Cluster, change: &Change) -> Result<bool, String> {
     let address = &change.address;
-    let at = entry.servers.iter().position(|server| server.address == *address);
-    let orders = match (&change.what, at) {
-        (What::Add(orders), None) => {
-            entry.servers.push(config::Server { address: address.clone(), orders: orders.clone() });
-            return Ok(true);
+    if let What::Add(orders) = &change.what {
+        let orders = Orders { origin: Origin::Console, ..orders.clone() };
+        // What its host name stood for when it was removed does not count any more.
+        entry.servers.retain(|server| server.is_member() || !server.address.is_one_of(address));
+        match entry.servers.iter_mut().find(|server| server.address == *address) {
+            Some(server) if server.is_member() => return Err(format!("{address} is there already")),
+            Some(server) => server.orders = orders,
+            None => entry.servers.push(config::Server { address: address.clone(), orders }),
         }
-        (What::Add(_), Some(_)) => return Err(format!("{address} is there already")),
-        (What::Remove, Some(at)) => {
-            let node = cluster.node(address);
-            if node.is_some() && cluster.view().primary() == node {
-                return Err(format!(
-                    "{address} is the primary: writes would have nowhere to go; switch over to another server first"
-                ));
-            }
-            if entry.servers.len() == 1 {
-                return Err(format!("{address} is the only server of database \"{}\"", entry.name));
-            }
-            entry.servers.remove(at);
-            return Ok(true);
-        }
-        (_, at) => at.and_then(|at| entry.servers.get_mut(at)).map(|server| &mut server.orders),
-    };
-    let Some(orders) = orders else { return Ok(false) };
-    match &change.what {
-        What::Drain => orders.duty = Duty::Draining,
-        What::Enable => orders.duty = Duty::Serving,
-        What::Weigh(weight) => orders.weight = *weight,
-        What::Add(_) | What::Remove => {}
+        return Ok(true);
     }
-    Ok(true)
+    let meant = |server: &config::Server| {
+        let there = server.is_member() || change.what == What::Enable;
+        there && (server.address == *address || server.address.is_one_of(address))
+    };
+    if change.what == What::Remove {
+        let primary = cluster.view().primary();
+        let is_primary =
+            |server: &config::Server| primary.is_some() && cluster.node(&server.address) == primary;
+        if entry.members().any(|server| meant(server) && is_primary(server)) {
+            return Err(format!(
+                "{address} is the primary: writes would have nowhere to go; switch over to another server first"
+            ));
+        }
+        if entry.members().any(meant) && entry.members().all(meant) {
+            return Err(format!("{address} is the only server of database \"{}\"", entry.name));
+        }
+    }
+    let mut changed = false;
+    for server in entry.servers.iter_mut().filter(|server| meant(server)) {
+        match &change.what {
+            What::Remove => server.orders.duty = Duty::Removed,
+            What::Drain => server.orders.duty = Duty::Draining,
+            What::Enable => server.orders.duty = Duty::Serving,
+            What::Weigh(weight) => server.orders.weight = *weight,
+            What::Add(_) => {}
+        }
+        changed = true;
+    }
+    Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn what_is_said_of_a_name_is_said_of_its_addresses() {
+        let text = "[databases.a]\nservers = ['h:1', 'i:2']\ndiscover = 'dns'";
+        let mut config = config::parse(text, "test").unwrap();
+        let entry = &mut config.databases[0];
+        let orders = Orders { origin: Origin::Dns, ..Orders::default() };
+        for ip in ["10.0.0.1", "10.0.0.2"] {
+            let address = entry.servers[0].address.at(ip.parse().unwrap());
+            entry.servers.push(config::Server { address, orders: orders.clone() });
+        }
+        let cluster = Cluster::new(Vec::new(), &Metrics::new());
+        let are = |expected: &str| Ok(Some(expected.to_owned()));
+        let mut say = |what: What, address: &str| {
+            let change = Change { what, address: address.parse().unwrap(), database: None };
+            let outcome = change_one(entry, &cluster, &change);
+            let one = |server: &config::Server| {
+                format!("{} {} {}", server.address, server.orders.duty, server.orders.weight)
+            };
+            outcome.map(|changed| changed.then(|| entry.members().map(one).collect::<Vec<_>>().join(", ")))
+        };
+        assert_eq!(
+            say(What::Weigh(3), "h:1"),
+            are("i:2 serving 1, 10.0.0.1:1 serving 3, 10.0.0.2:1 serving 3")
+        );
+        assert_eq!(
+            say(What::Drain, "10.0.0.2:1"),
+            are("i:2 serving 1, 10.0.0.1:1 serving 3, 10.0.0.2:1 draining 3")
+        );
+        assert_eq!(
+            say(What::Enable, "h:1"),
+            are("i:2 serving 1, 10.0.0.1:1 serving 3, 10.0.0.2:1 serving 3")
+        );
+        assert_eq!(say(What::Remove, "10.0.0.2:1"), are("i:2 serving 1, 10.0.0.1:1 serving 3"));
+        assert_eq!(say(What::Remove, "h:1"), are("i:2 serving 1"));
+        // Taken out, it is none; and the last one stays.
+        assert_eq!(say(What::Drain, "10.0.0.1:1"), Ok(None));
+        assert!(say(What::Remove, "i:2").is_err_and(|why| why.contains("the only server")));
+        assert_eq!(say(What::Enable, "10.0.0.1:1"), are("i:2 serving 1, 10.0.0.1:1 serving 3"));
+        assert_eq!(say(What::Remove, "10.0.0.1:1"), are("i:2 serving 1"));
+        // Added anew, a name begins anew.
+        assert_eq!(say(What::Add(Orders::default()), "h:1"), are("h:1 serving 1, i:2 serving 1"));
+    }
 }

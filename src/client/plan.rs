@@ -521,8 +521,10 @@ impl Session {
         let start = clock::now();
         let outcome = {
             let search = Search {
+                shared: self.shared.clone(),
                 database: self.identity.database.clone(),
-                pools: self.all_pools(),
+                name: self.identity.name.clone(),
+                user: self.identity.user.clone(),
                 wants: self.identity.wants.clone(),
                 avoid: self.net.again().map(|rerun| rerun.avoid),
                 bytes: self.window.as_ref().map_or(0, Window::len),
@@ -559,11 +561,6 @@ impl Session {
             Err(failure) => self.give_up_unit(piece, route.reason, &failure),
         }
         Ok(())
-    }
-
-    fn all_pools(&mut self) -> Vec<(Node, Arc<Pool>)> {
-        let nodes: Vec<_> = self.identity.database.cluster.nodes().collect();
-        nodes.into_iter().filter_map(|node| Some((node, self.pool(node)?.clone()))).collect()
     }
 
     /// Whether the client has closed, as far as its window has room to tell.

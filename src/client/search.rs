@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::fail::Failure;
 use super::failover::Doubt;
 use super::plan::note_outage;
-use super::shared::Database;
+use super::shared::{Database, Shared};
 use crate::cluster::View;
 use crate::ids::Node;
 use crate::pool::{Lease, LeaseError, Pool};
@@ -13,8 +13,11 @@ use crate::route::{Reason, Route, Target};
 
 /// It goes on apart from the session that waits for it.
 pub(super) struct Search {
+    pub(super) shared: Arc<Shared>,
     pub(super) database: Arc<Database>,
-    pub(super) pools: Vec<(Node, Arc<Pool>)>,
+    /// The database as the client calls it.
+    pub(super) name: Arc<str>,
+    pub(super) user: Arc<str>,
     pub(super) wants: crate::server::Wants,
     /// A replica that is not asked.
     pub(super) avoid: Option<Node>,
@@ -39,7 +42,7 @@ impl Search {
         let mut first = true;
         loop {
             if route.target == Target::Replica || reads && !std::mem::take(&mut first) {
-                for _ in 0..self.pools.len() {
+                for _ in self.database.cluster.nodes() {
                     let pick = || {
                         let database = &self.database;
                         database.cluster.pick_replica(&database.spread, route.servers, self.avoid, None)
@@ -71,14 +74,15 @@ impl Search {
     }
 
     pub(super) async fn lease(&self, node: Node) -> Result<Lease, LeaseError> {
-        // Each node of the cluster has its pool: both were made from the same list.
         match self.pool(node) {
             Some(pool) => pool.lease(&self.wants).await,
+            // There is none for a node of another cluster only.
             None => Err(LeaseError::Queue { waiting: 0 }),
         }
     }
 
-    fn pool(&self, node: Node) -> Option<&Arc<Pool>> {
-        self.pools.iter().find(|(known, _)| *known == node).map(|(_, pool)| pool)
+    /// The pool of a node; asked for when it is needed, for servers may have come since the search began.
+    fn pool(&self, node: Node) -> Option<Arc<Pool>> {
+        self.shared.pool(&self.database, &self.name, &self.user, node)
     }
 }

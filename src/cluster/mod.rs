@@ -74,9 +74,44 @@ impl std::fmt::Display for Duty {
     }
 }
 
+/// Who named a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Origin {
+    /// The configuration.
+    #[default]
+    File,
+    /// The operator, in the console.
+    Console,
+    /// It is one address of a host name.
+    Dns,
+    /// Another server that it replicates from, or that replicates from it.
+    Replication,
+}
+
+impl Origin {
+    /// Whether nobody named it: it was found.
+    #[must_use]
+    pub fn is_found(self) -> bool {
+        matches!(self, Self::Dns | Self::Replication)
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Console => "console",
+            Self::Dns => "dns",
+            Self::Replication => "replication",
+        }
+    }
+}
+
 /// What the operator says of a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Orders {
+    /// Who named it.
+    pub origin: Origin,
     /// Whether it is to be used.
     pub duty: Duty,
     /// Its share of the reads beside the others'.
@@ -92,7 +127,7 @@ impl Orders {
 
 impl Default for Orders {
     fn default() -> Self {
-        Self { duty: Duty::Serving, weight: 1, zone: None }
+        Self { origin: Origin::File, duty: Duty::Serving, weight: 1, zone: None }
     }
 }
 

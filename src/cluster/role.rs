@@ -6,7 +6,7 @@
 
 use crate::ids::Node;
 
-use super::{Health, ServerView, View};
+use super::{Health, Origin, ServerView, View};
 
 /// What a server is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -75,9 +75,11 @@ pub(super) fn settle(view: &mut View, incumbent: Option<Node>) {
     let reached = winner.filter(|winner| winner.health.keeps_primary()).map_or(0, |winner| winner.timeline);
     let winner = winner.map(|winner| winner.node);
     for server in &mut view.servers {
+        // What runs on one that was removed ends there, unless the cluster moves on: it may be the same server under another address.
+        let moved_on = server.is_member() || server.timeline < reached;
         server.standing = if foreign(server) {
             Standing::Foreign
-        } else if server.role == Role::Primary && Some(server.node) != winner {
+        } else if server.role == Role::Primary && Some(server.node) != winner && moved_on {
             Standing::Fenced
         } else if server.role == Role::Replica && server.timeline != 0 && server.timeline < reached {
             Standing::Behind
@@ -88,16 +90,19 @@ pub(super) fn settle(view: &mut View, incumbent: Option<Node>) {
 }
 
 /// The system that most servers are copies of; of two with equally many the one with a primary, then the one that it
-/// was until now, then that of the first server in the list.
+/// was until now, then that of the first server in the list. One that another server has led to has no say.
 fn system_identifier(view: &View) -> Option<u64> {
+    let voters = || view.members().filter(|server| server.orders.origin != Origin::Replication);
     let rank = |system: u64| {
-        let copies = || view.members().filter(move |server| server.system_identifier == Some(system));
+        let copies = || voters().filter(move |server| server.system_identifier == Some(system));
         let has_primary = copies().any(|server| server.role == Role::Primary);
         (copies().count(), has_primary, view.system_identifier == Some(system))
     };
     // `max_by_key` takes the last of equals, hence `rev`.
-    let named = view.servers.iter().rev().filter(|server| server.is_member());
-    named
+    let voters: Vec<_> = voters().collect();
+    voters
+        .iter()
+        .rev()
         .filter_map(|server| server.system_identifier)
         .max_by_key(|system| rank(*system))
         .or(view.system_identifier)

@@ -238,6 +238,21 @@ fn servers_come_and_go() {
     assert_eq!(usable(&ahead).0, Some(1));
     let without = order(&ahead, 1, Duty::Removed);
     assert_eq!(usable(&without).0, Some(0));
+    // The primary comes back under another address: what runs there ends there, until somebody takes over.
+    let moved = order(&order(&two, 2, Duty::Serving), 0, Duty::Removed);
+    assert!(!two.is_over(&moved, Node(0)));
+    let known = moved.apply(Node(2), probed(P, 1, 1), clock::now());
+    assert_eq!((usable(&known).0, two.is_over(&known, Node(0))), (Some(2), false));
+    let over = known.apply(Node(1), probed(P, 1, 2), clock::now());
+    assert_eq!((usable(&over).0, two.is_over(&over, Node(0))), (Some(1), true));
+    // Those that were found are many, and do not say which system the cluster is.
+    let found = |view: &View, node: u16| {
+        let orders = Orders { origin: Origin::Replication, ..Orders::default() };
+        let view = view.order(Node(node), &format!("s{node}:5432"), orders);
+        view.apply(Node(node), probed(R, 9, 1), clock::now())
+    };
+    let many = (2..6).fold(two.clone(), |view, node| found(&view, node));
+    assert_eq!((many.system_identifier, usable(&many)), (Some(1), (Some(0), vec![1])));
     // One that is waited for is removed.
     let down = two.apply(Node(0), failed(), clock::now()).apply(Node(0), probed(P, 1, 1), clock::now());
     assert_eq!(usable(&down).0, None);

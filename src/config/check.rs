@@ -10,7 +10,7 @@ use super::raw::{Name, Sheet};
 use super::{Config, Database, LogFormat, LogOptions, Surroundings, value};
 use crate::auth::{self, AuthType, Secret};
 use crate::cluster::{Balance, Spread};
-use crate::net::Address;
+use crate::net::{Address, Resolver};
 use crate::pool::{self, PoolMode};
 use crate::route::JudgeOptions;
 use crate::server::Login;
@@ -45,11 +45,12 @@ pub(super) fn config(sheet: &Sheet, around: &Surroundings<'_>, log: &mut Log<'_>
         journal,
         databases: databases?,
         file: None,
+        resolver: Resolver::default(),
         fixed: super::Fixed(sheet.fixed()),
     })
 }
 
-fn set<T>(place: &mut T, typed: Option<T>) {
+pub(super) fn set<T>(place: &mut T, typed: Option<T>) {
     if let Some(typed) = typed {
         *place = typed;
     }
@@ -101,7 +102,7 @@ pub(super) struct Check<'c, 'a> {
 
 impl Check<'_, '_> {
     fn listen(&self) -> Vec<Address> {
-        let default = || vec![Address::Tcp { host: "127.0.0.1".to_owned(), port: 6432 }];
+        let default = || vec![Address::tcp("127.0.0.1", 6432)];
         self.sheet.addresses("listen", None).map_or_else(default, <[Address]>::to_vec)
     }
 
@@ -298,6 +299,7 @@ impl Check<'_, '_> {
             pool,
             failover: self.failover(within),
             fallback: self.fallback(within),
+            discover: self.discover(name, sheet.servers("databases.NAME.servers", within)?),
             login: login?,
             monitor: monitor?.clone(),
         })

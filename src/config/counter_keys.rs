@@ -4,7 +4,7 @@ use super::key::{HOUR, Key, count, millis, row};
 use super::kind::Kind;
 
 /// Those of `[[databases.NAME.counters]]` and `[journal]`.
-pub(super) static KEYS: &[Key] = &[
+pub(super) const KEYS: &[Key] = &[
     row(
         "databases.NAME.counters.table",
         Kind::Text,

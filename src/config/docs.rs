@@ -179,6 +179,7 @@ fn a_default_is_the_default() {
         let line = format!("{} = {}\n", last(key), key.default);
         let text = match key.path.rsplit_once('.') {
             None => format!("{line}{database}"),
+            Some(("databases.NAME", _)) => format!("{database}{line}"),
             Some((table, _)) => format!("{database}[{}]\n{line}", table.replace("NAME", "app")),
         };
         assert_eq!(format!("{:?}", parse_here(&text, "x").unwrap()), silent, "{}", key.path);

@@ -6,7 +6,7 @@ use super::keys::all;
 use super::kind::Kind;
 
 /// A setting.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// Dotted path in the file; `NAME` stands for a name that the operator chooses.
     pub path: &'static str,

@@ -32,6 +32,10 @@ pub enum Kind {
     },
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// Some of these words: one, or an array of them.
+    Words(&'static [&'static str]),
+    /// A TCP port, or an array of them.
+    Ports,
     /// A log level, or several by module.
     Level,
     /// Where clients connect: an address, or an array of them.
@@ -67,10 +71,9 @@ impl fmt::Display for Kind {
                     value::written(*most)
                 )
             }
-            Self::Choice(words) => {
-                let words: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
-                f.write_str(&words.join(", "))
-            }
+            Self::Choice(words) => f.write_str(&listed(words)),
+            Self::Words(words) => write!(f, "array of {}", listed(words)),
+            Self::Ports => f.write_str("port, or array of ports"),
             Self::Level => f.write_str("level, or levels by module"),
             Self::Listen => f.write_str("address, or array of addresses"),
             Self::Servers => f.write_str("array of addresses"),
@@ -80,4 +83,9 @@ impl fmt::Display for Kind {
             Self::Texts => f.write_str("text, or array of texts"),
         }
     }
+}
+
+fn listed(words: &[&str]) -> String {
+    let words: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
+    words.join(", ")
 }

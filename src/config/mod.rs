@@ -7,6 +7,8 @@ mod check;
 mod complaint;
 mod counter_keys;
 mod counters;
+mod databases;
+mod discover;
 mod key;
 pub mod keys;
 mod kind;
@@ -62,6 +64,8 @@ pub struct Config {
     pub databases: Vec<Database>,
     /// Where it was read from.
     pub file: Option<PathBuf>,
+    /// Who knows the addresses of host names that are asked for all of them.
+    pub resolver: net::Resolver,
     fixed: Fixed,
 }
 
@@ -128,10 +132,33 @@ pub struct Database {
     pub login: Option<server::Login>,
     /// How its servers are probed.
     pub monitor: monitor::Options,
+    /// How more of them are found.
+    pub discover: monitor::Discover,
     /// Whose increments are merged.
     pub counters: Vec<counter::Rule>,
     /// What is said of its statements.
     pub rules: Arc<route::Rules>,
+}
+
+impl Database {
+    /// The servers of its cluster: those that were not taken out, but for a name that is known to be several these.
+    pub fn members(&self) -> impl Iterator<Item = &Server> {
+        let is_several = |server: &Server| self.addresses_of(server).next().is_some();
+        self.servers.iter().filter(move |server| server.is_member() && !is_several(server))
+    }
+
+    /// Those that are one address of a server's host name, taken out or not.
+    pub fn addresses_of<'a>(&'a self, named: &'a Server) -> impl Iterator<Item = &'a Server> {
+        self.servers.iter().filter(|server| server.address.is_one_of(&named.address))
+    }
+}
+
+impl Server {
+    /// Whether it was not taken out. One that was keeps its place, for rules go by that, and is not found again.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.orders.duty != cluster::Duty::Removed
+    }
 }
 
 /// What is logged, and how.

@@ -43,6 +43,7 @@ pub(super) enum Value {
     Metrics(Option<SocketAddr>),
     /// Names of functions, or other texts.
     Texts(Vec<String>),
+    Ports(Vec<u16>),
 }
 
 /// A name that the operator chose: a user or a database.
@@ -149,6 +150,13 @@ impl Sheet {
     pub(super) fn texts(&self, path: &'static str, name: Option<&str>) -> Option<&[String]> {
         match self.value(path, name)? {
             Value::Texts(texts) => Some(texts),
+            _ => None,
+        }
+    }
+
+    pub(super) fn ports(&self, path: &'static str, name: Option<&str>) -> Option<&[u16]> {
+        match self.value(path, name)? {
+            Value::Ports(ports) => Some(ports),
             _ => None,
         }
     }
@@ -365,6 +373,15 @@ fn read_value(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, Wrongs>
             text(typed).map(|text| Value::Texts(vec![text.to_owned()])).map_err(one)
         }
         Kind::Texts => each(value, |text| Ok(text.to_owned())).map(Value::Texts),
+        Kind::Words(words) if typed.is_str() => {
+            choice(typed, words).map(|word| Value::Texts(vec![word.to_owned()])).map_err(one)
+        }
+        Kind::Words(words) => {
+            items(value, "an array of strings", |item| choice(item, words).map(str::to_owned))
+                .map(Value::Texts)
+        }
+        Kind::Ports if typed.is_integer() => port(typed).map(|port| Value::Ports(vec![port])).map_err(one),
+        Kind::Ports => items(value, "a port or an array of ports", port).map(Value::Ports),
         Kind::Functions => {
             each(value, |text| value::function(text).map(|()| text.to_owned())).map(Value::Texts)
         }
@@ -523,19 +540,32 @@ fn member(item: &Spanned<DeValue<'_>>, table: &DeTable<'_>) -> Result<Server, Wr
     }
 }
 
+fn port(typed: &DeValue<'_>) -> Result<u16, Wrong> {
+    count(typed, 1, u16::MAX.into()).map(|port| u16::try_from(port).unwrap_or(u16::MAX))
+}
+
 /// Reads each text of an array.
 fn each<T>(
     value: &Spanned<DeValue<'_>>,
     mut read: impl FnMut(&str) -> Result<T, Wrong>,
 ) -> Result<Vec<T>, Wrongs> {
+    items(value, "an array of strings", |item| text(item).and_then(&mut read))
+}
+
+/// Reads each item of an array.
+fn items<T>(
+    value: &Spanned<DeValue<'_>>,
+    expected: &str,
+    mut read: impl FnMut(&DeValue<'_>) -> Result<T, Wrong>,
+) -> Result<Vec<T>, Wrongs> {
     let typed = value.get_ref();
     let Some(array) = typed.as_array() else {
-        return Err(vec![(value.span(), is_not(typed, "an array of strings"))]);
+        return Err(vec![(value.span(), is_not(typed, expected))]);
     };
     let mut wrongs = Vec::new();
     let mut found = Vec::new();
     for item in array.iter() {
-        match text(item.get_ref()).and_then(&mut read) {
+        match read(item.get_ref()) {
             Ok(one) => found.push(one),
             Err(wrong) => wrongs.push((item.span(), wrong)),
         }

@@ -7,6 +7,7 @@
 mod catalog;
 mod counter;
 mod database;
+mod discovery;
 mod journal;
 mod pool;
 mod server;
@@ -23,6 +24,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 pub use catalog::CatalogMetrics;
 pub use counter::CounterMetrics;
 pub use database::{DatabaseMetrics, Direction, Origin, PreparedWhat, RerunCause, SharedRead, TargetLabel};
+pub use discovery::{DiscoveryMetrics, Undiscovered};
 pub use journal::JournalMetrics;
 pub use pool::{Occupancy, PoolMetrics};
 pub use server::{RoleLabel, ServerMetrics};
@@ -125,6 +127,12 @@ impl Metrics {
     #[must_use]
     pub fn journal(&self) -> JournalMetrics {
         JournalMetrics::new(&self.registry)
+    }
+
+    /// The handles of the search for servers of one entry, which comes from the configuration.
+    #[must_use]
+    pub fn discovery(&self, entry: &str) -> DiscoveryMetrics {
+        DiscoveryMetrics::new(&self.registry, entry)
     }
 
     /// The handles of a rule about counters: entry and table come from the configuration.

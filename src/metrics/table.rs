@@ -177,6 +177,10 @@ table! {
         "How old the data of the replica was when it was asked last, by pgweir's own history of the primary's positions; NaN: not known, or not a replica.";
     SERVER_LAG_BYTES Gauge Bytes "pgweir_server_lag_bytes" ["server"]
         "How many bytes of WAL the replica had still to replay when it was asked last; NaN: not known, or not a replica.";
+    DISCOVERED Gauge Count "pgweir_discovered_servers" ["database", "origin"]
+        "Servers of the database that were found by dns or by replication.";
+    DISCOVERY_FAILURES Counter Count "pgweir_discovery_failures_total" ["database", "why"]
+        "What the search for servers ran into: a name that could not be resolved (dns), a monitor that may not see who replicates (denied), nobody where a standby was reported (unreachable), a server of another system or that would not tell its own (foreign), more than there may be (full).";
     PROBE_TIME Histogram Seconds "pgweir_probe_seconds" ["server"]
         "How long a passing probe of the server took, connecting included.";
     PROBE_FAILURES Counter Count "pgweir_probe_failures_total" ["server"]

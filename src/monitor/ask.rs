@@ -10,6 +10,7 @@ use crate::position::Lsn;
 
 use super::Options;
 use super::link::{Link, LinkError, innermost};
+use super::report::{self, Report};
 
 /// Who are you? The timeline: a primary's last checkpoint may be of the timeline before its promotion, but the name of
 /// the WAL file that it writes begins with the present one. A replica's WAL receiver knows what it follows; a role that
@@ -82,6 +83,12 @@ impl Session {
         let column = |place: usize| row.try_get(place).ok().flatten();
         let in_recovery = column(0) == Some("t");
         Ok((in_recovery, position(in_recovery, column(1), column(2))))
+    }
+
+    /// Who replicates from it, and whom it replicates from.
+    pub(super) async fn report(&mut self) -> Result<Report, LinkError> {
+        let rows = self.link.query(report::REPORT).await?;
+        report::read(&rows).ok_or(LinkError::Nonsense)
     }
 
     /// Ends when the connection does: at once when the server goes away, and it need not be asked for that.

@@ -21,6 +21,13 @@ use crate::metrics::{Metrics, RoleLabel, ServerMetrics};
 use crate::net::Address;
 
 use super::Positions;
+use super::report::Errand;
+
+/// Most servers that stand at one node one after the other.
+const MOST_LIVES: usize = 16;
+
+/// How long a node is empty until another server may stand there: long enough for who has known the one before to hear of it.
+const REST: Duration = Duration::from_secs(60);
 
 /// A primary and its replicas, as they are now.
 pub struct Cluster {
@@ -38,6 +45,8 @@ pub struct Cluster {
     base: Instant,
     positions: Positions,
     writes: Writes,
+    /// What there is to say of the search for more servers.
+    discovery: Mutex<Option<String>>,
 }
 
 struct Server {
@@ -48,9 +57,35 @@ struct Server {
     measured: AtomicU64,
     /// Asks the probe to come at once.
     wake: Notify,
+    errand: Errand,
     /// Counts what ends the use of its connections: see [`View::is_over`].
     term: Arc<AtomicU64>,
     metrics: Arc<ServerMetrics>,
+    /// When it was removed.
+    gone: Mutex<Option<Instant>>,
+    /// Who stands at its node now, if that is another.
+    next: OnceLock<Box<Server>>,
+}
+
+impl Server {
+    fn new(address: &Address, metrics: &Metrics) -> Self {
+        Self {
+            address: Arc::new(address.clone()),
+            running: AtomicU32::new(0),
+            latency: AtomicU64::new(0),
+            measured: AtomicU64::new(0),
+            wake: Notify::new(),
+            errand: Errand::default(),
+            term: Arc::default(),
+            metrics: metrics.server(&address.to_string()),
+            gone: Mutex::default(),
+            next: OnceLock::new(),
+        }
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Cluster {
@@ -69,6 +104,7 @@ impl Cluster {
             servers: (0..MOST_NODES).map(|_| OnceLock::new()).collect(),
             count: AtomicUsize::new(0),
             base: clock::now(),
+            discovery: Mutex::default(),
         };
         for address in servers {
             cluster.order(&address, Orders::default(), metrics);
@@ -76,35 +112,85 @@ impl Cluster {
         Arc::new(cluster)
     }
 
-    /// The operator says that of a server, which may be new. Returns its node; none: there were too many already.
+    /// The operator says that of a server, which may be new. Returns its node; none: there are too many already.
     pub fn order(&self, address: &Address, orders: Orders, metrics: &Metrics) -> Option<Node> {
+        self.order_at(clock::now(), address, orders, metrics)
+    }
+
+    pub(super) fn order_at(
+        &self,
+        now: Instant,
+        address: &Address,
+        orders: Orders,
+        metrics: &Metrics,
+    ) -> Option<Node> {
         let applying = self.applying();
-        let count = self.count.load(Ordering::Acquire);
+        let removed = orders.duty == Duty::Removed;
         let node = match self.node(address) {
-            Some(node) => node,
-            None => {
-                let slot = self.servers.get(count)?;
-                let server = Server {
-                    address: Arc::new(address.clone()),
-                    running: AtomicU32::new(0),
-                    latency: AtomicU64::new(0),
-                    measured: AtomicU64::new(0),
-                    wake: Notify::new(),
-                    term: Arc::default(),
-                    metrics: metrics.server(&address.to_string()),
-                };
-                drop(slot.set(server));
-                self.count.store(count + 1, Ordering::Release);
-                Node(u16::try_from(count).ok()?)
+            Some(node) => {
+                let renamed = self.address(node).is_some_and(|known| known.name() != address.name());
+                // As a member it goes on under the name that it came with.
+                if renamed && !removed && !self.is_member(node) {
+                    self.succeed(node, Server::new(address, metrics));
+                }
+                node
             }
+            None => self.place(now, Server::new(address, metrics))?,
         };
-        if orders.duty == Duty::Removed {
+        if removed {
             self.positions.forget(node);
+        }
+        if let Some(server) = self.server(node) {
+            let mut gone = server.gone();
+            *gone = removed.then(|| gone.unwrap_or(now));
         }
         let before = self.view.load_full();
         let after = before.order(node, &address.to_string(), orders);
         self.publish(before, after, applying);
         Some(node)
+    }
+
+    /// Finds a place for a server: a new one, else that of the server that was removed longest ago.
+    fn place(&self, now: Instant, server: Server) -> Option<Node> {
+        let count = self.count.load(Ordering::Acquire);
+        if let Some(slot) = self.servers.get(count) {
+            drop(slot.set(server));
+            self.count.store(count + 1, Ordering::Release);
+            return Some(Node(u16::try_from(count).ok()?));
+        }
+        let (_, node) = self.empty(now).min()?;
+        self.succeed(node, server);
+        Some(node)
+    }
+
+    /// The nodes at which another server may stand, and since when they are empty.
+    fn empty(&self, now: Instant) -> impl Iterator<Item = (Instant, Node)> {
+        self.nodes().filter_map(move |node| {
+            let server = self.server(node)?;
+            let since = (*server.gone())?;
+            let rested = now.saturating_duration_since(since) >= REST;
+            let free = server.running.load(Ordering::Relaxed) == 0 && self.lives(node).count() < MOST_LIVES;
+            (rested && free).then_some((since, node))
+        })
+    }
+
+    /// Has a server stand at a node from now on.
+    fn succeed(&self, node: Node, server: Server) {
+        self.positions.forget(node);
+        if let Some(last) = self.server(node).filter(|_| self.lives(node).count() < MOST_LIVES) {
+            drop(last.next.set(Box::new(server)));
+        }
+    }
+
+    /// How many servers more there may be that were never in this cluster, or have lost their place.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        MOST_NODES.saturating_sub(self.nodes().count()) + self.empty(clock::now()).count()
+    }
+
+    /// Whether a server stands at a node now.
+    fn is_member(&self, node: Node) -> bool {
+        self.view.load().server(node).is_some_and(ServerView::is_member)
     }
 
     fn applying(&self) -> MutexGuard<'_, ()> {
@@ -272,6 +358,24 @@ impl Cluster {
         }
     }
 
+    pub(super) fn errand(&self, node: Node) -> Option<&Errand> {
+        self.server(node).map(|server| &server.errand)
+    }
+
+    /// What there is to say of the search for more servers; none: there is no search.
+    #[must_use]
+    pub fn discovery(&self) -> Option<String> {
+        self.discovery.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says it. True: that is news.
+    pub fn note_discovery(&self, note: Option<String>) -> bool {
+        let mut known = self.discovery.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *known != note;
+        *known = note;
+        news
+    }
+
     pub(super) fn metrics(&self, node: Node) -> Option<&ServerMetrics> {
         self.server(node).map(|server| &*server.metrics)
     }
@@ -346,8 +450,19 @@ impl Cluster {
         }
     }
 
+    #[inline]
     fn server(&self, node: Node) -> Option<&Server> {
-        self.servers.get(node.index())?.get()
+        let mut server = self.servers.get(node.index())?.get()?;
+        while let Some(next) = server.next.get() {
+            server = next;
+        }
+        Some(server)
+    }
+
+    /// Who has stood at a node.
+    fn lives(&self, node: Node) -> impl Iterator<Item = &Server> {
+        let first = self.servers.get(node.index()).and_then(OnceLock::get);
+        std::iter::successors(first, |server| server.next.get().map(|next| &**next))
     }
 }
 

@@ -39,6 +39,12 @@ impl LinkError {
             _ => None,
         }
     }
+
+    /// Whether somebody is there who speaks the protocol, and says no.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Postgres(error) if error.as_db_error().is_some())
+    }
 }
 
 /// tokio-postgres says "error connecting to server" and keeps the interesting part as the source.
@@ -106,7 +112,13 @@ pub(super) async fn open(
     let mut config = Config::new();
     config.user(&*login.user).dbname(database).application_name("pgweir monitor");
     match address {
-        Address::Tcp { host, port } => config.host(host).port(*port),
+        Address::Tcp { host, port, name } => {
+            if let (Some(name), Ok(ip)) = (name, host.parse()) {
+                config.host(&**name).hostaddr(ip).port(*port)
+            } else {
+                config.host(host).port(*port)
+            }
+        }
         Address::Unix { folder, port } => config.host_path(folder).port(*port),
     };
     // A verifier cannot prove anything to a server that asks; one that trusts us does not ask.

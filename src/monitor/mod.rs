@@ -8,6 +8,7 @@ mod listen;
 mod options;
 mod positions;
 mod probe;
+mod report;
 #[cfg(test)]
 mod tests;
 mod visit;
@@ -16,6 +17,7 @@ pub use catalog::{CatalogOptions, Catalogs, Live, Seen};
 pub use cluster::Cluster;
 pub use link::LinkError;
 pub use listen::{Hub, Hubs, Inbox, InboxLimits, Missed};
-pub use options::Options;
+pub use options::{Discover, Options};
 pub use positions::{Positions, Reading};
+pub use report::{Report, examine};
 pub use visit::{Visit, probe_once, read_once};

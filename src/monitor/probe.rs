@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::{sleep, sleep_until, timeout};
+use tracing::debug;
 
 use crate::clock;
 use crate::cluster::Event;
@@ -90,6 +91,7 @@ async fn rest(
     limit: Duration,
 ) {
     let mut over = pin!(sleep(pause));
+    let Some(errand) = cluster.errand(node) else { return };
     loop {
         let broken = async {
             match session.as_mut() {
@@ -105,6 +107,22 @@ async fn rest(
                 break;
             }
             () = cluster.positions().asked(node) => {}
+            () = errand.asked() => {
+                let Some(back) = errand.take() else { continue };
+                let Some(open) = session.as_mut() else { continue };
+                match timeout(limit, open.report()).await.unwrap_or(Err(LinkError::TimedOut(limit))) {
+                    // Nobody waits for it any more, if so.
+                    Ok(report) => drop(back.send(report)),
+                    Err(refusal) if refusal.is_refusal() => {
+                        debug!(node = node.0, %refusal, "the server gives no report");
+                    }
+                    Err(failure) => {
+                        cluster.apply(node, Event::Lost(failure.to_string()));
+                        break;
+                    }
+                }
+                continue;
+            }
         }
         let Some(open) = session.as_mut() else { continue };
         let question = ask_position(cluster, node);

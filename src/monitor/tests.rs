@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Cluster;
 use crate::clock;
-use crate::cluster::{Event, Health, ProbeResult, Spread};
+use crate::cluster::{Duty, Event, Health, Orders, ProbeResult, Spread};
 use crate::ids::Node;
 use crate::metrics::Metrics;
 
@@ -93,4 +93,47 @@ async fn only_the_first_bad_news_wakes_the_probe() {
     cluster.connect_failed(Node(1), "refused");
     assert!(woken().await.is_err());
     assert_eq!(cluster.view().server(Node(1)).unwrap().health, Health::Suspect);
+}
+
+/// A server that comes when all places are taken gets that of the one that has been gone longest, after a while.
+#[test]
+fn an_empty_place_is_given_to_another_in_the_end() {
+    let metrics = Metrics::new();
+    let (cluster, start) = (Cluster::new(Vec::new(), &metrics), clock::now());
+    let address = |number: usize| format!("h{number}:1").parse::<crate::net::Address>().unwrap();
+    let order = |at: u64, number: usize, duty: Duty| {
+        let orders = Orders { duty, ..Orders::default() };
+        cluster.order_at(start + Duration::from_secs(at), &address(number), orders, &metrics)
+    };
+    for number in 0..64 {
+        assert_eq!(order(0, number, Duty::Serving), Some(Node(number as u16)));
+        cluster.apply(Node(number as u16), probed(number > 0));
+    }
+    assert_eq!(order(0, 64, Duty::Serving), None);
+    let term = cluster.term(Node(7));
+    order(1, 7, Duty::Removed);
+    order(2, 5, Duty::Removed);
+    order(3, 7, Duty::Removed);
+    assert_eq!(order(60, 64, Duty::Serving), None);
+    cluster.begin(Node(7));
+    assert_eq!(order(61, 64, Duty::Serving), None, "something runs there");
+    cluster.end(Node(7));
+    assert_eq!(order(61, 64, Duty::Serving), Some(Node(7)));
+    assert_eq!((cluster.node(&address(7)), cluster.node(&address(64))), (None, Some(Node(7))));
+    assert_eq!(cluster.address(Node(7)).map(|address| address.to_string()).as_deref(), Some("h64:1"));
+    assert!(!Arc::ptr_eq(&term, &cluster.term(Node(7))));
+    {
+        let view = cluster.view();
+        let server = view.server(Node(7)).unwrap();
+        assert_eq!((server.address.as_str(), server.health), ("h64:1", Health::Unknown));
+    }
+    // The one that stood there before is a new one, and gets the other place.
+    assert_eq!(order(62, 7, Duty::Serving), Some(Node(5)));
+    // Not for ever: each place has had enough in the end.
+    let mut came = 0;
+    for number in 100..2000 {
+        order(100 * number as u64, 64 + came, Duty::Removed);
+        came += usize::from(order(100 * number as u64 + 61, 64 + came + 1, Duty::Serving).is_some());
+    }
+    assert_eq!(came, 14);
 }

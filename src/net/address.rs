@@ -1,14 +1,17 @@
 //! Where a server or a listener is: `host:port`, `[::1]:port`, or the folder of a Unix socket.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// PostgreSQL's port, used where none is given.
 const DEFAULT_PORT: u16 = 5432;
 
-/// A place to connect to or to listen on.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+/// A place to connect to or to listen on. Two are equal that are the same place.
+#[derive(Clone, Debug)]
 pub enum Address {
     /// A host name or an IP address, and a port. A name is resolved again for each connection.
     Tcp {
@@ -16,6 +19,8 @@ pub enum Address {
         host: String,
         /// TCP port.
         port: u16,
+        /// The host name that `host` is one address of: a certificate is for that.
+        name: Option<Arc<str>>,
     },
     /// A Unix socket in `folder`, named `.s.PGSQL.<port>` as PostgreSQL names it.
     Unix {
@@ -41,6 +46,60 @@ pub enum AddressError {
 }
 
 impl Address {
+    /// That host and port.
+    #[must_use]
+    pub fn tcp(host: &str, port: u16) -> Self {
+        Self::Tcp { host: host.to_owned(), port, name: None }
+    }
+
+    /// The name that stands there and is to be resolved; none: there is none.
+    #[must_use]
+    pub fn host_name(&self) -> Option<&str> {
+        match self {
+            Self::Tcp { host, .. } if host.parse::<IpAddr>().is_err() && !host.contains('%') => Some(host),
+            Self::Tcp { .. } | Self::Unix { .. } => None,
+        }
+    }
+
+    /// The host name that it is one address of.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Tcp { name, .. } => name.as_deref(),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    /// One address of its host name.
+    #[must_use]
+    pub fn at(&self, ip: IpAddr) -> Self {
+        match self {
+            Self::Tcp { host, port, .. } => {
+                Self::Tcp { host: ip.to_string(), port: *port, name: Some(host.as_str().into()) }
+            }
+            Self::Unix { .. } => self.clone(),
+        }
+    }
+
+    /// Whether it is an address that `named` has been resolved to.
+    #[must_use]
+    pub fn is_one_of(&self, named: &Self) -> bool {
+        match (self, named) {
+            (Self::Tcp { name: Some(name), port, .. }, Self::Tcp { host, port: same, .. }) => {
+                **name == **host && port == same
+            }
+            _ => false,
+        }
+    }
+
+    /// What makes the place.
+    fn place(&self) -> (Option<&str>, Option<&PathBuf>, u16) {
+        match self {
+            Self::Tcp { host, port, .. } => (Some(host), None, *port),
+            Self::Unix { folder, port } => (None, Some(folder), *port),
+        }
+    }
+
     /// The path of the Unix socket, if it is one.
     #[must_use]
     pub fn socket_path(&self) -> Option<PathBuf> {
@@ -56,17 +115,31 @@ impl Address {
         match self {
             Self::Unix { .. } => true,
             Self::Tcp { host, .. } => {
-                host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
             }
         }
+    }
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for Address {}
+
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.place().hash(state);
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
             Self::Unix { folder, port } => write!(f, "{}:{port}", folder.display()),
         }
     }
@@ -104,7 +177,7 @@ impl FromStr for Address {
         if host.is_empty() {
             return Err(AddressError::NoHost);
         }
-        Ok(Self::Tcp { host: host.to_owned(), port })
+        Ok(Self::tcp(host, port))
     }
 }
 
@@ -122,6 +195,19 @@ mod tests {
             "/tmp".parse::<Address>().unwrap().socket_path().unwrap().to_str(),
             Some("/tmp/.s.PGSQL.5432")
         );
+    }
+
+    #[test]
+    fn an_address_of_a_name_is_that_address() {
+        let named: Address = "db.example:5433".parse().unwrap();
+        let one = named.at("10.0.0.1".parse().unwrap());
+        assert_eq!((one.to_string().as_str(), &one), ("10.0.0.1:5433", &"10.0.0.1:5433".parse().unwrap()));
+        assert!(one.is_one_of(&named) && !one.is_one_of(&one) && !named.is_one_of(&named));
+        assert!(!one.is_one_of(&"db.example:5432".parse().unwrap()));
+        assert_eq!((named.host_name(), one.host_name()), (Some("db.example"), None));
+        for text in ["::1", "fe80::1%eth0", "/tmp"] {
+            assert_eq!(text.parse::<Address>().unwrap().host_name(), None, "{text}");
+        }
     }
 
     #[test]

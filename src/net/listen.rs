@@ -29,7 +29,7 @@ impl Listener {
     /// What the system says: taken, not ours, not allowed.
     pub async fn bind(address: &Address) -> io::Result<Vec<Self>> {
         match address {
-            Address::Tcp { host, port } => {
+            Address::Tcp { host, port, .. } => {
                 let addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
                 addresses.into_iter().map(Self::tcp).collect()
             }

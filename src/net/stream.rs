@@ -49,7 +49,7 @@ impl Stream {
     /// What the system says of the last address tried.
     pub async fn connect(address: &Address) -> io::Result<Self> {
         match address {
-            Address::Tcp { host, port } => {
+            Address::Tcp { host, port, .. } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 Self::tcp(stream)
             }

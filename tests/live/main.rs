@@ -22,6 +22,7 @@ mod console;
 mod counters;
 mod counting;
 mod databases;
+mod discovery;
 mod dump;
 mod failover;
 mod failures;

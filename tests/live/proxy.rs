@@ -36,7 +36,11 @@ impl Proxy {
 
     /// Starts it with that configuration.
     pub(crate) fn with(text: &str) -> Self {
-        let config = config::parse(text, "test").unwrap();
+        Self::of(config::parse(text, "test").unwrap())
+    }
+
+    /// Starts it with that configuration, which was read already.
+    pub(crate) fn of(config: config::Config) -> Self {
         Self { pgweir: Pgweir::start(config).unwrap() }
     }
 

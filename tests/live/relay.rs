@@ -26,7 +26,12 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) async fn before(target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0", target).await
+    }
+
+    /// The same on an address of its own.
+    pub(crate) async fn at(own: &str, target: &str) -> Self {
+        let listener = TcpListener::bind(own).await.unwrap();
         let address = listener.local_addr().unwrap();
         let silent = watch::Sender::new(false);
         let target = Arc::new(Mutex::new(target.to_owned()));

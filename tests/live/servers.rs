@@ -26,14 +26,14 @@ async fn started() -> Cluster {
 }
 
 /// Clients that read and write without a pause, each over one connection, and hear no error.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
     clients: JoinSet<()>,
 }
 
 impl Load {
-    async fn start(proxy: &Proxy) -> Self {
+    pub(crate) async fn start(proxy: &Proxy) -> Self {
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let mut clients = JoinSet::new();
         for number in 0..8 {
@@ -56,12 +56,12 @@ impl Load {
     }
 
     /// Waits until so many more rounds are done.
-    async fn goes_on(&self, rounds: usize) {
+    pub(crate) async fn goes_on(&self, rounds: usize) {
         let from = self.done.load(Relaxed);
         eventually(SOON, async || self.done.load(Relaxed) > from + rounds).await.unwrap();
     }
 
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.stop.store(true, Relaxed);
         while let Some(ended) = self.clients.join_next().await {
             ended.unwrap();
@@ -73,7 +73,7 @@ async fn units(proxy: &Proxy, server: &str) -> f64 {
     proxy.sum("pgweir_server_units_total", &[&format!("server=\"{server}\"")]).await
 }
 
-async fn gets_reads(proxy: &Proxy, server: &str) {
+pub(crate) async fn gets_reads(proxy: &Proxy, server: &str) {
     let before = units(proxy, server).await;
     let more = eventually(SOON, async || units(proxy, server).await > before + 20.0).await;
     assert!(more.is_ok(), "{server} gets no reads: {}", proxy.metrics().await);
@@ -198,6 +198,22 @@ async fn a_weight_is_a_share() {
 }
 
 #[tokio::test]
+async fn a_rule_means_the_same_server_when_another_is_removed() {
+    let cluster = started().await;
+    let servers = cluster.servers();
+    let rule = format!(
+        "[[databases.postgres.rules]]\nmatch.application_name = \"reports\"\nroute.servers = [\"{}\"]",
+        servers[2]
+    );
+    let proxy = Proxy::start(&cluster, &rule).await;
+    proxy.console().await.ok(&format!("REMOVE SERVER '{}'", servers[1])).await;
+    let mut reports = Raw::login(proxy.address(), &[("application_name", "reports")]).await.unwrap();
+    for _ in 0..10 {
+        assert_eq!(reports.value(WHERE).await, cluster.replica(1).port().to_string());
+    }
+}
+
+#[tokio::test]
 async fn a_zone_comes_first_and_is_not_all() {
     let cluster = started().await;
     let [primary, here, there] = cluster.servers().try_into().unwrap();
@@ -288,20 +304,20 @@ async fn last_words(client: &mut Raw) -> String {
 }
 
 /// A configuration file, written anew at will.
-struct File {
+pub(crate) struct File {
     _folder: tempfile::TempDir,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl File {
-    fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pgweir.toml");
         std::fs::write(&path, text).unwrap();
         Self { _folder: folder, path }
     }
 
-    fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         std::fs::write(&self.path, text).unwrap();
     }
 }

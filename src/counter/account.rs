@@ -450,12 +450,15 @@ impl Account {
     pub(super) fn put_back(&self, mut sums: Sums, done: bool) {
         let to = sums.to;
         let mut inner = self.inner();
+        let more = sums.from < inner.applied;
         inner.flushing = 0;
         if !done {
             let later = std::mem::take(&mut inner.pending);
             sums.join(later);
             if !sums.is_empty() {
                 inner.since.get_or_insert_with(clock::now);
+            }
+            if more {
                 inner.wanted = inner.wanted.max(to);
             }
             inner.applied = inner.applied.min(sums.from);
@@ -506,10 +509,12 @@ impl Flusher {
         }
     }
 
-    /// Waits for work. A primary that has taken over may have lost what its journal still has: it is asked.
-    async fn wait(&self, due: Option<Instant>, seen: &mut Option<Node>) {
+    /// Waits for work. A primary that has taken over, or has begun anew, may have lost what its journal still has: it is asked.
+    async fn wait(&self, due: Option<Instant>, seen: &mut Option<(Node, u32)>) {
         let Some(cluster) = self.account.means.cluster() else { return self.account.work.notified().await };
-        let (epoch, primary) = (cluster.epoch(), cluster.view().primary());
+        let epoch = cluster.epoch();
+        let life = |node: Node| (node, cluster.positions().life(node));
+        let primary = cluster.view().primary().map(life);
         if let Some(now) = primary {
             let before = seen.replace(now);
             if before.is_some_and(|before| before != now) && self.account.journal.is_some() {

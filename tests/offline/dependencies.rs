@@ -15,6 +15,7 @@ const WANTED: &[(&str, &str)] = &[
     ("base64", "SCRAM"),
     ("bytes", "pgweir's own messages, written from the front"),
     ("clap", "the command line"),
+    ("crc32fast", "the checksums of the journal's records"),
     ("hmac", "SCRAM"),
     ("http-body-util", "bodies for hyper"),
     ("hyper", "/metrics and /healthz"),

@@ -462,6 +462,7 @@ impl Account {
                 inner.wanted = inner.wanted.max(to);
             }
             inner.applied = inner.applied.min(sums.from);
+            self.applied.store(inner.applied, Ordering::Release);
             inner.pending = sums;
         }
         drop(inner);

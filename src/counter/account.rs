@@ -486,6 +486,27 @@ impl Account {
     }
 }
 
+/// The primary as it was seen last.
+#[derive(Default)]
+struct Seen {
+    node: Option<Node>,
+    /// There was none since.
+    gone: bool,
+}
+
+impl Seen {
+    /// Whether that is another one than before, or the same in another life.
+    fn is_another(&mut self, primary: Option<Node>) -> bool {
+        let Some(now) = primary else {
+            self.gone = true;
+            return false;
+        };
+        let before = self.node.replace(now);
+        let gone = std::mem::take(&mut self.gone);
+        before.is_some_and(|before| gone || before != now)
+    }
+}
+
 /// The task of an account.
 pub(super) struct Flusher {
     pub(super) account: Arc<Account>,
@@ -499,7 +520,7 @@ impl Drop for Flusher {
 
 impl Flusher {
     async fn run(self) {
-        let mut seen = None;
+        let mut seen = Seen::default();
         loop {
             match self.account.due() {
                 Due::Open => self.open().await,
@@ -511,16 +532,11 @@ impl Flusher {
     }
 
     /// Waits for work. A primary that has taken over, or has begun anew, may have lost what its journal still has: it is asked.
-    async fn wait(&self, due: Option<Instant>, seen: &mut Option<(Node, u32)>) {
+    async fn wait(&self, due: Option<Instant>, seen: &mut Seen) {
         let Some(cluster) = self.account.means.cluster() else { return self.account.work.notified().await };
         let epoch = cluster.epoch();
-        let life = |node: Node| (node, cluster.positions().life(node));
-        let primary = cluster.view().primary().map(life);
-        if let Some(now) = primary {
-            let before = seen.replace(now);
-            if before.is_some_and(|before| before != now) && self.account.journal.is_some() {
-                return self.compare().await;
-            }
+        if seen.is_another(cluster.view().primary()) {
+            return self.compare().await;
         }
         let mut work = pin!(self.account.work.notified());
         let mut changed = pin!(cluster.changed(epoch));

@@ -162,7 +162,7 @@ def measure(context, found, options, say):
                 told = f"{result['tps']:.0f} a second" if "tps" in result else f"FAILED: {result.get('failed')}"
                 say(f"  round {turn + 1}/{options.rounds}  {str(cell):32} {target.name:8} {told}")
     told = tell(cells, found, results, say)
-    checks = exact(results) + updates(bench, found) + deadlocks(bench)
+    checks = present(found, options) + exact(results) + updates(bench, found) + deadlocks(bench)
     bars = speed(cells, found, results)
     say("\nWhat must hold:")
     for holds, text in checks:
@@ -197,7 +197,7 @@ def tell(cells, found, results, say):
             counted = [result["counted"] for result in rounds if "counted" in result]
             updates = sum(one["rows"] for one in counted)
             merged = sum(one["increments"] for one in counted) / updates if updates else None
-            numbers = {key: middle(rounds, key) for key in ("tps", "p50_ms", "p99_ms", "proxy_peak_rss_kb")}
+            numbers = {key: middle(rounds, key) for key in ("tps", "p50_ms", "p99_ms", "proxy_peak_rss_kb", "foreign_cpu")}
             times = {key: ratio(results, cell, target.name, key) for key in ("tps", "p50_ms", "p99_ms")}
             about = {"rows": cell.script, "mode": cell.mode, "clients": cell.clients, "target": target.name}
             told.append({**about, **numbers, "to_direct": times, "increments_per_row_update": merged, "raw": rounds})
@@ -205,11 +205,18 @@ def tell(cells, found, results, say):
                 **about, "tps": form(numbers["tps"], 0), "tps_": form(times["tps"], 2),
                 "p50": form(numbers["p50_ms"], 2), "p50_": form(times["p50_ms"], 2),
                 "p99": form(numbers["p99_ms"], 2), "p99_": form(times["p99_ms"], 2), "merged": form(merged, 1),
+                "others": form(numbers["foreign_cpu"], 2),
             })
     columns = (("rows", "rows"), ("mode", "mode"), ("clients", "clients"), ("", "target"), ("votes/s", "tps"), ("/direct", "tps_"),
-               ("p50 ms", "p50"), ("/direct", "p50_"), ("p99 ms", "p99"), ("/direct", "p99_"), ("votes/row update", "merged"))
-    say("\n" + report.table("Votes, of one run:", columns, rows))
+               ("p50 ms", "p50"), ("/direct", "p50_"), ("p99 ms", "p99"), ("/direct", "p99_"), ("votes/row update", "merged"), ("others' cores", "others"))
+    say("\n" + report.table("Votes. In each cell all targets ran one after the other; others' cores: what other programs took meanwhile.",
+                            columns, rows))
     return told
+
+
+def present(found, options):
+    missing = {"direct", *options.durability} - {target.name for target in found}
+    return [(False, f"{name} was not measured") for name in sorted(missing)]
 
 
 def exact(results):

@@ -40,7 +40,7 @@ class Bench:
 
     def prepare(self):
         """Writes the files that `script` names."""
-        self.update = os.path.join(context.folder, "update.sql")
+        self.update = os.path.join(self.context.folder, "update.sql")
         with open(self.update, "w") as file:
             file.write(UPDATE.format(rows=100_000 * self.context.cluster.scale))
 
@@ -70,8 +70,9 @@ class Bench:
         for pid in proxy:
             proc.forget_peak(pid)
         before = [total(servers), total(proxy), own_children(), proc.machine_cpu()]
-        reads = self.reads(instance)
+        reads, began = self.reads(instance), time.monotonic()
         result = self._pgbench(command, seconds)
+        took = time.monotonic() - began
         after = [total(servers), total(proxy), own_children(), proc.machine_cpu()]
         server, through, client, machine = [[b - a for a, b in zip(*pair)] if isinstance(pair[0], tuple)
                                             else pair[1] - pair[0] for pair in zip(before, after)]
@@ -80,7 +81,7 @@ class Bench:
         if sum(went):
             result["reads_on_replicas"] = went[1] / sum(went)
         queries = result.get("transactions", 0)
-        result["foreign_cpu"] = round(max(0.0, machine - client - sum(server) - sum(through)) / seconds, 3)
+        result["foreign_cpu"] = round(max(0.0, machine - client - sum(server) - sum(through)) / took, 3)
         if queries:
             result["server_cpu_per_1000"] = 1000 * sum(server) / queries
             if proxy:

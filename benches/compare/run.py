@@ -7,6 +7,7 @@ import platform
 import resource
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -193,9 +194,12 @@ def tell(found, cells, results, counts):
 
 
 def noise(measured):
-    doubtful = sum(result.get("foreign_cpu", 0) > FOREIGN_LIMIT for result in measured)
+    """Says how much of the machine others took, if they took any."""
+    shares = [result.get("foreign_cpu", 0) for result in measured]
+    doubtful = sum(share > FOREIGN_LIMIT for share in shares)
     if doubtful:
-        say(f"\nNOISE: in {doubtful} of {len(measured)} measurements other programs took over {FOREIGN_LIMIT:.0%} of a core.")
+        say(f"\nNOISE: in {doubtful} of {len(measured)} measurements other programs took over {FOREIGN_LIMIT:.0%} of a core "
+            f"(median: {statistics.median(shares):.2f} of {os.cpu_count()} cores).")
 
 
 def tell_idle(found, count):

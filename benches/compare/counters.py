@@ -40,6 +40,9 @@ def table(name, script):
 class Merging(targets.Pgweir):
     """pgweir before the primary, with a counter rule of one durability."""
 
+    # Where statements went is no question here.
+    tells = False
+
     def __init__(self, durability, context):
         super().__init__(context)
         self.name = self.durability = durability

@@ -6,6 +6,7 @@ import statistics
 import time
 import urllib.request
 
+import proc
 import report
 import targets
 import wire
@@ -27,6 +28,9 @@ UPDATE {table} SET votes = votes + 1 WHERE id = :id;
 
 # pgbench's clock runs while its clients connect: one second more for so many of them.
 CONNECTS_A_SECOND = 125
+
+# So much of one core, for so many seconds, is a machine that others leave alone.
+QUIET, GLANCE = 0.2, 0.5
 
 # Increments that were answered before their commit are in the table after this many seconds, at most.
 PATIENCE = 10
@@ -160,6 +164,7 @@ def measure(context, found, options, say):
         for nth, cell in enumerate(cells):
             first = (turn + nth) % len(found)
             for target in found[first:] + found[:first]:
+                wait_for_quiet(options.patience)
                 result = bench.vote(target, cell, options.seconds)
                 results[cell, target.name].append(result)
                 told = f"{result['tps']:.0f} a second" if "tps" in result else f"FAILED: {result.get('failed')}"
@@ -176,6 +181,16 @@ def measure(context, found, options, say):
     words = ("holds", "what")
     content = {"cells": told, "must": [dict(zip(words, one)) for one in checks], "aims": [dict(zip(words, one)) for one in bars]}
     return content, all(holds for holds, _ in checks)
+
+
+def wait_for_quiet(patience):
+    """Nothing of this run works between two measurements: what the processors do then is others'."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        before = proc.machine_cpu()
+        time.sleep(GLANCE)
+        if proc.machine_cpu() - before <= QUIET * GLANCE:
+            return
 
 
 def ratio(results, cell, name, key, base="direct"):

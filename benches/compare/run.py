@@ -72,6 +72,8 @@ def arguments():
     parser.add_argument("--large", action="store_true", help="instead of pgbench: 1 GB to a slow reader")
     parser.add_argument("--counters", action="store_true", help="instead: votes for one row and for 1,000, with fsync, and what became of them")
     parser.add_argument("--durability", type=names, help="with --counters: durabilities of the rule (commit)")
+    parser.add_argument("--patience", type=float, default=0, metavar="S",
+                        help="with --counters: wait up to S seconds before each measurement for others to leave the machine alone")
     parser.add_argument("--pgweir-set", action="append", default=[], metavar="TOML", help="a top-level line for pgweir's TOML")
     parser.add_argument("--no-build", action="store_true", help="take target/release/pgweir as it is")
     parser.add_argument("--no-strace", action="store_true", help="do not count system calls")

@@ -1,4 +1,4 @@
-"""A primary and two streaming replicas in a temporary folder."""
+"""A primary and streaming replicas in a temporary folder."""
 
 import glob
 import os
@@ -15,8 +15,8 @@ unix_socket_directories = ''
 max_connections = {connections}
 superuser_reserved_connections = 3
 shared_buffers = 256MB
-fsync = off
-full_page_writes = off
+fsync = {durable}
+full_page_writes = {durable}
 autovacuum = off
 checkpoint_timeout = 1h
 max_wal_size = 8GB
@@ -70,27 +70,28 @@ def wait_for(port, database, process, patience=20):
 
 
 class Cluster:
-    """Three servers. The first is the primary."""
+    """The servers. The first is the primary."""
 
-    def __init__(self, children, folder, connections, scale):
+    def __init__(self, children, folder, connections, scale, replicas=2, durable=False):
         self.children, self.folder, self.bin = children, folder, bin_dir()
-        self.connections, self.scale = connections, scale
+        self.connections, self.scale, self.replicas, self.durable = connections, scale, replicas, durable
         self.ports, self.processes = [], []
 
     def program(self, name):
         return os.path.join(self.bin, name)
 
     def start(self):
-        """Makes the primary, fills it, and copies it twice."""
+        """Makes the primary, fills it with pgbench's tables (a scale of 0: with nothing), and copies it."""
         data = os.path.join(self.folder, "primary")
         self.children.must([self.program("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"])
         with open(os.path.join(data, "postgresql.conf"), "a") as file:
-            file.write(SETTINGS.format(connections=self.connections))
+            file.write(SETTINGS.format(connections=self.connections, durable="on" if self.durable else "off"))
         primary = self._serve(data)
-        fill = [self.program("pgbench"), "-i", "-q", "-s", str(self.scale), "-h", "127.0.0.1", "-p", str(primary)]
-        self.children.must(fill + ["-U", "postgres", "postgres"], timeout=600)
-        for name in ("replica1", "replica2"):
-            data = os.path.join(self.folder, name)
+        if self.scale:
+            fill = [self.program("pgbench"), "-i", "-q", "-s", str(self.scale), "-h", "127.0.0.1", "-p", str(primary)]
+            self.children.must(fill + ["-U", "postgres", "postgres"], timeout=600)
+        for number in range(1, self.replicas + 1):
+            data = os.path.join(self.folder, f"replica{number}")
             copy = [self.program("pg_basebackup"), "-D", data, "-R", "-c", "fast", "-X", "stream"]
             self.children.must(copy + ["-h", "127.0.0.1", "-p", str(primary), "-U", "postgres"], timeout=600)
             self._serve(data)

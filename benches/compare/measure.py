@@ -32,36 +32,47 @@ class Cell:
 class Bench:
     """Runs pgbench."""
 
+    sampled = SAMPLED
+
     def __init__(self, context):
         self.context = context
-        self.update = os.path.join(context.folder, "update.sql")
-        with open(self.update, "w") as file:
-            file.write(UPDATE.format(rows=100_000 * context.cluster.scale))
+        self.prepare()
 
-    def command(self, port, cell, seconds):
-        script = ["-S"] if cell.script == "select" else ["-b", "select-only@80", "-f", f"{self.update}@20"]
+    def prepare(self):
+        """Writes the files that `script` names."""
+        self.update = os.path.join(self.context.folder, "update.sql")
+        with open(self.update, "w") as file:
+            file.write(UPDATE.format(rows=100_000 * self.context.cluster.scale))
+
+    def script(self, cell, _instance):
+        """What pgbench runs, as its arguments."""
+        return ["-S"] if cell.script == "select" else ["-b", "select-only@80", "-f", f"{self.update}@20"]
+
+    def command(self, instance, cell, seconds):
         threads = min(cell.clients, os.cpu_count() or 1)
         return [
-            self.context.cluster.program("pgbench"), "-n", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres",
-            "-M", cell.mode, "-c", str(cell.clients), "-j", str(threads), "-T", str(seconds), *script,
+            self.context.cluster.program("pgbench"), "-n", "-h", "127.0.0.1", "-p", str(instance.port), "-U", "postgres",
+            "-M", cell.mode, "-c", str(cell.clients), "-j", str(threads), "-T", str(seconds),
+            *self.script(cell, instance),
         ]
 
     def warm(self, instance, cell):
         """Opens the server connections of a pool and fills its caches."""
-        return self._pgbench(self.command(instance.port, cell, 1) + ["postgres"], 1)
+        return self._pgbench(self.command(instance, cell, 1) + ["postgres"], 1)
 
     def run(self, instance, cell, seconds):
         """One measurement. `failed` holds pgbench's complaint, if it had one."""
         log = os.path.join(self.context.folder, "pgbench-log")
-        command = self.command(instance.port, cell, seconds)
-        command += ["-l", f"--log-prefix={log}", f"--sampling-rate={SAMPLED}", "postgres"]
+        command = self.command(instance, cell, seconds)
+        command += ["-l", f"--log-prefix={log}", f"--sampling-rate={self.sampled}", "postgres"]
         servers = [process.pid for process in self.context.cluster.processes]
         proxy = [instance.pid] if instance.proxy else []
         for pid in proxy:
             proc.forget_peak(pid)
         before = [total(servers), total(proxy), own_children(), proc.machine_cpu()]
-        reads = self.reads(instance)
+        reads, began = self.reads(instance), time.monotonic()
         result = self._pgbench(command, seconds)
+        took = time.monotonic() - began
         after = [total(servers), total(proxy), own_children(), proc.machine_cpu()]
         server, through, client, machine = [[b - a for a, b in zip(*pair)] if isinstance(pair[0], tuple)
                                             else pair[1] - pair[0] for pair in zip(before, after)]
@@ -70,7 +81,7 @@ class Bench:
         if sum(went):
             result["reads_on_replicas"] = went[1] / sum(went)
         queries = result.get("transactions", 0)
-        result["foreign_cpu"] = round(max(0.0, machine - client - sum(server) - sum(through)) / seconds, 3)
+        result["foreign_cpu"] = round(max(0.0, machine - client - sum(server) - sum(through)) / took, 3)
         if queries:
             result["server_cpu_per_1000"] = 1000 * sum(server) / queries
             if proxy:
@@ -100,7 +111,7 @@ class Bench:
             log=os.path.join(self.context.folder, "strace.log"),
         )
         time.sleep(0.5)
-        result = self._pgbench(self.command(instance.port, cell, 2) + ["postgres"], 2)
+        result = self._pgbench(self.command(instance, cell, 2) + ["postgres"], 2)
         children.stop(tracer)
         with open(output) as file:
             calls = re.search(r"^100\.00\s+\S+\s+(?:\d+\s+)?(\d+)\s+(?:\d+\s+)?total$", file.read(), re.M)
@@ -121,7 +132,8 @@ class Bench:
                 result[key] = float(found[1])
         errors = [line for line in output.splitlines() if "error" in line.lower() or "fatal" in line.lower()]
         if status != 0 or "tps" not in result:
-            result["failed"] = (errors or output.strip().splitlines() or ["no output"])[0][:300]
+            nothing = ["no transaction in its time"] if status == 0 else output.strip().splitlines() or ["no output"]
+            result["failed"] = (errors or nothing)[0][:300]
         return result
 
 

@@ -7,6 +7,7 @@ import platform
 import resource
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import time
 
 sys.dont_write_bytecode = True
 
+import counters  # noqa: E402
 import extra  # noqa: E402
 import report  # noqa: E402
 import targets  # noqa: E402
@@ -42,6 +44,10 @@ def numbers(text):
     return [int(part) for part in text.split(",")]
 
 
+def names(text):
+    return text.split(",")
+
+
 def among(*known):
     def parse(text):
         chosen = text.split(",")
@@ -53,7 +59,7 @@ def among(*known):
 
 
 def arguments():
-    names = [target.name for target in targets.ALL]
+    known = [target.name for target in targets.ALL]
     parser = argparse.ArgumentParser(prog="./bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="about a minute: few cells, short rounds")
     parser.add_argument("--rounds", type=int, help="how often each cell is measured (3)")
@@ -61,9 +67,13 @@ def arguments():
     parser.add_argument("--clients", type=numbers, help="numbers of clients (1,16,64)")
     parser.add_argument("--modes", type=among("simple", "extended", "prepared"), help="(simple,extended,prepared)")
     parser.add_argument("--scripts", type=among("select", "mix"), help="select: -S; mix: 80/20 SELECT/UPDATE (select,mix)")
-    parser.add_argument("--only", type=among(*names), help=f"targets ({','.join(names)})")
+    parser.add_argument("--only", type=among(*known), help=f"targets ({','.join(known)})")
     parser.add_argument("--idle", type=int, default=0, metavar="N", help="instead of pgbench: memory of N idle clients")
     parser.add_argument("--large", action="store_true", help="instead of pgbench: 1 GB to a slow reader")
+    parser.add_argument("--counters", action="store_true", help="instead: votes for one row and for 1,000, with fsync, and what became of them")
+    parser.add_argument("--durability", type=names, help="with --counters: durabilities of the rule (commit)")
+    parser.add_argument("--patience", type=float, default=0, metavar="S",
+                        help="with --counters: wait up to S seconds before each measurement for others to leave the machine alone")
     parser.add_argument("--pgweir-set", action="append", default=[], metavar="TOML", help="a top-level line for pgweir's TOML")
     parser.add_argument("--no-build", action="store_true", help="take target/release/pgweir as it is")
     parser.add_argument("--no-strace", action="store_true", help="do not count system calls")
@@ -73,6 +83,8 @@ def arguments():
     usual = dict(rounds=3, seconds=5, clients=[1, 16, 64], modes=["simple", "extended", "prepared"], scripts=["select", "mix"])
     if options.quick:
         usual = dict(rounds=2, seconds=2, clients=[16], modes=["simple"], scripts=["select", "mix"])
+    if options.counters:
+        usual = dict(rounds=1, seconds=2, clients=[1, 16, 64, 500], modes=["simple", "prepared"], scripts=[], durability=["commit"])
     for name, value in usual.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -94,12 +106,12 @@ def build(children):
 
 def present(context, options):
     """The targets that can take part, with a line for each that cannot."""
-    chosen = [kind for kind in targets.ALL if not options.only or kind.name in options.only]
-    if not options.no_build and any(issubclass(kind, targets.Pgweir) for kind in chosen):
+    kinds = [kind for kind in targets.ALL if not options.only or kind.name in options.only]
+    chosen = [kind(context) for kind in (counters.kinds(options) if options.counters else kinds)]
+    if not options.no_build and any(isinstance(target, targets.Pgweir) for target in chosen):
         context.build_error = build(context.children)
     found, versions = [], {}
-    for kind in chosen:
-        target = kind(context)
+    for target in chosen:
         try:
             versions[target.name] = target.find()
             target.instance(targets.POOLED)
@@ -167,7 +179,7 @@ def tell(found, cells, results, counts):
     say("\nRatios are medians of round-by-round ratios. user, sys: CPU seconds of the proxy per 1,000 queries; server:")
     say("of all PostgreSQL processes. sysc/q: the proxy's system calls per query. MB: the proxy's peak resident memory.")
     say("repl: the share of the reads that ran on replicas, as pgweir's console says.")
-    told, doubtful = [], 0
+    told = []
     for cell in cells:
         say(f"\n== {cell}\n{report.header()}")
         for target in found:
@@ -177,13 +189,19 @@ def tell(found, cells, results, counts):
             say(report.row(target.name, content, calls))
             for problem in content["failed"]:
                 say(f"  FAILED: {problem}")
-            doubtful += sum(result.get("foreign_cpu", 0) > FOREIGN_LIMIT for result in rounds)
             told.append({"script": cell.script, "mode": cell.mode, "clients": cell.clients, "target": target.name,
                          "syscalls_per_query": calls, **content, "raw": rounds})
-    measured = sum(len(rounds) for rounds in results.values())
-    if doubtful:
-        say(f"\nNOISE: in {doubtful} of {measured} measurements other programs took over {FOREIGN_LIMIT:.0%} of a core.")
+    noise([result for rounds in results.values() for result in rounds])
     return told
+
+
+def noise(measured):
+    """Says how much of the machine others took, if they took any."""
+    shares = [result.get("foreign_cpu", 0) for result in measured]
+    doubtful = sum(share > FOREIGN_LIMIT for share in shares)
+    if doubtful:
+        say(f"\nNOISE: in {doubtful} of {len(measured)} measurements other programs took over {FOREIGN_LIMIT:.0%} of a core "
+            f"(median: {statistics.median(shares):.2f} of {os.cpu_count()} cores).")
 
 
 def tell_idle(found, count):
@@ -228,16 +246,25 @@ def about(options, versions):
 
 def compare(options, children, folder):
     context = Context(options, children, folder)
-    say("starting a primary and two replicas ...")
-    connections = 3 * max(max(options.clients), targets.POOL_SIZE, extra.UNPOOLED_CLIENTS) * 2 + 100
-    context.cluster = Cluster(children, folder, connections, SCALE)
+    if options.counters:
+        say("starting a primary with fsync on ...")
+        connections = max(options.clients) + len(options.durability) * targets.POOL_SIZE + 100
+        context.cluster = Cluster(children, folder, connections, 0, replicas=0, durable=True)
+    else:
+        say("starting a primary and two replicas ...")
+        connections = 3 * max(max(options.clients), targets.POOL_SIZE, extra.UNPOOLED_CLIENTS) * 2 + 100
+        context.cluster = Cluster(children, folder, connections, SCALE)
     context.cluster.start()
     found, versions = present(context, options)
     if not found:
         say("nothing to measure")
         return 1
-    result = {"about": about(options, versions)}
-    if options.idle or options.large:
+    result, good = {"about": about(options, versions)}, True
+    if options.counters:
+        content, good = counters.measure(context, found, options, say)
+        result.update(content)
+        noise([result for cell in content["cells"] for result in cell["raw"]])
+    elif options.idle or options.large:
         if options.idle:
             result["idle"] = tell_idle(found, options.idle)
         if options.large:
@@ -251,7 +278,7 @@ def compare(options, children, folder):
     if options.json:
         with open(options.json, "w") as file:
             json.dump(result, file, indent=1)
-    return 0
+    return 0 if good else 1
 
 
 def main():
@@ -265,7 +292,8 @@ def main():
     children = Children()
     memory = "/dev/shm"
     roomy = os.path.isdir(memory) and shutil.disk_usage(memory).free > 4 << 30
-    folder = tempfile.mkdtemp(prefix="pgweir-bench-", dir=memory if roomy else None)
+    # What fsync costs is part of what counters are measured for: on a disk.
+    folder = tempfile.mkdtemp(prefix="pgweir-bench-", dir=memory if roomy and not options.counters else None)
     os.chmod(folder, 0o755)
     children.own(folder)
     try:

@@ -21,8 +21,8 @@ class Skipped(Exception):
 class Instance:
     """A running proxy, or the primary itself."""
 
-    def __init__(self, port, process, proxy, tells=False):
-        self.port, self.process, self.proxy = port, process, proxy
+    def __init__(self, name, port, process, proxy, tells=False):
+        self.name, self.port, self.process, self.proxy = name, port, process, proxy
         # Its console says where statements went.
         self.tells = tells
 
@@ -67,7 +67,7 @@ class Target:
     def _start(self, profile):
         port = free_port()
         log = self.path(f"{profile}.log")
-        process = self.context.children.spawn(self.command(port, profile), log=log)
+        process = self.context.children.spawn(self.command(port, profile), log=log, cwd=self.context.folder)
         problem = wait_for(port, "postgres", process)
         if problem:
             self.context.children.stop(process)
@@ -75,7 +75,7 @@ class Target:
                 last = " / ".join(file.read().strip().splitlines()[-3:])
             self.failed = f"did not start: {problem}. {last}"[:600]
             raise Skipped(self.failed)
-        return Instance(port, process, True, self.tells)
+        return Instance(self.name, port, process, True, self.tells)
 
     def path(self, name):
         return os.path.join(self.context.folder, f"{self.name}-{name}")
@@ -96,7 +96,7 @@ class Direct(Target):
 
     def _start(self, _profile):
         cluster = self.context.cluster
-        return Instance(cluster.ports[0], cluster.processes[0], False)
+        return Instance(self.name, cluster.ports[0], cluster.processes[0], False)
 
 
 class Pgweir(Target):
@@ -118,6 +118,14 @@ class Pgweir(Target):
     def servers(self):
         return self.context.cluster.ports
 
+    def metrics(self):
+        """Where its metrics are to be had."""
+        return "off"
+
+    def rules(self):
+        """What its database has besides servers, as TOML."""
+        return ""
+
     def command(self, port, profile):
         servers = ", ".join(f'"127.0.0.1:{server}"' for server in self.servers())
         config = self.write(f"{profile}.toml", f"""\
@@ -128,13 +136,14 @@ pool_size = {self.pool_size(profile)}
 {self.context.pgweir_set}
 
 [metrics]
-listen = "off"
+listen = "{self.metrics()}"
 
 [monitor]
 user = "postgres"
 
 [databases."*"]
 servers = [{servers}]
+{self.rules()}
 """)
         return [self.binary, "run", "-c", config]
 

@@ -211,6 +211,22 @@ async fn run_needs_no_file() {
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }
 
+/// The demo: what its clients were told, what pgweir has merged and what the primary has agree to the last vote.
+#[tokio::test]
+async fn demo_loses_no_vote() {
+    let told = pgweir(&["demo", "--json", "--seconds", "4", "--replicas", "1"]).await;
+    let report: serde_json::Value =
+        serde_json::from_str(&told.out).unwrap_or_else(|error| panic!("{error}: {told:?}"));
+    let number = |pointer: &str| report.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap();
+    assert_eq!(number("/load/errors"), 0, "{report:#}");
+    let votes = number("/load/votes");
+    assert!(votes > 0 && votes == number("/votes_in_table"), "{report:#}");
+    assert_eq!(report["writes_agree"], true, "{report:#}");
+    let (merged, updates) = (number("/merged/votes"), number("/merged/row_updates"));
+    assert!(updates > 0 && updates < merged && merged <= votes, "{report:#}");
+    assert!(number("/merged/statements") <= updates, "{report:#}");
+}
+
 #[tokio::test]
 async fn help_says_what_each_command_does() {
     for (args, said) in [

@@ -1,5 +1,6 @@
 //! The load: a small photo-voting site, as its web servers would use it. Pages are looked at, votes are cast, now and then
-//! somebody comments; gently, for the point is where statements go, not how many fit.
+//! somebody comments; gently, for the point is where statements go, not how many fit. Once a second a photo is shown on
+//! television, and everybody votes for it at once.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,14 +12,18 @@ use rand::RngExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, Statement};
 
 use super::cluster::{Postgres, eventually_ok};
 use super::latency::Latency;
-use crate::clock;
+use crate::clock::{self, Instant};
 
 /// The site's database.
 pub(super) const DATABASE: &str = "photos";
+
+/// The rule by which its votes are merged, for pgweir's configuration.
+pub(super) const COUNTERS: &str =
+    "[[databases.photos.counters]]\ntable = \"photos\"\nkey = [\"id\"]\ncolumns = [\"votes\"]\n";
 
 const PHOTOS: i32 = 500;
 
@@ -51,6 +56,13 @@ const POPULAR: &str = "SELECT id, title, votes FROM photos ORDER BY votes DESC, 
 const TALKED_ABOUT: &str = "SELECT p.id, p.title, count(*) FROM photos p JOIN comments c ON c.photo = p.id \
      WHERE p.owner = $1 GROUP BY p.id ORDER BY count(*) DESC LIMIT 5";
 const VOTE: &str = "UPDATE photos SET votes = votes + 1 WHERE id = $1";
+/// The photo that is shown on television.
+const FAMOUS: i32 = 1;
+
+/// How often that is, and the share of all statements that are votes for it.
+const RUSH_EACH: Duration = Duration::from_secs(1);
+const RUSH_SHARE: f64 = 0.1;
+
 const COMMENT: &str = "INSERT INTO comments (photo, body) VALUES ($1, 'what a photo')";
 
 /// Makes the site's database on the primary, and waits until the server's own counters have it, so that what comes later
@@ -137,8 +149,9 @@ impl Load {
         let tally = Arc::new(Tally::default());
         let (stop, stopped) = watch::channel(false);
         let mut clients = JoinSet::new();
+        let begun = clock::now();
         for _ in 0..pace.clients {
-            clients.spawn(visit(address, pace, Arc::clone(&tally), stopped.clone()));
+            clients.spawn(visit(address, Visitor { pace, begun }, Arc::clone(&tally), stopped.clone()));
         }
         Self { tally, stop, clients }
     }
@@ -162,10 +175,10 @@ impl Load {
 }
 
 /// One client's life: connect, work, and connect again if the connection is lost.
-async fn visit(address: SocketAddr, pace: Pace, tally: Arc<Tally>, stopped: watch::Receiver<bool>) {
+async fn visit(address: SocketAddr, visitor: Visitor, tally: Arc<Tally>, stopped: watch::Receiver<bool>) {
     const BEFORE_NEXT: Duration = Duration::from_millis(200);
     while !*stopped.borrow() {
-        if let Err(error) = work(address, pace, &tally, &stopped).await {
+        if let Err(error) = work(address, visitor, &tally, &stopped).await {
             tally.failed(&error);
             tokio::time::sleep(BEFORE_NEXT).await;
         }
@@ -175,7 +188,7 @@ async fn visit(address: SocketAddr, pace: Pace, tally: Arc<Tally>, stopped: watc
 /// Works on one connection until told to stop, or until something fails.
 async fn work(
     address: SocketAddr,
-    pace: Pace,
+    visitor: Visitor,
     tally: &Tally,
     stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
@@ -184,12 +197,19 @@ async fn work(
     login.user("postgres").dbname(DATABASE).application_name("photos");
     let (mut client, connection) = login.connect(NoTls).await.context("connecting")?;
     let visiting = async {
-        #[expect(clippy::cast_precision_loss, reason = "a handful of clients")]
-        let gap = Duration::from_secs_f64(pace.clients as f64 / pace.rate);
+        // In one unit with the question what it returns, as for the reads, a vote would go by itself.
+        let ballot = client.prepare_typed(VOTE, &[Type::INT4]).await.context("preparing a vote")?;
+        let gap = visitor.gap();
         let mut due = clock::now() + gap.mul_f64(rand::random_range(0.0..3.0));
+        let mut rush = visitor.next_rush();
         while !*stopped.borrow() {
-            tokio::time::sleep_until(due).await;
-            let statements = act(&mut client, tally).await?;
+            tokio::time::sleep_until(due.min(rush)).await;
+            let statements = if clock::now() >= rush {
+                rush = visitor.next_rush();
+                vote_for_the_famous(&client, &ballot, visitor.votes(), tally).await?
+            } else {
+                act(&mut client, &ballot, tally).await?
+            };
             tally.statements.fetch_add(u64::from(statements), Ordering::Relaxed);
             due = (due + gap * statements).max(clock::now());
         }
@@ -204,40 +224,85 @@ async fn work(
     }
 }
 
+/// One client: how hard it works, and when the site's television programme began.
+#[derive(Clone, Copy, Debug)]
+struct Visitor {
+    pace: Pace,
+    begun: Instant,
+}
+
+impl Visitor {
+    /// Time for each of its statements.
+    #[expect(clippy::cast_precision_loss, reason = "a handful of clients")]
+    fn gap(&self) -> Duration {
+        Duration::from_secs_f64(self.pace.clients as f64 / self.pace.rate)
+    }
+
+    /// The same moment for all.
+    fn next_rush(&self) -> Instant {
+        let gone = self.begun.elapsed();
+        self.begun + RUSH_EACH * (u32::try_from(gone.as_secs()).unwrap_or(u32::MAX) + 1)
+    }
+
+    /// How many votes it has when everybody votes: its share, on average.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and not negative")]
+    fn votes(&self) -> u32 {
+        let share = RUSH_SHARE * RUSH_EACH.as_secs_f64() / self.gap().as_secs_f64();
+        (share + rand::random_range(0.0..1.0)) as u32
+    }
+}
+
+async fn vote_for_the_famous(
+    client: &Client,
+    ballot: &Statement,
+    votes: u32,
+    tally: &Tally,
+) -> anyhow::Result<u32> {
+    for _ in 0..votes {
+        vote(client, ballot, FAMOUS, tally).await?;
+    }
+    Ok(votes)
+}
+
+async fn vote(client: &Client, ballot: &Statement, photo: i32, tally: &Tally) -> anyhow::Result<()> {
+    let began = clock::now();
+    let rows = client.execute(ballot, &[&photo]).await.context("a vote")?;
+    ensure!(rows == 1, "a vote changed {rows} rows");
+    tally.vote_time.record(began.elapsed());
+    tally.votes.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
 /// Does one thing that a visitor does; says how many statements it took.
-async fn act(client: &mut Client, tally: &Tally) -> anyhow::Result<u32> {
+async fn act(client: &mut Client, ballot: &Statement, tally: &Tally) -> anyhow::Result<u32> {
     let photo = popular_photo();
     match rand::random_range(0..100) {
-        0..70 => {
+        0..78 => {
             let began = clock::now();
             let statements = view(client, photo).await.context("a page view")?;
             tally.view_time.record(began.elapsed());
             tally.views.fetch_add(1, Ordering::Relaxed);
             Ok(statements)
         }
-        70..76 => {
+        78..84 => {
             let statements = report(client, photo).await.context("a read-only transaction")?;
             tally.reports.fetch_add(1, Ordering::Relaxed);
             Ok(statements)
         }
-        76..79 => {
+        84..87 => {
             let rows = client.execute_typed(COMMENT, &[(&photo, Type::INT4)]).await.context("a comment")?;
             ensure!(rows == 1, "a comment inserted {rows} rows");
             tally.comments.fetch_add(1, Ordering::Relaxed);
             Ok(1)
         }
         _ => {
-            let began = clock::now();
-            let rows = client.execute_typed(VOTE, &[(&photo, Type::INT4)]).await.context("a vote")?;
-            ensure!(rows == 1, "a vote changed {rows} rows");
-            tally.vote_time.record(began.elapsed());
-            tally.votes.fetch_add(1, Ordering::Relaxed);
+            vote(client, ballot, photo, tally).await?;
             Ok(1)
         }
     }
 }
 
-/// One page: the front page, an owner's page or a photo's. Unnamed statements throughout; the front page as a simple
+/// One page: the front page, an owner's page or a photo's. Unnamed statements; the front page as a simple
 /// query, as many drivers send it.
 async fn view(client: &Client, photo: i32) -> anyhow::Result<u32> {
     let owner = 1 + photo % 50;
@@ -270,7 +335,10 @@ async fn report(client: &mut Client, photo: i32) -> anyhow::Result<u32> {
 }
 
 /// Statements of a read-only transaction, BEGIN and COMMIT counted.
-pub(super) const REPORT_STATEMENTS: u32 = 4;
+const REPORT_STATEMENTS: u32 = 4;
+
+/// What a server gets of it: BEGIN comes with the first statement.
+pub(super) const REPORT_UNITS: u64 = 3;
 
 /// Half of the visitors look at the same twenty photos.
 fn popular_photo() -> i32 {

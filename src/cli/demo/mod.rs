@@ -1,4 +1,5 @@
-//! `pgweir demo`: a real cluster, a small site's load, and a screen that shows where every statement went.
+//! `pgweir demo`: a real cluster, a small site's load, and a screen that shows where every statement went, and how many
+//! votes became how many row updates.
 //!
 //! Everything runs in this process but the PostgreSQL servers, whose fixture ([`cluster`]) leaves nothing behind.
 
@@ -29,7 +30,7 @@ use crate::clock;
 use crate::config;
 
 /// Shows pgweir at work: starts a PostgreSQL primary and replicas in a temporary folder, pgweir in front, and a small
-/// site's load; shows where every statement goes; and removes everything at the end.
+/// site's load; shows where every statement goes, and how votes are merged; and removes everything at the end.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// End after this many seconds (default: at Ctrl-C)
@@ -53,7 +54,7 @@ pub struct Args {
 }
 
 /// Runs the demo to its end. Success: every replica answered reads, the primary wrote, no client saw an error, and no
-/// acknowledged write is missing.
+/// acknowledged write is missing or there twice.
 ///
 /// # Errors
 /// The cluster or pgweir does not start.
@@ -119,7 +120,7 @@ impl Site {
         drop(screen);
 
         let tally = load.stop().await;
-        let mut frame = Frame::new(watch.look(&cluster).await, &tally);
+        let mut frame = Frame::new(watch.look_well(&cluster).await, &tally);
         pgweir.stop();
         // pgweir's metrics are gone with it; the servers' counters are complete only now, for a backend reports its
         // last ones when it ends.
@@ -189,8 +190,10 @@ fn configuration(servers: &[String]) -> String {
          auth_type = \"trust\"\n\
          [metrics]\nlisten = \"127.0.0.1:0\"\n\
          [monitor]\nuser = \"postgres\"\n\
-         [databases.\"*\"]\nservers = [{}]\n",
-        quoted.join(", ")
+         [databases.{}]\nservers = [{}]\n{}",
+        load::DATABASE,
+        quoted.join(", "),
+        load::COUNTERS
     )
 }
 

@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::load::{Done, REPORT_STATEMENTS};
+use super::load::{Done, REPORT_UNITS};
 use super::screen::{Frame, millis};
-use super::watch::{Look, Server};
+use super::watch::{Look, Merged, Server};
 
 /// How far the witnesses' counts of reads may lie apart: pgweir may look at a catalog or run a check of its own.
 const TOLERANCE: f64 = 0.05;
@@ -49,27 +49,44 @@ impl Report {
         self.primary().rows_written > 0 && self.primary().units > 0
     }
 
-    /// Rows that acknowledged votes and comments wrote.
-    fn rows_acknowledged(&self) -> u64 {
-        self.done().votes + self.done().comments
+    fn merged(&self) -> Merged {
+        self.look().merged
     }
 
-    /// Exact, for as long as no statement failed: each acknowledged write changed one row of the primary. A statement
-    /// that failed may have been carried out all the same.
-    fn writes_agree(&self) -> bool {
-        let (votes, rows) = (self.votes_counted, self.primary().rows_written);
+    /// Row updates that acknowledged votes are: those that pgweir says it has merged them into, and one for each that went
+    /// by itself.
+    fn vote_rows(&self) -> u64 {
+        self.merged().rows + self.done().votes.saturating_sub(self.merged().votes)
+    }
+
+    /// Each acknowledged vote is in the table, and nothing else. A vote that failed may be there all the same.
+    fn votes_agree(&self) -> bool {
+        let (there, acknowledged) = (self.votes_counted, self.done().votes);
+        if self.done().errors == 0 { there == acknowledged } else { there >= acknowledged }
+    }
+
+    /// The primary has written the rows that pgweir says, and one for each comment. Where a merged statement has missed rows,
+    /// its count is too high by these and too low by the votes that ran again.
+    fn rows_agree(&self) -> bool {
+        let (there, told) = (self.primary().rows_written, self.vote_rows() + self.done().comments);
         if self.done().errors == 0 {
-            votes == self.done().votes && rows == self.rows_acknowledged()
+            there.abs_diff(told) <= self.merged().unmatched
         } else {
-            votes >= self.done().votes && rows >= self.rows_acknowledged()
+            there + self.merged().unmatched >= told
         }
+    }
+
+    fn writes_agree(&self) -> bool {
+        self.votes_agree() && self.rows_agree()
     }
 
     /// What pgweir counted and what the replicas committed. A read-only transaction is several units and one commit.
     fn replica_reads(&self) -> (u64, u64) {
         let units: u64 = self.replicas().iter().map(|replica| replica.units).sum();
         let commits: u64 = self.replicas().iter().map(|replica| replica.commits).sum();
-        (units, commits + self.done().reports * u64::from(REPORT_STATEMENTS - 1))
+        let begun = ("replica".to_owned(), "begin_read_only".to_owned());
+        let reports = self.look().routes.get(&begun).copied().unwrap_or(0);
+        (units, commits + reports * (REPORT_UNITS - 1))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts of a demo")]
@@ -78,9 +95,18 @@ impl Report {
         units.abs_diff(statements) as f64 <= 10.0 + TOLERANCE * units.max(statements) as f64
     }
 
+    /// The rule holds: votes go where they are merged, whether or not two came at once.
+    fn votes_merged(&self) -> bool {
+        self.merged().votes > 0 || self.done().votes == 0
+    }
+
     /// Whether everything was as promised.
     pub(super) fn is_good(&self) -> bool {
-        self.every_replica_read() && self.primary_wrote() && self.done().errors == 0 && self.writes_agree()
+        self.every_replica_read()
+            && self.primary_wrote()
+            && self.votes_merged()
+            && self.done().errors == 0
+            && self.writes_agree()
     }
 
     /// For machines.
@@ -116,6 +142,9 @@ impl Report {
             },
             "latency": {"views": times(&self.frame.view_time), "votes": times(&self.frame.vote_time)},
             "votes_in_table": self.votes_counted,
+            "merged": {
+                "votes": self.merged().votes, "row_updates": self.merged().rows, "statements": self.merged().flushes,
+            },
             "reads_agree": self.reads_agree(),
             "writes_agree": self.writes_agree(),
         })
@@ -153,12 +182,25 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             out,
-            "  writes acknowledged: {} ({} votes), in the database: {} rows ({} votes): {}",
-            self.rows_acknowledged(),
+            "  votes acknowledged: {}, in the table: {}: {}",
             done.votes,
-            self.primary().rows_written,
             self.votes_counted,
-            agree(self.writes_agree())
+            agree(self.votes_agree())
+        )?;
+        let merged = self.merged();
+        writeln!(
+            out,
+            "  of these pgweir merged {} into {} row updates, in {} statements",
+            merged.votes, merged.rows, merged.flushes
+        )?;
+        writeln!(
+            out,
+            "  rows written: {} by pgweir ({} for votes, {} for comments), {} by the primary: {}",
+            self.vote_rows() + done.comments,
+            self.vote_rows(),
+            done.comments,
+            self.primary().rows_written,
+            agree(self.rows_agree())
         )?;
         for (name, times) in [("page views", &self.frame.view_time), ("votes", &self.frame.vote_time)] {
             writeln!(out, "  {name}: p50 {}, p99 {}", millis(times, 0.5), millis(times, 0.99))?;
@@ -169,6 +211,43 @@ impl fmt::Display for Report {
         if !self.primary_wrote() {
             writeln!(out, "  NOT GOOD: the primary has seen no write")?;
         }
+        if !self.votes_merged() {
+            writeln!(out, "  NOT GOOD: pgweir has merged no vote")?;
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Twelve votes, ten of them merged into three rows, and four comments.
+    fn report(votes_counted: u64, rows_written: u64, unmatched: u64, errors: u64) -> Report {
+        let done = Done { votes: 12, comments: 4, errors, ..Done::default() };
+        let merged = Merged { votes: 10, rows: 3, flushes: 2, unmatched };
+        let server = Server { rows_written, ..Server::default() };
+        let look = Look { servers: vec![server], merged, ..Look::default() };
+        Report::new(Frame { look, done, ..Frame::default() }, votes_counted)
+    }
+
+    #[test]
+    fn every_vote_and_every_row_counts() {
+        for (votes, rows, unmatched, errors, agree) in [
+            (12, 9, 0, 0, true),
+            (11, 9, 0, 0, false),
+            (13, 9, 0, 0, false),
+            (12, 8, 0, 0, false),
+            (12, 10, 0, 0, false),
+            (12, 10, 1, 0, true),
+            (13, 10, 0, 1, true),
+            (11, 10, 0, 1, false),
+            (13, 8, 0, 1, false),
+        ] {
+            let report = report(votes, rows, unmatched, errors);
+            assert_eq!(report.writes_agree(), agree, "{votes} {rows} {unmatched} {errors}");
+            assert_eq!(report.to_string().contains("DISAGREE"), !agree);
+        }
+        assert!(report(12, 9, 0, 0).votes_merged());
     }
 }

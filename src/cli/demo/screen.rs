@@ -112,10 +112,13 @@ fn line(last: &Frame, now: &Frame, seconds: f64, since_start: Duration) -> Strin
             text.push_str(" DOWN");
         }
     }
+    let merged = now.look.merged.since(last.look.merged);
     let views = now.view_time.since(&last.view_time);
     let _ = writeln!(
         text,
-        "  views p50 {} p99 {}  errors {}",
+        "  votes {} in {} rows  views p50 {} p99 {}  errors {}",
+        merged.votes,
+        merged.rows,
         millis(&views, 0.5),
         millis(&views, 0.99),
         now.done.errors
@@ -136,6 +139,7 @@ fn window(header: &str, last: &Frame, now: &Frame, seconds: f64, since_start: Du
         now.done.reports
     );
     servers(&mut text, last, now, seconds);
+    votes(&mut text, last, now);
     routes(&mut text, last, now, seconds);
     let _ = writeln!(text, "{:<12}{:>10}{:>10}   (the last second)", "latency", "p50", "p99");
     let times = [
@@ -179,6 +183,15 @@ fn servers(text: &mut String, last: &Frame, now: &Frame, seconds: f64) {
         );
     }
     text.push('\n');
+}
+
+fn votes(text: &mut String, last: &Frame, now: &Frame) {
+    let (all, second) = (now.look.merged, now.look.merged.since(last.look.merged));
+    let _ = writeln!(
+        text,
+        "votes merged: {} into {} row updates; since the last look {} into {}, in {} statements\n",
+        all.votes, all.rows, second.votes, second.rows, second.flushes
+    );
 }
 
 fn routes(text: &mut String, last: &Frame, now: &Frame, seconds: f64) {

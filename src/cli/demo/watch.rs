@@ -34,12 +34,26 @@ pub(super) struct Server {
     pub(super) rows_written: u64,
 }
 
+/// What pgweir says it has merged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Merged {
+    /// Votes in statements that were committed.
+    pub(super) votes: u64,
+    /// Row updates in these.
+    pub(super) rows: u64,
+    /// How many statements that were.
+    pub(super) flushes: u64,
+    /// Votes whose row such a statement did not find.
+    pub(super) unmatched: u64,
+}
+
 /// One look at everything. All counts are since the demo's load began.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Look {
     pub(super) servers: Vec<Server>,
     /// Units by target and reason, by pgweir.
     pub(super) routes: BTreeMap<(String, String), u64>,
+    pub(super) merged: Merged,
     /// Whether pgweir's metrics could be read.
     pub(super) metrics: bool,
 }
@@ -79,6 +93,19 @@ impl Watch {
         self.last.since(&self.start)
     }
 
+    /// Looks until pgweir's metrics could be read, but not for ever.
+    pub(super) async fn look_well(&mut self, cluster: &Cluster) -> Look {
+        const TIMES: u32 = 5;
+        let mut look = self.look(cluster).await;
+        for _ in 1..TIMES {
+            if look.metrics || self.metrics.is_none() {
+                break;
+            }
+            look = self.look(cluster).await;
+        }
+        look
+    }
+
     /// Waits, not for ever, until pgweir knows all servers. (If it does not, the report will show it.)
     pub(super) async fn wait_known(&mut self, cluster: &Cluster) {
         const WITHIN: Duration = Duration::from_secs(5);
@@ -111,10 +138,23 @@ impl Watch {
     }
 }
 
+impl Merged {
+    /// What came after `then`.
+    pub(super) fn since(self, then: Self) -> Self {
+        Self {
+            votes: self.votes.saturating_sub(then.votes),
+            rows: self.rows.saturating_sub(then.rows),
+            flushes: self.flushes.saturating_sub(then.flushes),
+            unmatched: self.unmatched.saturating_sub(then.unmatched),
+        }
+    }
+}
+
 impl Look {
     /// Takes over what pgweir's metrics say.
     fn read_metrics(&mut self, text: &str) {
         self.routes.clear();
+        self.merged = Merged::default();
         for sample in text.lines().filter_map(Sample::parse) {
             let server = sample.labels.get("server");
             let server = self.servers.iter_mut().find(|known| Some(&known.address) == server);
@@ -123,6 +163,10 @@ impl Look {
                     let label = |name| sample.labels.get(name).cloned().unwrap_or_default();
                     *self.routes.entry((label("target"), label("reason"))).or_default() += sample.count();
                 }
+                ("pgweir_counter_increments_total", _) => self.merged.votes += sample.count(),
+                ("pgweir_counter_rows_total", _) => self.merged.rows += sample.count(),
+                ("pgweir_counter_flushes_total", _) => self.merged.flushes += sample.count(),
+                ("pgweir_counter_unmatched_total", _) => self.merged.unmatched += sample.count(),
                 ("pgweir_server_units_total", Some(server)) => server.units = sample.count(),
                 ("pgweir_server_up", Some(server)) => server.up = Some(sample.value > 0.0),
                 ("pgweir_server_role", Some(server)) if sample.value > 0.0 => {
@@ -144,6 +188,7 @@ impl Look {
             *count = count.saturating_sub(start.routes.get(route).copied().unwrap_or(0));
         }
         look.routes.retain(|_, count| *count > 0);
+        look.merged = self.merged.since(start.merged);
         look
     }
 
@@ -226,6 +271,9 @@ mod tests {
              pgweir_client_connections_total 4\n\
              pgweir_units_total{database=\"photos\",target=\"replica\",reason=\"read\"} 3\n\
              pgweir_units_total{database=\"other\",target=\"replica\",reason=\"read\"} 4\n\
+             pgweir_counter_increments_total{database=\"photos\",table=\"photos\"} 50\n\
+             pgweir_counter_rows_total{database=\"photos\",table=\"photos\"} 9\n\
+             pgweir_counter_flushes_total{database=\"photos\",table=\"photos\"} 5\n\
              pgweir_server_units_total{server=\"127.0.0.1:5432\"} 7\n\
              pgweir_server_units_total{server=\"127.0.0.1:9\"} 8\n\
              pgweir_server_up{server=\"127.0.0.1:5432\"} 1\n\
@@ -235,5 +283,6 @@ mod tests {
         assert_eq!(look.routes, BTreeMap::from([(("replica".to_owned(), "read".to_owned()), 7)]));
         assert_eq!((look.servers[0].units, look.servers[0].role.as_str()), (7, "primary"));
         assert!(look.all_known());
+        assert_eq!(look.merged, Merged { votes: 50, rows: 9, flushes: 5, unmatched: 0 });
     }
 }

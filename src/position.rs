@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::clock::Duration;
+
 /// A byte of the write-ahead log, printed as PostgreSQL prints it: `16/B374D848`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Lsn(pub u64);
@@ -14,6 +16,16 @@ pub struct Position {
     pub timeline: u32,
     /// The place.
     pub lsn: Lsn,
+}
+
+/// How much of the log a primary has on disk. A commit that was acknowledged is there within that time, and at once unless
+/// `synchronous_commit` is off (PostgreSQL docs, "Asynchronous Commit": three times `wal_writer_delay`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flushed {
+    /// Up to there.
+    pub lsn: Lsn,
+    /// See above.
+    pub within: Duration,
 }
 
 /// It is not written like a position.

@@ -33,8 +33,9 @@ impl Bound {
     /// Adds it to what is needed.
     fn add_to(&mut self, need: &mut Need, primary: &Track) {
         if let Some(by) = self.by {
-            match primary.after(by) {
-                Some(position) => *self = Self { by: None, known: self.known.max(position) },
+            match primary.bound(by) {
+                Some((position, true)) => *self = Self { by: None, known: self.known.max(position) },
+                Some((position, false)) => need.least = need.least.max(position),
                 None => need.pending = true,
             }
         }

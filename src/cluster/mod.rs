@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::clock::Instant;
 use crate::ids::Node;
-use crate::position::Lsn;
+use crate::position::{Flushed, Lsn};
 
 pub use balance::{Balance, Candidate, Load, Spread, latency_after};
 pub use health::Health;
@@ -35,6 +35,8 @@ pub struct ProbeResult {
     pub version: u32,
     /// What a primary has written, or a replica replayed; none where it is not known.
     pub position: Option<Lsn>,
+    /// What of that a primary has on disk; none where it is not known.
+    pub flushed: Option<Flushed>,
 }
 
 /// Something that was learned about a server.

@@ -15,6 +15,7 @@ fn probed(role: Role, system: u64, timeline: u32) -> Event {
         timeline,
         version: 150_006,
         position: None,
+        flushed: None,
     })
 }
 

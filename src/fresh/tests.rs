@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock;
+use crate::position::Flushed;
 
 fn at(node: u16, replayed: u64, lag: u64) -> Progress {
     let lag = Some(Duration::from_millis(lag));
@@ -55,6 +56,34 @@ fn a_session_does_not_go_back() {
     assert_eq!(choice(&here, after(1, Some(50))), Choice::Among(0b010));
     assert_eq!(choice(&here, after(2, Some(45))), Choice::Among(0b110));
     assert_eq!(choice(&here[1..], after(1, Some(50))), Choice::Wait);
+}
+
+/// A commit is on disk by the time that PostgreSQL promises: what was written since and is not on disk keeps no read from a replica.
+#[test]
+fn what_is_not_on_disk_after_a_while_was_not_acknowledged() {
+    let track = Track::default();
+    let millis = Duration::from_millis;
+    let answer = |position: u64, sent: u64, flushed: u64| {
+        let flushed = Flushed { lsn: Lsn(flushed), within: millis(700) };
+        track.answer_flushed(track.ask(), Lsn(position), [millis(sent), millis(sent + 10)], flushed);
+    };
+    answer(10, 0, 10);
+    let written = track.now();
+    assert_eq!(track.bound(written), None);
+    answer(20, 100, 15);
+    assert_eq!(track.bound(written), Some((Lsn(20), false)));
+    let later = track.now();
+    answer(20, 809, 15);
+    assert_eq!(track.bound(written), Some((Lsn(20), false)), "a commit may not be on disk yet");
+    answer(20, 810, 15);
+    assert_eq!(track.bound(written), Some((Lsn(15), true)));
+    assert_eq!(track.bound(later), Some((Lsn(15), true)), "nothing was written in between");
+    let last = track.now();
+    answer(30, 820, 15);
+    assert_eq!(track.bound(last), Some((Lsn(30), false)), "now it was");
+    // On a busy server more is on disk than had been written.
+    answer(90, 1600, 80);
+    assert_eq!((track.bound(later), track.bound(last)), (Some((Lsn(20), true)), Some((Lsn(30), true))));
 }
 
 #[test]

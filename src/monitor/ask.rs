@@ -4,9 +4,10 @@ use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::SqlState;
 use tracing::warn;
 
+use crate::clock::Duration;
 use crate::cluster::ProbeResult;
 use crate::net::Address;
-use crate::position::Lsn;
+use crate::position::{Flushed, Lsn};
 
 use super::Options;
 use super::link::{Link, LinkError, innermost};
@@ -23,20 +24,23 @@ const FULL: &str = "SELECT pg_is_in_recovery(), current_setting('server_version_
                            (SELECT min_recovery_end_timeline FROM pg_control_recovery())))::text \
     ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
-    pg_size_bytes(current_setting('wal_segment_size'))";
+    pg_size_bytes(current_setting('wal_segment_size')), \
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay')";
 
 /// The same for a role that may not read the control file.
 const PLAIN: &str = "SELECT pg_is_in_recovery(), current_setting('server_version_num'), NULL, \
     CASE WHEN pg_is_in_recovery() THEN (SELECT received_tli FROM pg_stat_wal_receiver)::text \
     ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
-    pg_size_bytes(current_setting('wal_segment_size'))";
+    pg_size_bytes(current_setting('wal_segment_size')), \
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay')";
 
 /// How far have you come? What is inserted may not be flushed yet; but with `synchronous_commit = off` commits are
 /// acknowledged before they are.
 const POSITION: &str = "SELECT pg_is_in_recovery(), \
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
-    pg_size_bytes(current_setting('wal_segment_size'))";
+    pg_size_bytes(current_setting('wal_segment_size')), \
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay')";
 
 /// An open connection, and what is asked over it.
 pub(super) struct Session {
@@ -77,12 +81,13 @@ impl Session {
     }
 
     /// Whether it is in recovery, and how far it has come.
-    pub(super) async fn position(&mut self) -> Result<(bool, Option<Lsn>), LinkError> {
+    pub(super) async fn position(&mut self) -> Result<(bool, Option<Lsn>, Option<Flushed>), LinkError> {
         let rows = self.link.query(POSITION).await?;
         let row = rows.first().ok_or(LinkError::Nonsense)?;
         let column = |place: usize| row.try_get(place).ok().flatten();
         let in_recovery = column(0) == Some("t");
-        Ok((in_recovery, position(in_recovery, column(1), column(2))))
+        let flushed = flushed(column(3), column(4));
+        Ok((in_recovery, position(in_recovery, column(1), column(2)), flushed))
     }
 
     /// Who replicates from it, and whom it replicates from.
@@ -113,7 +118,25 @@ fn read(row: &SimpleQueryRow) -> Option<ProbeResult> {
         system_identifier: column(2).and_then(|text| text.parse::<i64>().ok()).map(i64::cast_unsigned),
         timeline: column(3).and_then(|text| u32::from_str_radix(text, radix).ok()).unwrap_or(0),
         position: position(in_recovery, column(4), column(5)),
+        flushed: flushed(column(6), column(7)),
     })
+}
+
+/// What is on disk; `delay` is a span of time as PostgreSQL shows it.
+fn flushed(lsn: Option<&str>, delay: Option<&str>) -> Option<Flushed> {
+    /// Added to what PostgreSQL promises, for a busy machine.
+    const MORE: Duration = Duration::from_millis(100);
+    let delay = delay?;
+    let digits = delay.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(delay.len());
+    let (count, unit) = delay.split_at_checked(digits)?;
+    let count: u64 = count.parse().ok()?;
+    let delay = match unit {
+        "ms" | "" => Duration::from_millis(count),
+        "s" => Duration::from_secs(count),
+        "min" => Duration::from_secs(count * 60),
+        _ => return None,
+    };
+    Some(Flushed { lsn: lsn?.parse().ok()?, within: delay * 3 + MORE })
 }
 
 /// What a replica has replayed, or a primary written: its insert position, and the size of a segment of the log.

@@ -12,7 +12,7 @@ use tokio::sync::futures::Notified;
 use crate::clock::{self, Duration, Instant};
 use crate::fresh::{History, Progress, Ticket, Track};
 use crate::ids::Node;
-use crate::position::Lsn;
+use crate::position::{Flushed, Lsn};
 
 /// What stands for a lag that is not known.
 const UNKNOWN: u64 = u64::MAX;
@@ -196,6 +196,7 @@ impl Positions {
         is_primary: bool,
         in_recovery: bool,
         position: Option<Lsn>,
+        flushed: Option<Flushed>,
     ) {
         let Some(place) = self.place(question.node) else { return };
         match (in_recovery, position) {
@@ -210,7 +211,7 @@ impl Positions {
             (false, Some(position)) if is_primary => {
                 self.forget(question.node);
                 if let Some(number) = question.of_primary {
-                    self.add(number, question.sent, position);
+                    self.add(number, question.sent, position, flushed);
                 } else {
                     // It has just become the primary: now it can be asked as such.
                     place.ask.notify_one();
@@ -221,11 +222,17 @@ impl Positions {
         self.changed.notify_waiters();
     }
 
-    fn add(&self, number: u64, sent: Instant, position: Lsn) {
+    fn add(&self, number: u64, sent: Instant, position: Lsn, flushed: Option<Flushed>) {
         let mut history = self.history();
         let first = self.primary.last().is_none();
         history.add(sent, position);
-        self.primary.answer(number, position);
+        match flushed {
+            Some(flushed) => {
+                let times = [sent, clock::now()].map(|time| time.saturating_duration_since(self.base));
+                self.primary.answer_flushed(number, position, times, flushed);
+            }
+            None => self.primary.answer(number, position),
+        }
         drop(history);
         if first {
             // Only now can it be said how far they are behind.
@@ -257,7 +264,7 @@ mod tests {
 
     fn tell(positions: &Positions, node: u16, primary: bool, position: u64) {
         let question = positions.question(Node(node), primary).unwrap();
-        positions.answer(&question, primary, !primary, Some(Lsn(position)));
+        positions.answer(&question, primary, !primary, Some(Lsn(position)), None);
     }
 
     #[test]

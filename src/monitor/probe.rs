@@ -9,7 +9,7 @@ use tracing::debug;
 use crate::clock;
 use crate::cluster::Event;
 use crate::ids::Node;
-use crate::position::Lsn;
+use crate::position::{Flushed, Lsn};
 
 use super::ask::Session;
 use super::link::LinkError;
@@ -57,9 +57,9 @@ pub(super) async fn run(cluster: &Cluster, node: Node, options: &Options) {
                 if let Some(metrics) = cluster.metrics(node) {
                     metrics.probe_passed(start.elapsed());
                 }
-                let (in_recovery, position) = (result.in_recovery, result.position);
+                let answer = (result.in_recovery, result.position, result.flushed);
                 cluster.apply(node, Event::Probed(result));
-                tell(cluster, node, question.as_ref(), (in_recovery, position));
+                tell(cluster, node, question.as_ref(), answer);
                 session = Some(open);
                 retry = FIRST_RETRY;
                 let none = cluster.view().primary().is_none();
@@ -150,11 +150,11 @@ fn tell(
     cluster: &Cluster,
     node: Node,
     question: Option<&Question>,
-    (in_recovery, position): (bool, Option<Lsn>),
+    (in_recovery, position, flushed): (bool, Option<Lsn>, Option<Flushed>),
 ) {
     let Some(question) = question else { return };
     let positions = cluster.positions();
-    positions.answer(question, is_primary(cluster, node), in_recovery, position);
+    positions.answer(question, is_primary(cluster, node), in_recovery, position, flushed);
     if let Some(metrics) = cluster.metrics(node) {
         let (lag, bytes) =
             if in_recovery { (positions.lag(node), positions.lag_bytes(node)) } else { (None, None) };

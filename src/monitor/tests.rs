@@ -16,6 +16,7 @@ fn probed(in_recovery: bool) -> Event {
         timeline: 1,
         version: 150_000,
         position: None,
+        flushed: None,
     })
 }
 

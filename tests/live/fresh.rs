@@ -284,3 +284,31 @@ async fn settings_say_what_reads_see() {
     third.query("SET pgweir.min_position = '9:0/1'").await.unwrap();
     assert_eq!(third.query(count).await.unwrap().value(), "1");
 }
+
+/// What the primary has written and nobody has committed stays off its disk, and off replicas, for many seconds: reads do not wait for it.
+#[tokio::test]
+async fn what_nobody_waits_for_holds_up_no_read() {
+    let cluster = start(1).await;
+    let proxy = started(&cluster, "").await;
+    let mut client = proxy.client().await;
+    let direct = cluster.primary().connect("postgres").await.unwrap();
+    let on_disk = "SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()";
+    for round in 0..5 {
+        client.ok(&format!("INSERT INTO t VALUES (100 + {round})")).await;
+        // Not transactional, and rolled back: no commit has it written to disk.
+        let message = "BEGIN; SELECT pg_logical_emit_message(false, 'test', repeat('x', 50)); ROLLBACK";
+        direct.batch_execute(message).await.unwrap();
+        let read = format!("SELECT pg_is_in_recovery() FROM t WHERE id = 100 + {round}");
+        let deadline = tokio::time::Instant::now() + SOON / 2;
+        while client.value(&read).await != "t" {
+            assert!(tokio::time::Instant::now() < deadline, "its own write keeps it on the primary");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        println!("on disk: {}", cluster.primary().value(on_disk).await.unwrap());
+    }
+    assert_eq!(
+        cluster.primary().value(on_disk).await.unwrap(),
+        "f",
+        "somebody has written it to disk meanwhile"
+    );
+}

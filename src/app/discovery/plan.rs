@@ -256,6 +256,7 @@ mod tests {
             timeline: 1,
             version: 150_000,
             position: None,
+            flushed: None,
         };
         let report = |receives| Report { started: "2".into(), receives, ..Report::default() };
         let known = HashSet::from(["1".into()]);

@@ -36,6 +36,7 @@ mod settings;
 mod share;
 mod shared;
 mod supply;
+mod told;
 mod unit;
 
 use std::sync::Arc;

@@ -192,6 +192,10 @@ impl Session {
             }
             let left = if keeps && head.tag == b'E' { owed.left_in_unit() } else { 0 };
             let Verdict { mut show, event } = owed.reply(head.tag, body)?;
+            if event == Event::Refused {
+                self.say_outlived(at, there);
+                return Ok(true);
+            }
             if event == Event::Known {
                 window.replace(at, PARSE_COMPLETE);
             }
@@ -238,9 +242,14 @@ impl Session {
         let (rest, show) = (self.back.rest, self.back.rest_show);
         let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) else { return false };
         let part = rest.min(window.len());
+        self.heard_more(part, rest - part);
         match show {
             Show::Forward => self.back.run = part,
-            Show::Swallow => window.consume(part),
+            Show::Swallow => {
+                if let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) {
+                    window.consume(part);
+                }
+            }
         }
         self.back.rest -= part;
         part > 0
@@ -248,8 +257,14 @@ impl Session {
 
     /// What a reply means beyond its bytes, which stand in the server's window at `at`.
     fn event(&mut self, event: Event, show: Show, at: usize, head: Header) {
+        if let Event::Ready { number, .. } = event
+            && let Some((statements, server)) = self.statements_on_server()
+        {
+            statements.settle_told(number, server);
+        }
         match event {
-            Event::None => {}
+            Event::None | Event::Refused => {}
+            Event::Described { number } => self.heard_description(number, at, head),
             Event::Parsed | Event::Known | Event::Closed if self.net.holds() => self.net.unconfirmed += 1,
             Event::Parsed | Event::Known | Event::Closed => {
                 if let Some((statements, server)) = self.statements_on_server() {
@@ -514,6 +529,12 @@ impl Session {
     fn step(&mut self) -> Result<bool, Leave> {
         if self.sharing.ride.is_some() {
             return Ok(false);
+        }
+        if let Some(waits) = self.awaits_description() {
+            if !waits {
+                self.forward();
+            }
+            return Ok(!waits);
         }
         let piece = match self.piece {
             Some(piece) => piece,

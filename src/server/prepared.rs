@@ -6,11 +6,15 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use ahash::RandomState;
+use bytes::BytesMut;
 
+use super::described::Description;
 use crate::wire::frame::HEADER;
+use crate::wire::frontend::cstr;
+use crate::wire::write;
 
 /// The registry looks for forgotten statements when it has grown to twice what it held after the last time, and this.
 const LEAST_SWEEP: usize = 1024;
@@ -30,6 +34,8 @@ pub struct Prepared {
     epoch: u64,
     /// Grows when what it means has changed: connections that have it have it no longer as it would be now.
     version: AtomicU64,
+    /// What a server has first said of it: most say the same, and keep it once.
+    described: OnceLock<Arc<Description>>,
 }
 
 impl Prepared {
@@ -49,6 +55,28 @@ impl Prepared {
     #[must_use]
     pub fn message(&self) -> &[u8] {
         &self.message
+    }
+
+    /// Writes the Parse message that makes it, with these types of all its parameters in place of those that it leaves to the server.
+    pub fn write(&self, out: &mut BytesMut, parameters: Option<&[u32]>) {
+        match (parameters, cstr(self.tail())) {
+            (Some(parameters), Some((text, _))) => write::parse_typed(out, self.name(), text, parameters),
+            _ => out.extend_from_slice(&self.message),
+        }
+    }
+
+    /// What a server has said of it, as one of those who keep it.
+    #[must_use]
+    pub fn described(&self, description: Description) -> Arc<Description> {
+        match self.described.get() {
+            Some(first) if **first == description => first.clone(),
+            Some(_) => Arc::new(description),
+            None => {
+                let first = Arc::new(description);
+                let _ = self.described.set(first.clone());
+                first
+            }
+        }
     }
 
     /// A server has refused to run it as it was prepared: tables have other columns now. It is prepared anew on each connection.
@@ -133,6 +161,7 @@ impl Registry {
             search_path,
             epoch,
             version: AtomicU64::new(0),
+            described: OnceLock::new(),
         }
     }
 
@@ -178,6 +207,8 @@ struct Slot {
     used: u64,
     /// Which version of it.
     version: u64,
+    /// What the server has said of it.
+    described: Option<Arc<Description>>,
 }
 
 impl Shelf {
@@ -203,7 +234,31 @@ impl Shelf {
     pub fn insert(&mut self, prepared: Arc<Prepared>) {
         self.now += 1;
         let version = prepared.version();
-        self.by_id.insert(prepared.id, Slot { prepared, used: self.now, version });
+        self.by_id.insert(prepared.id, Slot { prepared, used: self.now, version, described: None });
+    }
+
+    /// What the server has said of it.
+    #[must_use]
+    pub fn described(&self, id: u64) -> Option<&Arc<Description>> {
+        self.by_id.get(&id)?.described.as_ref()
+    }
+
+    /// It is prepared anew: what the server has said of it holds no longer.
+    pub fn undescribe(&mut self, id: u64) {
+        if let Some(slot) = self.by_id.get_mut(&id) {
+            slot.described = None;
+        }
+    }
+
+    /// The server has said this of it.
+    pub fn describe(&mut self, id: u64, mut description: Arc<Description>) {
+        let Some(slot) = self.by_id.get_mut(&id) else { return };
+        let known = slot.described.as_ref().filter(|_| description.parameters.is_none());
+        if let Some(parameters) = known.and_then(|known| known.parameters.clone()) {
+            let both = Description { parameters: Some(parameters), columns: description.columns };
+            description = slot.prepared.described(both);
+        }
+        slot.described = Some(description);
     }
 
     /// The server has confirmed that it has it no longer.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{Inner, Move};
+use super::{Check, Inner, Move};
+use crate::server::described::{Description, Fit};
 use crate::server::owed::Show;
 use crate::server::{Prepared, Server};
 use crate::wire::write;
@@ -34,8 +35,28 @@ impl<'a> Board<'a> {
         }
     }
 
-    /// The next message names that statement: the server gets it, unless it has it.
-    pub fn need(&mut self, prepared: &Arc<Prepared>) {
+    /// The next message names that statement, of which its client was told that: the server gets it, unless it has it, and is
+    /// asked whether it has it so.
+    pub fn need(&mut self, prepared: &Arc<Prepared>, told: Option<&Arc<Description>>) {
+        self.supply(prepared, told);
+        let Some(told) = told else { return };
+        let Inner { lease: Some(lease), moves, riders, ended, out, checks, .. } = &mut *self.inner else {
+            return;
+        };
+        let known = lease.shared.described(prepared.id());
+        let same =
+            known.is_some_and(|known| Arc::ptr_eq(known, told) || told.fit(Some(known), true) == Fit::Same);
+        if same && !moves.iter().any(|own| own.prepared.id() == prepared.id()) {
+            return;
+        }
+        let Some(number) = lease.owed.sent(b'D', Show::Swallow) else { return };
+        write::describe_statement(out, prepared.name());
+        let unit = *ended + riders.len() as u64;
+        let (prepared, told) = (prepared.clone(), told.clone());
+        checks.push_back(Check { unit, number, prepared, told, parameters: None });
+    }
+
+    fn supply(&mut self, prepared: &Arc<Prepared>, told: Option<&Arc<Description>>) {
         let Inner { lease: Some(lease), moves, riders, ended, out, .. } = &mut *self.inner else { return };
         let most = lease.pool().options().max_prepared_statements;
         let Server { shared, owed, .. } = &mut **lease;
@@ -61,7 +82,7 @@ impl<'a> Board<'a> {
             moves.push_back(Move { unit, prepared: surplus, makes: false });
         }
         owed.sent(b'P', Show::Swallow);
-        out.extend_from_slice(prepared.message());
+        prepared.write(out, told.and_then(|told| told.parameters.as_deref()));
         moves.push_back(Move { unit, prepared: prepared.clone(), makes: true });
         self.supplied += 1;
     }

@@ -5,8 +5,6 @@
 
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-
 use super::ears;
 use super::fail::Failure;
 use super::failover;
@@ -184,17 +182,13 @@ impl Session {
                 if shown > 0 {
                     return Ok(self.show_and_hold(shown, at));
                 }
-                let words = message.get(..there).map(Bytes::copy_from_slice);
-                window.cut_out(at, there);
-                self.last_words = words;
-                self.back.hold = at;
+                self.hear_last_words(at, there);
                 return Ok(true);
             }
             let left = if keeps && head.tag == b'E' { owed.left_in_unit() } else { 0 };
             let Verdict { mut show, event } = owed.reply(head.tag, body)?;
             if event == Event::Refused {
-                self.say_outlived(at, there);
-                return Ok(true);
+                return Ok(self.say_outlived(at, there));
             }
             if event == Event::Known {
                 window.replace(at, PARSE_COMPLETE);
@@ -245,11 +239,7 @@ impl Session {
         self.heard_more(part, rest - part);
         match show {
             Show::Forward => self.back.run = part,
-            Show::Swallow => {
-                if let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) {
-                    window.consume(part);
-                }
-            }
+            Show::Swallow => self.drop_front(part),
         }
         self.back.rest -= part;
         part > 0
@@ -257,8 +247,8 @@ impl Session {
 
     /// What a reply means beyond its bytes, which stand in the server's window at `at`.
     fn event(&mut self, event: Event, show: Show, at: usize, head: Header) {
-        if let Event::Ready { number, .. } = event
-            && let Some((statements, server)) = self.statements_on_server()
+        if let (Event::Ready { number, .. }, Some((statements, server))) =
+            (event, self.statements_on_server())
         {
             statements.settle_told(number, server);
         }
@@ -530,11 +520,8 @@ impl Session {
         if self.sharing.ride.is_some() {
             return Ok(false);
         }
-        if let Some(waits) = self.awaits_description() {
-            if !waits {
-                self.forward();
-            }
-            return Ok(!waits);
+        if let Some(goes_on) = self.awaits_description() {
+            return Ok(goes_on);
         }
         let piece = match self.piece {
             Some(piece) => piece,

@@ -176,6 +176,9 @@ impl Session {
         for _ in 0..boarded.supplied {
             self.identity.database.metrics.prepared(PreparedWhat::Supplied);
         }
+        for _ in 0..boarded.asked {
+            self.identity.database.metrics.prepared(PreparedWhat::Asked);
+        }
         self.rides(piece, route, node, false);
         true
     }

@@ -155,7 +155,7 @@ pub(super) struct Way<'a> {
     epoch: u64,
     /// Most shared statements on the server connection.
     most: usize,
-    metrics: &'a DatabaseMetrics,
+    pub(super) metrics: &'a DatabaseMetrics,
 }
 
 impl Way<'_> {

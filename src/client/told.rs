@@ -17,6 +17,7 @@ use super::fail::Failure;
 use super::prepared::{Statements, There};
 use super::session::Session;
 use super::supply::Way;
+use crate::metrics::PreparedWhat;
 use crate::server::described::{self, Columns, Description, Fit};
 use crate::server::owed::Show;
 use crate::server::{Prepared, Server};
@@ -280,6 +281,7 @@ impl Way<'_> {
         let Some(number) = self.held.lease.owed.sent(b'D', Show::Swallow) else { return Bound::Goes };
         write::describe_statement(self.own, name);
         write::flush(self.own);
+        self.metrics.prepared(PreparedWhat::Asked);
         self.statements.told.ask(number, about);
         self.statements.told.check = Some(Check { id, number, anew, waits: true });
         Bound::Waits
@@ -368,7 +370,7 @@ fn is_described(portal: &[u8], rest: &[u8]) -> bool {
 }
 
 impl Session {
-    /// Whether a Bind waits for what the server says of its statement. None: no Bind does.
+    /// Whether the Bind that waits for what the server says of its statement can go on, and does. None: no Bind waits.
     pub(super) fn awaits_description(&mut self) -> Option<bool> {
         let number = self.statements.told.awaits()?;
         if self.active.is_none() {
@@ -378,8 +380,9 @@ impl Session {
         let waits = self.held().is_some_and(|held| held.lease.owed.owes(number));
         if !waits && let Some(check) = &mut self.statements.told.check {
             check.waits = false;
+            self.forward();
         }
-        Some(waits)
+        Some(!waits)
     }
 
     /// A statement or a portal is described by what stands in the server's window at `at`.
@@ -410,20 +413,28 @@ impl Session {
         }
     }
 
+    /// So many bytes at the front of the server's window are not for the client.
+    pub(super) fn drop_front(&mut self, part: usize) {
+        if let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) {
+            window.consume(part);
+        }
+    }
+
     /// What went before a Bind has failed: the error stands in the server's window at `at`, and the client is shown
-    /// PostgreSQL's own.
-    pub(super) fn say_outlived(&mut self, at: usize, there: usize) {
+    /// PostgreSQL's own. True: something is to show, or was taken out.
+    pub(super) fn say_outlived(&mut self, at: usize, there: usize) -> bool {
         let void = self.net.failed.is_some();
         if !void {
             self.release();
             self.say_error(&Failure::ServerSaid(Bytes::from_static(OUTLIVED)));
         }
-        let Some(held) = self.held() else { return };
+        let Some(held) = self.held() else { return false };
         held.error_shown |= !void;
         if let Some(window) = &mut held.lease.window {
             window.cut_out(at, there);
         }
         self.back.run = if void { 0 } else { at };
         self.back.hold = at - self.back.run;
+        true
     }
 }

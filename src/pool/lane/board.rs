@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::yard::Boarded;
 use super::{Check, Inner, Move};
 use crate::server::described::{Description, Fit};
 use crate::server::owed::Show;
@@ -16,11 +17,13 @@ pub struct Board<'a> {
     inner: &'a mut Inner,
     /// Prepared statements of pgweir's own that were sent with it.
     supplied: usize,
+    /// What the server was asked before it.
+    asked: usize,
 }
 
 impl<'a> Board<'a> {
     pub(super) fn new(inner: &'a mut Inner) -> Self {
-        Self { inner, supplied: 0 }
+        Self { inner, supplied: 0, asked: 0 }
     }
 
     /// What is to be sent, for the client's next message.
@@ -53,6 +56,7 @@ impl<'a> Board<'a> {
         write::describe_statement(out, prepared.name());
         let unit = *ended + riders.len() as u64;
         let (prepared, told) = (prepared.clone(), told.clone());
+        self.asked += 1;
         checks.push_back(Check { unit, number, prepared, told, parameters: None });
     }
 
@@ -87,7 +91,7 @@ impl<'a> Board<'a> {
         self.supplied += 1;
     }
 
-    pub(super) fn supplied(&self) -> usize {
-        self.supplied
+    pub(super) fn done(&self) -> Boarded {
+        Boarded { supplied: self.supplied, asked: self.asked }
     }
 }

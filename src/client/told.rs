@@ -239,12 +239,15 @@ impl Way<'_> {
     ) -> Bound {
         let id = prepared.id();
         let check = self.statements.told.check.take().filter(|check| check.id == id);
+        let Some((portal, name)) = frontend::bind(bind) else { return Bound::Goes };
+        let along = is_described(portal, rest);
+        if told.is_none() && there == There::Yes && !along {
+            return Bound::Goes;
+        }
         let heard = self.statements.told.known(id).cloned();
         // What the server has described, it has, however its unit ends.
         let there = if heard.is_some() { There::Yes } else { there };
         let known = heard.or_else(|| self.held.lease.shared.described(id).cloned());
-        let Some((portal, name)) = frontend::bind(bind) else { return Bound::Goes };
-        let along = is_described(portal, rest);
         let columns = !along;
         let fit = match told {
             Some(told) if there == There::Yes => told.fit(known.as_deref(), columns),

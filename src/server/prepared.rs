@@ -323,6 +323,42 @@ mod tests {
     }
 
     #[test]
+    fn it_is_prepared_with_the_parameters_that_were_told() {
+        let registry = Registry::default();
+        let one = registry.statement(b"SELECT $1, $2\0\0\x01\0\0\0\0", None, 0);
+        let mut out = BytesMut::new();
+        one.write(&mut out, None);
+        assert_eq!(out, one.message());
+        out.clear();
+        one.write(&mut out, Some(&[23, 25]));
+        let head = frame::header(&out, Side::Frontend).unwrap().unwrap();
+        assert_eq!(head.size, out.len());
+        assert_eq!(frontend::parse(&out[HEADER..]), Some((one.name(), &b"SELECT $1, $2"[..])));
+        assert_eq!(frontend::parameter_types(&out[HEADER..]).collect::<Vec<_>>(), [23, 25]);
+    }
+
+    #[test]
+    fn what_was_said_is_kept_once_and_as_long_as_it_holds() {
+        let registry = Registry::default();
+        let one = registry.statement(b"SELECT 1\0\0\0", None, 0);
+        let of = |parameters: Option<&[u32]>| {
+            one.described(Description { parameters: parameters.map(Into::into), columns: 1 })
+        };
+        let first = of(Some(&[23]));
+        assert!(Arc::ptr_eq(&first, &of(Some(&[23]))) && !Arc::ptr_eq(&first, &of(None)));
+        let mut shelf = Shelf::default();
+        shelf.describe(one.id(), first.clone());
+        assert!(shelf.described(one.id()).is_none(), "it is not there");
+        shelf.insert(one.clone());
+        shelf.describe(one.id(), first.clone());
+        // Of its columns alone: the parameters stay known.
+        shelf.describe(one.id(), of(None));
+        assert!(Arc::ptr_eq(shelf.described(one.id()).unwrap(), &first));
+        shelf.undescribe(one.id());
+        assert!(shelf.has(one.id()) && shelf.described(one.id()).is_none());
+    }
+
+    #[test]
     fn the_registry_does_not_grow_with_what_is_gone() {
         let registry = Registry::default();
         for number in 0..10 * LEAST_SWEEP {

@@ -298,7 +298,9 @@ impl Inner {
             self.skip = head.size - there;
             match verdict.event {
                 Event::Parsed | Event::Closed if !shown => self.has_moved(),
-                Event::Described { number } if !shown => self.has_described(number, head.tag, body),
+                Event::Described { number } if !shown && self.skip == 0 => {
+                    self.has_described(number, head.tag, body);
+                }
                 Event::Ready { status, .. } if status != TransactionStatus::Idle => return Err("in_doubt"),
                 Event::Ready { .. } if shown => {
                     self.answer.extend_from_slice(bytes.get(from..at).unwrap_or_default());

@@ -172,12 +172,13 @@ impl Statements {
     /// A unit has ended: what was said in it holds.
     #[inline]
     pub(super) fn settle_told(&mut self, number: u32, server: &mut Server) {
-        if !self.told.heard.is_empty() || !self.told.asked.is_empty() {
+        if self.told.check.is_some() || !self.told.heard.is_empty() || !self.told.asked.is_empty() {
             self.keep_told(number, server);
         }
     }
 
     fn keep_told(&mut self, number: u32, server: &mut Server) {
+        self.told.check = self.told.check.filter(|check| !is_before(check.number, number));
         self.told.asked.retain(|asked| !is_before(asked.number, number));
         for Heard { about, stays, description, .. } in std::mem::take(&mut self.told.heard) {
             if let Some(prepared) = about.prepared.filter(|_| stays) {

@@ -307,6 +307,16 @@ impl Session {
         Ok(())
     }
 
+    /// What a server says before it closes the connection is kept for whoever has to hear it.
+    #[cold]
+    pub(super) fn hear_last_words(&mut self, at: usize, size: usize) {
+        self.back.hold = at;
+        let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) else { return };
+        let words = window.bytes().get(at..).and_then(|bytes| bytes.get(..size)).map(Bytes::copy_from_slice);
+        window.cut_out(at, size);
+        self.last_words = words;
+    }
+
     /// The active connection is gone. What was not answered gets an error; what depended on it ends the session.
     pub(super) fn server_lost(&mut self, failure: Failure) -> Result<(), Leave> {
         let Some(target) = self.active.take() else { return Ok(()) };

@@ -38,6 +38,7 @@ mod settings;
 mod share;
 mod shared;
 mod supply;
+mod told;
 mod unit;
 mod way;
 

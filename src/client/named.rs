@@ -67,12 +67,14 @@ impl Way<'_> {
         let mut at = 0;
         let mut dropped = 0usize;
         for one in named(text) {
-            let shared = self.statements.find(&one.name).and_then(|statement| statement.shared()).cloned();
+            let known = self.statements.find(&one.name);
+            let told = known.and_then(|statement| statement.told.clone());
+            let shared = known.and_then(|statement| statement.shared()).cloned();
             let other = match (one.how, shared) {
                 (Use::Execute, Some(prepared)) => {
                     // In a transaction that has failed the server refuses it before it looks for the name.
                     if self.held.lease.owed.status() != TransactionStatus::Failed {
-                        self.share(&prepared);
+                        self.share(&prepared, told.as_ref());
                     }
                     Some(prepared.name().to_vec())
                 }

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use ahash::RandomState;
 
 use super::options::StatementLimits;
+use super::told::Told;
 use crate::route::Facts;
+use crate::server::described::Description;
 use crate::server::settings::SqlPrepared;
 use crate::server::{Prepared, Server};
 use crate::wire::frame::HEADER;
@@ -60,6 +62,8 @@ pub(super) struct Statement {
     pub(super) scope: u64,
     /// The whole Parse message, if it was kept; filled in when it is sent.
     pub(super) parse: Option<Text>,
+    /// What the client was told of it.
+    pub(super) told: Option<Arc<Description>>,
 }
 
 impl Statement {
@@ -69,6 +73,13 @@ impl Statement {
             Some(Text::Shared(prepared)) => Some(prepared),
             Some(Text::Own(_)) | None => None,
         }
+    }
+
+    /// As what it counts against the limits.
+    fn size(&self) -> usize {
+        let types =
+            self.told.as_ref().and_then(|told| told.parameters.as_ref()).map_or(0, |types| types.len());
+        self.parse.as_deref().map_or(0, <[u8]>::len) + size_of::<u32>() * types
     }
 }
 
@@ -129,6 +140,8 @@ pub(super) struct Statements {
     spare: Vec<u8>,
     /// What is answered now is going to be sent again, elsewhere: it says what that server has, and nothing else.
     void: bool,
+    /// What is being described.
+    pub(super) told: Told,
 }
 
 impl Statements {
@@ -143,6 +156,7 @@ impl Statements {
             last: 0,
             spare: Vec::new(),
             void: false,
+            told: Told::default(),
         }
     }
 }
@@ -171,7 +185,7 @@ impl Statements {
         if keep && !name.is_empty() {
             self.kept += size.unwrap_or(0);
         }
-        let statement = Statement { id: self.last, facts, scope, parse: None };
+        let statement = Statement { id: self.last, facts, scope, parse: None, told: None };
         self.ops.push_back(Op::Parse { name: name.into(), statement, keep, share: false });
         keep
     }
@@ -527,7 +541,7 @@ impl Statements {
     /// The client has made a statement by SQL: it has the client's name on that server alone.
     pub(super) fn made(&mut self, name: &[u8], facts: Facts, server: &mut Server) {
         self.last += 1;
-        let statement = Statement { id: self.last, facts, scope: 0, parse: None };
+        let statement = Statement { id: self.last, facts, scope: 0, parse: None, told: None };
         set(server, name, statement.id);
         self.certain.insert(name.into(), statement);
     }
@@ -607,6 +621,7 @@ impl Statements {
     pub(super) fn abandon(&mut self) {
         self.ops.drain(..self.sent);
         self.sent = 0;
+        self.told.clear();
         self.count_kept();
     }
 
@@ -618,6 +633,7 @@ impl Statements {
     /// All that was sent and not confirmed, and all that was only read, is going to be read and sent again.
     pub(super) fn start_over(&mut self) {
         self.void = false;
+        self.told.clear();
         self.ops.clear();
         self.sent = 0;
         self.count_kept();
@@ -651,6 +667,29 @@ impl Statements {
         self.certain.values().filter_map(Statement::shared).for_each(|prepared| prepared.outlived());
     }
 
+    /// The client was told of the confirmed statement with that name and number.
+    pub(super) fn tell(&mut self, name: &[u8], id: u64, description: Arc<Description>) {
+        let Some(statement) = self.certain.get_mut(name).filter(|known| known.id == id && !self.void) else {
+            return;
+        };
+        let before = statement.size();
+        let parameters = statement.told.as_ref().and_then(|told| told.parameters.clone());
+        statement.told = Some(match parameters.filter(|_| description.parameters.is_none()) {
+            // Of its columns alone: what it was told of its parameters before holds.
+            Some(parameters) => {
+                let both = Description { parameters: Some(parameters), columns: description.columns };
+                match statement.shared() {
+                    Some(prepared) => prepared.described(both),
+                    None => Arc::new(both),
+                }
+            }
+            None => description,
+        });
+        if !name.is_empty() {
+            self.kept = (self.kept + statement.size()).saturating_sub(before);
+        }
+    }
+
     /// The facts of a confirmed statement turn out to be others.
     pub(super) fn relearn(&mut self, name: &[u8], facts: Facts) {
         if let Some(statement) = self.certain.get_mut(name) {
@@ -665,22 +704,22 @@ impl Statements {
     }
 
     fn drop_statement(&mut self, named: bool, old: Statement) {
-        match old.parse {
-            Some(text) if named => self.kept = self.kept.saturating_sub(text.len()),
-            Some(Text::Own(parse)) => self.spare = parse,
-            Some(Text::Shared(_)) | None => {}
+        if named {
+            self.kept = self.kept.saturating_sub(old.size());
+        } else if let Some(Text::Own(parse)) = old.parse {
+            self.spare = parse;
         }
     }
 
     /// Counts anew: statements went.
     fn count_kept(&mut self) {
         let certain = self.certain.iter().filter(|(name, _)| !name.is_empty());
-        let certain = certain.filter_map(|(_, statement)| statement.parse.as_deref());
+        let certain = certain.map(|(_, statement)| statement.size());
         let under_way = self.ops.iter().filter_map(|op| match op {
-            Op::Parse { name, statement, .. } if !name.is_empty() => statement.parse.as_deref(),
+            Op::Parse { name, statement, .. } if !name.is_empty() => Some(statement.size()),
             _ => None,
         });
-        self.kept = certain.chain(under_way).map(<[u8]>::len).sum();
+        self.kept = certain.chain(under_way).sum();
     }
 }
 

@@ -5,8 +5,6 @@
 
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-
 use super::ears;
 use super::fail::Failure;
 use super::failover;
@@ -184,14 +182,14 @@ impl Session {
                 if shown > 0 {
                     return Ok(self.show_and_hold(shown, at));
                 }
-                let words = message.get(..there).map(Bytes::copy_from_slice);
-                window.cut_out(at, there);
-                self.last_words = words;
-                self.back.hold = at;
+                self.hear_last_words(at, there);
                 return Ok(true);
             }
             let left = if keeps && head.tag == b'E' { owed.left_in_unit() } else { 0 };
             let Verdict { mut show, event } = owed.reply(head.tag, body)?;
+            if event == Event::Refused {
+                return Ok(self.say_outlived(at, there));
+            }
             if event == Event::Known {
                 window.replace(at, PARSE_COMPLETE);
             }
@@ -238,9 +236,10 @@ impl Session {
         let (rest, show) = (self.back.rest, self.back.rest_show);
         let Some(window) = self.held().and_then(|held| held.lease.window.as_mut()) else { return false };
         let part = rest.min(window.len());
+        self.heard_more(part, rest - part);
         match show {
             Show::Forward => self.back.run = part,
-            Show::Swallow => window.consume(part),
+            Show::Swallow => self.drop_front(part),
         }
         self.back.rest -= part;
         part > 0
@@ -248,8 +247,14 @@ impl Session {
 
     /// What a reply means beyond its bytes, which stand in the server's window at `at`.
     fn event(&mut self, event: Event, show: Show, at: usize, head: Header) {
+        if let (Event::Ready { number, .. }, Some((statements, server))) =
+            (event, self.statements_on_server())
+        {
+            statements.settle_told(number, server);
+        }
         match event {
-            Event::None => {}
+            Event::None | Event::Refused => {}
+            Event::Described { number } => self.heard_description(number, at, head),
             Event::Parsed | Event::Known | Event::Closed if self.net.holds() => self.net.unconfirmed += 1,
             Event::Parsed | Event::Known | Event::Closed => {
                 if let Some((statements, server)) = self.statements_on_server() {
@@ -514,6 +519,9 @@ impl Session {
     fn step(&mut self) -> Result<bool, Leave> {
         if self.sharing.ride.is_some() {
             return Ok(false);
+        }
+        if let Some(goes_on) = self.awaits_description() {
+            return Ok(goes_on);
         }
         let piece = match self.piece {
             Some(piece) => piece,

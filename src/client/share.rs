@@ -22,6 +22,7 @@ use crate::pool::PoolMode;
 use crate::pool::lane::{Again, Board, Fate, Outfit, Seat};
 use crate::route::{Class, Route, Target};
 use crate::server::Prepared;
+use crate::server::described::Description;
 use crate::wire::TransactionStatus;
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::frontend::{self, Named};
@@ -104,7 +105,9 @@ impl Session {
         let bytes = self.window.as_ref().and_then(|window| window.bytes().get(..piece.size));
         let mut rest = bytes.unwrap_or_default();
         let mut parsed = false;
-        let shared = |name: &[u8]| self.statements.find(name).is_some_and(|known| known.shared().is_some());
+        let shared = |name: &[u8]| self.statements.find(name).filter(|known| known.shared().is_some());
+        // What the client is told for the first time is noted where it goes alone.
+        let mut tells = true;
         while let Ok(Some(head)) = frame::header(rest, Side::Frontend) {
             let Some((message, after)) = rest.split_at_checked(head.size) else { return false };
             let body = message.get(HEADER..).unwrap_or_default();
@@ -114,12 +117,23 @@ impl Session {
                     parsed = true;
                     frontend::parse_name(body).is_some_and(<[u8]>::is_empty)
                 }
-                b'B' => frontend::bind(body)
-                    .is_some_and(|(_, name)| if name.is_empty() { parsed } else { shared(name) }),
+                b'B' => match frontend::bind(body) {
+                    Some((_, b"")) => {
+                        tells = true;
+                        parsed
+                    }
+                    Some((_, name)) => {
+                        let known = shared(name);
+                        tells = known.is_some_and(|known| known.told.is_some());
+                        known.is_some()
+                    }
+                    None => false,
+                },
                 b'D' => match frontend::named(body) {
-                    Some(Named::Statement(b"")) => parsed,
-                    Some(Named::Statement(name)) => shared(name),
-                    Some(Named::Portal(_)) => true,
+                    Some(Named::Statement(name)) => shared(name)
+                        .and_then(|known| known.told.as_ref())
+                        .is_some_and(|told| told.parameters.is_some()),
+                    Some(Named::Portal(_)) => tells,
                     None => false,
                 },
                 _ => false,
@@ -158,12 +172,17 @@ impl Session {
         let seat = self.sharing.seat.get_or_insert_with(|| new_seat(&self.identity.cancel));
         let bytes = self.window.as_ref().and_then(|window| window.bytes().get(..piece.size));
         let unit = bytes.unwrap_or_default();
-        let shared = |name: &[u8]| self.statements.find(name).and_then(|known| known.shared());
+        let shared = |name: &[u8]| {
+            self.statements.find(name).and_then(|known| Some((known.shared()?, known.told.as_ref())))
+        };
         let Some(boarded) = pool.board(&outfit, seat, |board| load(board, unit, shared)) else {
             return false;
         };
         for _ in 0..boarded.supplied {
             self.identity.database.metrics.prepared(PreparedWhat::Supplied);
+        }
+        for _ in 0..boarded.asked {
+            self.identity.database.metrics.prepared(PreparedWhat::Asked);
         }
         self.rides(piece, route, node, false);
         true
@@ -313,8 +332,11 @@ impl Session {
     }
 }
 
+/// A statement that clients share, and what the client was told of it.
+type Known<'s> = (&'s Arc<Prepared>, Option<&'s Arc<Description>>);
+
 /// Writes the messages of a unit, each with the name that servers know.
-fn load<'s>(board: &mut Board<'_>, unit: &[u8], shared: impl Fn(&[u8]) -> Option<&'s Arc<Prepared>>) {
+fn load<'s>(board: &mut Board<'_>, unit: &[u8], shared: impl Fn(&[u8]) -> Option<Known<'s>>) {
     let mut rest = unit;
     while let Ok(Some(head)) = frame::header(rest, Side::Frontend) {
         let Some((message, after)) = rest.split_at_checked(head.size) else { return };
@@ -328,8 +350,8 @@ fn load<'s>(board: &mut Board<'_>, unit: &[u8], shared: impl Fn(&[u8]) -> Option
             _ => None,
         };
         let mut kept = 0;
-        if let Some(prepared) = name.filter(|name| !name.is_empty()).and_then(&shared) {
-            board.need(prepared);
+        if let Some((prepared, told)) = name.filter(|name| !name.is_empty()).and_then(&shared) {
+            board.need(prepared, told);
             kept = rename(board.out(), head, body, prepared.name());
         }
         board.out().extend_from_slice(message.get(kept..).unwrap_or_default());

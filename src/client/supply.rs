@@ -9,10 +9,11 @@ use bytes::BytesMut;
 use super::named::Grown;
 use super::prepared::{NOBODY, Sent, Statement, Statements, There};
 use super::session::{Held, Session};
+use super::told::Bound;
 use super::unit::Residue;
 use crate::metrics::{DatabaseMetrics, PreparedWhat};
-use crate::net::Window;
 use crate::route::Class;
+use crate::server::described::Description;
 use crate::server::owed::Show;
 use crate::server::{Prepared, Registry, Server};
 use crate::sql::NamedStatement;
@@ -34,7 +35,8 @@ impl Session {
     }
 
     /// Looks through the piece for its server: notes what each message owes, puts before a message what the server lacks
-    /// for it, and the names that the server knows into it. Stops where enough is collected: the rest comes after that.
+    /// for it, and the names that the server knows into it. Stops where enough is collected, and where the server is asked for
+    /// something: the rest comes after that.
     pub(super) fn forward(&mut self) {
         let Some(mut piece) = self.piece.take() else { return };
         let Some(target) = self.active else { return };
@@ -72,6 +74,11 @@ impl Session {
             let needs = way.needs(head, message);
             if let Needs::Nothing = needs {
                 let number = way.held.lease.owed.sent(head.tag, Show::Forward);
+                if head.tag == b'D'
+                    && let Some(number) = number
+                {
+                    way.describes(number, message.get(HEADER..head.size).unwrap_or_default());
+                }
                 if matches!(head.tag, b'P' | b'C' | b'Q' | b'S' | b'F') {
                     way.statements.send(number, Sent::Whole(message.get(..head.size).unwrap_or_default()));
                 }
@@ -83,7 +90,11 @@ impl Session {
             window.consume(at);
             piece.size -= at;
             let size = head.size.min(piece.size);
-            let taken = way.supply(needs, head, window, size);
+            let Some(taken) = way.supply(needs, head, window.bytes(), (size, piece.size)) else {
+                self.forth.run = 0;
+                self.piece = Some(piece);
+                return;
+            };
             window.consume(taken);
             piece.size -= taken;
             at = size - taken;
@@ -115,8 +126,10 @@ enum Needs {
     Close,
     /// The server has not the client's unnamed statement.
     Unnamed,
-    /// It names a statement that clients share.
-    Name(Arc<Prepared>),
+    /// The server has it by now, and has said what it is.
+    Checked,
+    /// It names a statement that clients share, of which the client was told that.
+    Name(Arc<Prepared>, Option<Arc<Description>>),
     /// It makes one.
     Make(Arc<Prepared>),
     /// It makes one under a name that the client has given to another: the server is to refuse that.
@@ -142,7 +155,7 @@ pub(super) struct Way<'a> {
     epoch: u64,
     /// Most shared statements on the server connection.
     most: usize,
-    metrics: &'a DatabaseMetrics,
+    pub(super) metrics: &'a DatabaseMetrics,
 }
 
 impl Way<'_> {
@@ -157,11 +170,16 @@ impl Way<'_> {
         }
         let server: &Server = &self.held.lease;
         let wanted = self.statements.find(name);
-        if let Some(prepared) = wanted.and_then(|statement| statement.shared()) {
-            return Needs::Name(prepared.clone());
+        if let Some(statement) = wanted
+            && let Some(prepared) = statement.shared()
+        {
+            return Needs::Name(prepared.clone(), statement.told.clone());
         }
         match (wanted, self.statements.on_server(server, name)) {
-            (Some(statement), Some(id)) if id == statement.id => Needs::Nothing,
+            (Some(statement), Some(id)) if id == statement.id => {
+                let checks = name.is_empty() && head.tag == b'B' && self.statements.told.checks_unnamed();
+                if checks { Needs::Checked } else { Needs::Nothing }
+            }
             (Some(statement), _) if name.is_empty() && statement.parse.is_some() => Needs::Unnamed,
             // Its unnamed statement may be another client's.
             (_, _) if name.is_empty() => Needs::Close,
@@ -188,44 +206,95 @@ impl Way<'_> {
     }
 
     /// Writes what goes before the message at the front of the window, and as much of the message as is not left as it is.
-    /// Returns how much of it that is, of the `size` bytes that are there.
-    fn supply(&mut self, needs: Needs, head: Header, window: &Window, size: usize) -> usize {
-        let message = window.bytes().get(..size).unwrap_or_default();
+    /// Returns how much of it that is; none: it waits for what the server is asked. Of `bytes`, `size` are the message, and `piece`
+    /// the piece.
+    fn supply(
+        &mut self,
+        needs: Needs,
+        head: Header,
+        bytes: &[u8],
+        (size, piece): (usize, usize),
+    ) -> Option<usize> {
+        let message = bytes.get(..size).unwrap_or_default();
         let body = message.get(HEADER..).unwrap_or_default();
-        if let Needs::Name(prepared) = needs {
-            return self.name(&prepared, head, body);
-        }
+        let rest = bytes.get(size..piece).unwrap_or_default();
         let name = names(head.tag, body).unwrap_or_default();
-        match needs {
-            Needs::Nothing | Needs::Name(_) => {}
-            Needs::Close => self.close(name),
-            Needs::Unnamed => self.supply_unnamed(name),
-            Needs::Taken => self.supply_taken(name),
-            Needs::Make(prepared) => return self.make(prepared, message),
-            Needs::Text => return self.rewrite(head.tag, message),
+        let bound = match needs {
+            Needs::Name(prepared, told) if head.tag == b'B' => {
+                return self.name(&prepared, told.as_ref(), head, body, rest);
+            }
+            Needs::Name(prepared, told) => return Some(self.tell(&prepared, told.as_ref(), head, body)),
+            Needs::Make(prepared) => return Some(self.make(prepared, message)),
+            Needs::Text => return Some(self.rewrite(head.tag, message)),
+            Needs::Unnamed => self.fit_unnamed(head, body, rest),
+            Needs::Checked => self.checked_unnamed(),
+            Needs::Close => {
+                self.close(name);
+                Bound::Goes
+            }
+            Needs::Taken => {
+                self.supply_taken(name);
+                Bound::Goes
+            }
+            Needs::Nothing => Bound::Goes,
+        };
+        match bound {
+            Bound::Waits => return None,
+            Bound::Refused => self.refuse(),
+            Bound::Goes => {}
         }
         let number = self.held.lease.owed.sent(head.tag, Show::Forward);
-        if head.tag == b'P' {
-            self.statements.send(number, Sent::Whole(message));
+        match (head.tag, number) {
+            (b'P', _) => self.statements.send(number, Sent::Whole(message)),
+            (b'D', Some(number)) => self.describes(number, body),
+            _ => {}
         }
-        0
+        Some(0)
     }
 
-    /// Writes the front of a Bind or a Describe with the name that the server knows. Returns how much of it that was.
-    fn name(&mut self, prepared: &Arc<Prepared>, head: Header, body: &[u8]) -> usize {
-        let refused = head.tag == b'B' && self.is_refused(body, prepared);
-        let name = if refused {
+    /// Writes the front of a Bind with the name that the server knows. Returns how much of it that was; none: it waits.
+    fn name(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        told: Option<&Arc<Description>>,
+        head: Header,
+        body: &[u8],
+        rest: &[u8],
+    ) -> Option<usize> {
+        let name = if self.is_refused(body, prepared) {
             // By Bind, in its own words, and not by a Parse that the client has not sent.
             self.supply_nothing(NOTHING, frontend::bind_values(body).unwrap_or(0));
             NOTHING
         } else {
-            self.share(prepared);
-            prepared.name()
+            match self.fit(prepared, told, body, rest) {
+                Bound::Waits => return None,
+                Bound::Refused => {
+                    self.refuse();
+                    prepared.name()
+                }
+                Bound::Goes => prepared.name(),
+            }
         };
-        match self.held.lease.owed.sent(head.tag, Show::Forward) {
+        Some(match self.held.lease.owed.sent(head.tag, Show::Forward) {
             Some(_) => rename(self.own, head, body, name),
             None => 0,
+        })
+    }
+
+    /// Writes a Describe with the name that the server knows. Returns how long it was.
+    fn tell(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        told: Option<&Arc<Description>>,
+        head: Header,
+        body: &[u8],
+    ) -> usize {
+        self.share(prepared, told);
+        let Some(number) = self.held.lease.owed.sent(head.tag, Show::Forward) else { return 0 };
+        if let Some(name) = names(head.tag, body) {
+            self.tells(prepared, name, number);
         }
+        rename(self.own, head, body, prepared.name())
     }
 
     /// Drops what the server has under that name.
@@ -237,14 +306,19 @@ impl Way<'_> {
         }
     }
 
-    fn supply_unnamed(&mut self, name: &[u8]) {
-        if let Some(statement) = self.statements.find(name)
-            && self.held.lease.owed.sent(b'P', Show::Swallow).is_some()
-        {
-            let id = statement.id;
-            self.own.extend_from_slice(statement.parse.as_deref().unwrap_or_default());
-            self.statements.send_own(name, id);
+    /// Gives the server the client's unnamed statement. Returns what the client was told of it.
+    pub(super) fn supply_unnamed(&mut self) -> Option<Arc<Description>> {
+        let statement = self.statements.find(b"")?;
+        self.held.lease.owed.sent(b'P', Show::Swallow)?;
+        let (id, told) = (statement.id, statement.told.clone());
+        let parse = statement.parse.as_deref().unwrap_or_default();
+        let types = told.as_ref().and_then(|told| told.parameters.as_ref());
+        match (types, frontend::parse(parse.get(HEADER..).unwrap_or_default())) {
+            (Some(types), Some((_, text))) => write::parse_typed(self.own, b"", text, types),
+            _ => self.own.extend_from_slice(parse),
         }
+        self.statements.send_own(b"", id);
+        told
     }
 
     /// Whether the server will refuse a Bind of that statement, which it lacks, because its transaction has failed.
@@ -302,21 +376,32 @@ impl Way<'_> {
         number
     }
 
-    /// Sees to it that the server has it.
-    pub(super) fn share(&mut self, prepared: &Arc<Prepared>) {
+    /// Sees to it that the server has it; if it lacks it, with the parameters that the client was told of.
+    pub(super) fn share(&mut self, prepared: &Arc<Prepared>, told: Option<&Arc<Description>>) {
         let there = self.statements.there(&mut self.held.lease, prepared.id());
-        if there == There::Yes {
-            return;
+        if there != There::Yes {
+            self.prepare(prepared, told, there);
         }
+    }
+
+    /// The server gets it, with these types of its parameters.
+    pub(super) fn supply_shared(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        parameters: Option<&[u32]>,
+        there: There,
+    ) {
         self.make_room_for(prepared, there);
         if self.held.lease.owed.sent(b'P', Show::Swallow).is_some() {
             self.metrics.prepared(PreparedWhat::Supplied);
-            self.own.extend_from_slice(prepared.message());
+            prepared.write(self.own, parameters);
             self.statements.send_share(prepared.clone());
         }
     }
 
     fn unshare(&mut self, prepared: &Arc<Prepared>) {
+        self.statements.told.drops(prepared.id());
+        self.held.lease.shared.undescribe(prepared.id());
         if self.held.lease.owed.sent(b'C', Show::Swallow).is_some() {
             write::close_statement(self.own, prepared.name());
             self.statements.send_unshare(prepared.clone());

@@ -38,6 +38,8 @@ pub enum PreparedWhat {
     Shared,
     /// It made room for another.
     Evicted,
+    /// A server was asked whether it has it as its client was told.
+    Asked,
 }
 
 /// What became of a read that went on a connection together with others'.
@@ -244,6 +246,7 @@ impl DatabaseMetrics {
             PreparedWhat::Supplied => "supplied",
             PreparedWhat::Shared => "shared",
             PreparedWhat::Evicted => "evicted",
+            PreparedWhat::Asked => "asked",
         };
         self.registry.counter(&table::PREPARES, &[&self.name, what]).increment(1);
     }

@@ -90,7 +90,7 @@ table! {
     RERUNS Counter Count "pgweir_reruns_total" ["database", "cause", "target"]
         "Units that a server refused or lost and that ran again, unseen by the client: reads, writes that what was taken for the primary refused, and prepared statements that had outlived a change of their tables; target none: the retry budget was spent.";
     PREPARES Counter Count "pgweir_prepared_statements_total" ["database", "what"]
-        "Prepared statements of clients that pgweir itself prepared on a server connection that lacked them (supplied), that were there already when a client prepared them (shared), and that had to make room (evicted).";
+        "Prepared statements of clients that pgweir itself prepared on a server connection that lacked them (supplied), that were there already when a client prepared them (shared), that had to make room (evicted), and of which a server was asked whether it has them as their client was told (asked).";
     TIMED_OUT Counter Count "pgweir_rule_timeouts_total" ["database", "rule"]
         "Units that were cancelled because they ran for longer than a rule allows.";
     COUNTER_INCREMENTS Counter Count "pgweir_counter_increments_total" ["database", "table"]

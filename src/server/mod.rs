@@ -1,6 +1,7 @@
 //! An open connection to a PostgreSQL server.
 
 mod connect;
+pub mod described;
 mod options;
 pub mod owed;
 mod parameters;

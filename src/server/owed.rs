@@ -44,6 +44,8 @@ enum Sent {
     Bind,
     /// Describe: RowDescription or NoData, perhaps after a ParameterDescription.
     Describe,
+    /// An Execute of nothing before a Bind that is not to be carried out: an error.
+    Refusal,
     /// Execute: rows or copied data, then CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute,
     /// Close: CloseComplete.
@@ -74,6 +76,13 @@ pub enum Event {
     Known,
     /// A Close succeeded.
     Closed,
+    /// A statement or a portal is described, in part or to the end.
+    Described {
+        /// The number of the Describe: see [`Owed::sent`].
+        number: u32,
+    },
+    /// What was sent so that a Bind is not carried out has failed: the client is to see why.
+    Refused,
     /// An ErrorResponse; `parse`: to a Parse.
     Error {
         /// It refuses a Parse.
@@ -163,7 +172,13 @@ impl Owed {
             Sent::Query | Sent::Function if self.skipping => return None,
             // It ends with a ReadyForQuery of its own, which closes the unit as a Sync would.
             Sent::Query | Sent::Function => self.open = false,
-            Sent::Parse | Sent::Bind | Sent::Describe | Sent::Execute | Sent::Close | Sent::Known => {
+            Sent::Parse
+            | Sent::Bind
+            | Sent::Describe
+            | Sent::Execute
+            | Sent::Close
+            | Sent::Known
+            | Sent::Refusal => {
                 self.open = true;
                 if self.skipping {
                     return None;
@@ -183,6 +198,22 @@ impl Owed {
             *sent = Sent::Known;
         }
         Some(number)
+    }
+
+    /// As [`Owed::sent`], for an Execute of nothing that goes to the server before a Bind that it must not carry out: its
+    /// transaction fails as it would have failed by that.
+    pub fn sent_refusal(&mut self) -> Option<u32> {
+        let number = self.sent(b'E', Show::Forward)?;
+        if let Some((sent, ..)) = self.queue.back_mut() {
+            *sent = Sent::Refusal;
+        }
+        Some(number)
+    }
+
+    /// Whether the reply with that number is still to come.
+    #[must_use]
+    pub fn owes(&self, number: u32) -> bool {
+        self.queue.iter().any(|(.., owed)| *owed == number)
     }
 
     /// Takes a reply: who sees it and what it means. `body` may be cut short but for `Z`.
@@ -205,7 +236,10 @@ impl Owed {
                 let own = sent == Some(Sent::Query);
                 Ok(Verdict {
                     show: if own { show } else { Show::Forward },
-                    event: Event::Error { parse: sent == Some(Sent::Parse) },
+                    event: match sent {
+                        Some(Sent::Refusal) => Event::Refused,
+                        sent => Event::Error { parse: sent == Some(Sent::Parse) },
+                    },
                 })
             }
             (b'Z', Some(Sent::Query | Sent::Function | Sent::Sync)) => {
@@ -220,11 +254,14 @@ impl Owed {
             (b'C', Some(Sent::Query)) => verdict(completed(body)),
             (b'D' | b'T' | b'I' | b'H' | b'd' | b'c', Some(Sent::Query))
             | (b'D' | b'H' | b'd' | b'c', Some(Sent::Execute))
-            | (b't', Some(Sent::Describe))
             | (b'V', Some(Sent::Function)) => verdict(Event::None),
-            (b'C' | b'I' | b's', Some(Sent::Execute))
-            | (b'2', Some(Sent::Bind))
-            | (b'T' | b'n', Some(Sent::Describe)) => {
+            (b't' | b'T' | b'n', Some(Sent::Describe)) => {
+                if tag != b't' {
+                    self.queue.pop_front();
+                }
+                verdict(Event::Described { number: front.map_or(0, |(.., number)| number) })
+            }
+            (b'C' | b'I' | b's', Some(Sent::Execute)) | (b'2', Some(Sent::Bind)) => {
                 self.queue.pop_front();
                 self.copy_in = false;
                 verdict(if tag == b'C' { completed(body) } else { Event::None })

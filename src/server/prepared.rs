@@ -6,11 +6,15 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use ahash::RandomState;
+use bytes::BytesMut;
 
+use super::described::Description;
 use crate::wire::frame::HEADER;
+use crate::wire::frontend::cstr;
+use crate::wire::write;
 
 /// The registry looks for forgotten statements when it has grown to twice what it held after the last time, and this.
 const LEAST_SWEEP: usize = 1024;
@@ -30,6 +34,8 @@ pub struct Prepared {
     epoch: u64,
     /// Grows when what it means has changed: connections that have it have it no longer as it would be now.
     version: AtomicU64,
+    /// What a server has first said of it: most say the same, and keep it once.
+    described: OnceLock<Arc<Description>>,
 }
 
 impl Prepared {
@@ -49,6 +55,28 @@ impl Prepared {
     #[must_use]
     pub fn message(&self) -> &[u8] {
         &self.message
+    }
+
+    /// Writes the Parse message that makes it, with these types of all its parameters in place of those that it leaves to the server.
+    pub fn write(&self, out: &mut BytesMut, parameters: Option<&[u32]>) {
+        match (parameters, cstr(self.tail())) {
+            (Some(parameters), Some((text, _))) => write::parse_typed(out, self.name(), text, parameters),
+            _ => out.extend_from_slice(&self.message),
+        }
+    }
+
+    /// What a server has said of it, as one of those who keep it.
+    #[must_use]
+    pub fn described(&self, description: Description) -> Arc<Description> {
+        match self.described.get() {
+            Some(first) if **first == description => first.clone(),
+            Some(_) => Arc::new(description),
+            None => {
+                let first = Arc::new(description);
+                let _ = self.described.set(first.clone());
+                first
+            }
+        }
     }
 
     /// A server has refused to run it as it was prepared: tables have other columns now. It is prepared anew on each connection.
@@ -133,6 +161,7 @@ impl Registry {
             search_path,
             epoch,
             version: AtomicU64::new(0),
+            described: OnceLock::new(),
         }
     }
 
@@ -178,6 +207,8 @@ struct Slot {
     used: u64,
     /// Which version of it.
     version: u64,
+    /// What the server has said of it.
+    described: Option<Arc<Description>>,
 }
 
 impl Shelf {
@@ -203,7 +234,31 @@ impl Shelf {
     pub fn insert(&mut self, prepared: Arc<Prepared>) {
         self.now += 1;
         let version = prepared.version();
-        self.by_id.insert(prepared.id, Slot { prepared, used: self.now, version });
+        self.by_id.insert(prepared.id, Slot { prepared, used: self.now, version, described: None });
+    }
+
+    /// What the server has said of it.
+    #[must_use]
+    pub fn described(&self, id: u64) -> Option<&Arc<Description>> {
+        self.by_id.get(&id)?.described.as_ref()
+    }
+
+    /// It is prepared anew: what the server has said of it holds no longer.
+    pub fn undescribe(&mut self, id: u64) {
+        if let Some(slot) = self.by_id.get_mut(&id) {
+            slot.described = None;
+        }
+    }
+
+    /// The server has said this of it.
+    pub fn describe(&mut self, id: u64, mut description: Arc<Description>) {
+        let Some(slot) = self.by_id.get_mut(&id) else { return };
+        let known = slot.described.as_ref().filter(|_| description.parameters.is_none());
+        if let Some(parameters) = known.and_then(|known| known.parameters.clone()) {
+            let both = Description { parameters: Some(parameters), columns: description.columns };
+            description = slot.prepared.described(both);
+        }
+        slot.described = Some(description);
     }
 
     /// The server has confirmed that it has it no longer.
@@ -265,6 +320,42 @@ mod tests {
         assert_eq!(head.size, one.message().len());
         let (name, text) = frontend::parse(&one.message()[HEADER..]).unwrap();
         assert_eq!((name, text), (one.name(), &b"SELECT 1"[..]));
+    }
+
+    #[test]
+    fn it_is_prepared_with_the_parameters_that_were_told() {
+        let registry = Registry::default();
+        let one = registry.statement(b"SELECT $1, $2\0\0\x01\0\0\0\0", None, 0);
+        let mut out = BytesMut::new();
+        one.write(&mut out, None);
+        assert_eq!(out, one.message());
+        out.clear();
+        one.write(&mut out, Some(&[23, 25]));
+        let head = frame::header(&out, Side::Frontend).unwrap().unwrap();
+        assert_eq!(head.size, out.len());
+        assert_eq!(frontend::parse(&out[HEADER..]), Some((one.name(), &b"SELECT $1, $2"[..])));
+        assert_eq!(frontend::parameter_types(&out[HEADER..]).collect::<Vec<_>>(), [23, 25]);
+    }
+
+    #[test]
+    fn what_was_said_is_kept_once_and_as_long_as_it_holds() {
+        let registry = Registry::default();
+        let one = registry.statement(b"SELECT 1\0\0\0", None, 0);
+        let of = |parameters: Option<&[u32]>| {
+            one.described(Description { parameters: parameters.map(Into::into), columns: 1 })
+        };
+        let first = of(Some(&[23]));
+        assert!(Arc::ptr_eq(&first, &of(Some(&[23]))) && !Arc::ptr_eq(&first, &of(None)));
+        let mut shelf = Shelf::default();
+        shelf.describe(one.id(), first.clone());
+        assert!(shelf.described(one.id()).is_none(), "it is not there");
+        shelf.insert(one.clone());
+        shelf.describe(one.id(), first.clone());
+        // Of its columns alone: the parameters stay known.
+        shelf.describe(one.id(), of(None));
+        assert!(Arc::ptr_eq(shelf.described(one.id()).unwrap(), &first));
+        shelf.undescribe(one.id());
+        assert!(shelf.has(one.id()) && shelf.described(one.id()).is_none());
     }
 
     #[test]

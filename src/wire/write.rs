@@ -192,6 +192,18 @@ pub fn parse_bytes(out: &mut BytesMut, statement: &[u8], types: &[u8]) {
     });
 }
 
+/// A Parse with the types of all parameters.
+pub fn parse_typed(out: &mut BytesMut, name: &[u8], text: &[u8], types: &[u32]) {
+    message(out, b'P', |out| {
+        out.extend_from_slice(name);
+        out.put_u8(0);
+        out.extend_from_slice(text);
+        out.put_u8(0);
+        out.put_u16(u16::try_from(types.len()).unwrap_or(u16::MAX));
+        types.iter().for_each(|of| out.put_u32(*of));
+    });
+}
+
 /// A Parse of no statement, with so many parameters, of type text.
 pub fn parse_nothing(out: &mut BytesMut, name: &[u8], parameters: u16) {
     message(out, b'P', |out| {
@@ -202,6 +214,20 @@ pub fn parse_nothing(out: &mut BytesMut, name: &[u8], parameters: u16) {
             out.put_u32(25);
         }
     });
+}
+
+/// A Describe of a prepared statement.
+pub fn describe_statement(out: &mut BytesMut, name: &[u8]) {
+    message(out, b'D', |out| {
+        out.put_u8(b'S');
+        out.extend_from_slice(name);
+        out.put_u8(0);
+    });
+}
+
+/// A Flush.
+pub fn flush(out: &mut BytesMut) {
+    message(out, b'H', |_| {});
 }
 
 /// A Close of a prepared statement.

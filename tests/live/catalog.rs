@@ -6,7 +6,7 @@ use pgweir::cli::demo::cluster::{Cluster, eventually};
 use pgweir::monitor;
 use pgweir::route::Catalog;
 
-use crate::proxy::{Proxy, SOON, cluster, sum};
+use crate::proxy::{Proxy, SOON, cluster, configuration, sum};
 use crate::raw::{Raw, execute, extended, sync};
 
 const SCHEMA: &str = include_str!("catalog/schema.sql");
@@ -296,4 +296,54 @@ async fn ten_thousand_tables_and_functions_are_read_quickly() {
     assert!(catalog.bytes() < 20 << 20, "{}", catalog.bytes());
     // In a debug build, beside other tests.
     assert!(time < Duration::from_secs(8), "{time:?}");
+}
+
+/// A database that is gone is asked for no more, and takes nobody's place; when it is there again, it is known again.
+#[tokio::test]
+async fn a_database_that_is_gone_is_left_alone() {
+    let cluster = cluster().start().await.unwrap();
+    let primary = cluster.primary();
+    let text = configuration(&cluster.servers(), "", "")
+        .replace("[databases.postgres]", "[databases.\"*\"]")
+        .replace("[catalog]", "[catalog]\nmax_databases = 2");
+    let proxy = Proxy::with(&text);
+    proxy.knows(1).await;
+    let asked = |name: &str| primary.log().matches(&format!("database \"{name}\" does not exist")).count();
+    let objects = |name: &str| {
+        let label = format!("dbname=\"{name}\"");
+        let proxy = &proxy;
+        async move { proxy.sum("pgweir_catalog_objects", &[&label]).await as usize }
+    };
+    for name in ["stays", "used", "unused"] {
+        primary.sql(&format!("CREATE DATABASE {name}")).await.unwrap();
+    }
+    proxy.reads_catalog("unused").await;
+    proxy.reads_catalog("used").await;
+    let mut client = Raw::login(proxy.address(), &[("database", "used")]).await.unwrap();
+    client.ok("CREATE TABLE before AS SELECT 1 AS n").await;
+    for name in ["used", "unused"] {
+        primary.sql(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+        eventually(SOON, || async { asked(name) > 0 }).await.unwrap();
+    }
+    eventually(SOON, || async { objects("unused").await == 0 }).await.unwrap();
+    // There is room for another one, although two were known; and as often as that is looked at, these are not.
+    proxy.reads_catalog("stays").await;
+    for nth in 0..8 {
+        let before = objects("stays").await;
+        primary.sql_in("stays", &format!("CREATE TABLE t{nth} (id int)")).await.unwrap();
+        eventually(SOON, || async { objects("stays").await > before }).await.unwrap();
+    }
+    for name in ["used", "unused"] {
+        assert!(asked(name) <= 2, "{name}: {}", primary.log());
+    }
+    for name in ["used", "unused"] {
+        primary.sql(&format!("CREATE DATABASE {name}")).await.unwrap();
+    }
+    primary.sql_in("used", "CREATE TABLE after AS SELECT 2 AS n").await.unwrap();
+    let mut other = Raw::login(proxy.address(), &[("database", "used")]).await.unwrap();
+    assert_eq!(other.value("SELECT n FROM after").await, "2");
+    assert_eq!(client.value("SELECT n FROM after").await, "2");
+    let before = objects("used").await;
+    primary.sql_in("used", "CREATE TABLE more (id int)").await.unwrap();
+    eventually(SOON, || async { objects("used").await > before }).await.unwrap();
 }

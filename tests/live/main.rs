@@ -50,4 +50,5 @@ mod servers;
 mod settings;
 mod sharing;
 mod speaker;
+mod told;
 mod wire;

@@ -22,6 +22,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/client/unit.rs", &[]),
     ("src/client/prepared.rs", &[]),
     ("src/server/owed.rs", &[]),
+    ("src/server/described.rs", &[]),
+    ("src/server/prepared.rs", &[]),
     // The sending half of a place in the queue: it never waits.
     ("src/pool/ledger.rs", &["tokio::sync::oneshot"]),
 ];

@@ -18,6 +18,10 @@ use crate::route::catalog::Rows;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 
+/// Pause between questions for a database that the primary has not, as long as clients of it are there: each is an error in the
+/// server's log. Whoever comes has it asked for at once.
+const GONE: Duration = Duration::from_secs(60);
+
 /// Longest that reading a catalog may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -47,6 +51,13 @@ impl Catalogs {
                     retry = FIRST_RETRY;
                     tokio::time::sleep(LEAST_DISTANCE).await;
                     self.rest(live, &last).await;
+                }
+                Err(error) if error.code() == Some("3D000") && self.cluster.view().primary().is_some() => {
+                    info!(database, "the database is gone: its catalog is read when a client asks for it");
+                    live.is_gone_now();
+                    if Arc::strong_count(live) > 2 {
+                        let _ = timeout(GONE, live.wake.notified()).await;
+                    }
                 }
                 Err(error) => {
                     if retry == FIRST_RETRY {

@@ -48,6 +48,8 @@ pub struct Live {
     /// How often a change of definitions was seen: what was read before the last one does not count. Held while `known` is
     /// put in its place.
     changes: Mutex<u64>,
+    /// The primary has no such database.
+    gone: AtomicBool,
     wake: Notify,
 }
 
@@ -57,6 +59,7 @@ impl Live {
             version: AtomicU64::new(1),
             known: ArcSwap::from_pointee(known),
             changes: Mutex::new(0),
+            gone: AtomicBool::new(false),
             wake: Notify::new(),
         })
     }
@@ -94,6 +97,20 @@ impl Live {
         self.wake.notify_one();
     }
 
+    /// The primary has no such database: what was known of it says nothing of another one of that name.
+    fn is_gone_now(&self) {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        *changes += 1;
+        self.gone.store(true, Ordering::Relaxed);
+        if matches!(**self.known.load(), Known::Loaded(_)) {
+            self.put(Known::Loading);
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
     fn changes(&self) -> u64 {
         *self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,6 +121,7 @@ impl Live {
         if *now != changes {
             return false;
         }
+        self.gone.store(false, Ordering::Relaxed);
         let same = matches!(&**self.known.load(), Known::Loaded(old) if old.version() == catalog.version());
         if !same {
             self.put(Known::Loaded(Arc::new(catalog)));
@@ -160,10 +178,14 @@ impl Catalogs {
         }
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = live.get(database) {
+            if known.is_gone() {
+                // It may be there again.
+                known.wake.notify_one();
+            }
             return known.clone();
         }
         let new = Live::new(Known::Loading);
-        if live.len() >= self.options.max_databases {
+        if live.values().filter(|known| !known.is_gone()).count() >= self.options.max_databases {
             self.metrics.failed();
             if self.full.swap(true, Ordering::Relaxed) {
                 return new;
@@ -219,14 +241,15 @@ impl Catalogs {
         }
     }
 
-    /// Takes a database out that nobody has used since `since`. True: it is out.
+    /// Takes a database out that nobody has used since `since`, or that nobody uses and the primary has not. True: it is out.
     fn retire(&self, database: &str, live: &Arc<Live>, since: &mut clock::Instant) -> bool {
         let mut all = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         // One is held here and one there.
-        if Arc::strong_count(live) > 2 {
+        let used = Arc::strong_count(live) > 2;
+        if used {
             *since = clock::now();
         }
-        let out = since.elapsed() > UNUSED;
+        let out = since.elapsed() > UNUSED || live.is_gone() && !used;
         if out {
             all.remove(database);
         }

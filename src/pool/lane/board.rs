@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{Inner, Move};
+use super::yard::Boarded;
+use super::{Check, Inner, Move};
+use crate::server::described::{Description, Fit};
 use crate::server::owed::Show;
 use crate::server::{Prepared, Server};
 use crate::wire::write;
@@ -15,11 +17,13 @@ pub struct Board<'a> {
     inner: &'a mut Inner,
     /// Prepared statements of pgweir's own that were sent with it.
     supplied: usize,
+    /// What the server was asked before it.
+    asked: usize,
 }
 
 impl<'a> Board<'a> {
     pub(super) fn new(inner: &'a mut Inner) -> Self {
-        Self { inner, supplied: 0 }
+        Self { inner, supplied: 0, asked: 0 }
     }
 
     /// What is to be sent, for the client's next message.
@@ -34,8 +38,29 @@ impl<'a> Board<'a> {
         }
     }
 
-    /// The next message names that statement: the server gets it, unless it has it.
-    pub fn need(&mut self, prepared: &Arc<Prepared>) {
+    /// The next message names that statement, of which its client was told that: the server gets it, unless it has it, and is
+    /// asked whether it has it so.
+    pub fn need(&mut self, prepared: &Arc<Prepared>, told: Option<&Arc<Description>>) {
+        self.supply(prepared, told);
+        let Some(told) = told else { return };
+        let Inner { lease: Some(lease), moves, riders, ended, out, checks, .. } = &mut *self.inner else {
+            return;
+        };
+        let known = lease.shared.described(prepared.id());
+        let same =
+            known.is_some_and(|known| Arc::ptr_eq(known, told) || told.fit(Some(known), true) == Fit::Same);
+        if same && !moves.iter().any(|own| own.prepared.id() == prepared.id()) {
+            return;
+        }
+        let Some(number) = lease.owed.sent(b'D', Show::Swallow) else { return };
+        write::describe_statement(out, prepared.name());
+        let unit = *ended + riders.len() as u64;
+        let (prepared, told) = (prepared.clone(), told.clone());
+        self.asked += 1;
+        checks.push_back(Check { unit, number, prepared, told, parameters: None });
+    }
+
+    fn supply(&mut self, prepared: &Arc<Prepared>, told: Option<&Arc<Description>>) {
         let Inner { lease: Some(lease), moves, riders, ended, out, .. } = &mut *self.inner else { return };
         let most = lease.pool().options().max_prepared_statements;
         let Server { shared, owed, .. } = &mut **lease;
@@ -61,12 +86,12 @@ impl<'a> Board<'a> {
             moves.push_back(Move { unit, prepared: surplus, makes: false });
         }
         owed.sent(b'P', Show::Swallow);
-        out.extend_from_slice(prepared.message());
+        prepared.write(out, told.and_then(|told| told.parameters.as_deref()));
         moves.push_back(Move { unit, prepared: prepared.clone(), makes: true });
         self.supplied += 1;
     }
 
-    pub(super) fn supplied(&self) -> usize {
-        self.supplied
+    pub(super) fn done(&self) -> Boarded {
+        Boarded { supplied: self.supplied, asked: self.asked }
     }
 }

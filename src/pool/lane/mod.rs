@@ -31,6 +31,7 @@ pub(super) use yard::Yards;
 use super::Lease;
 use crate::clock::{self, Duration, Instant};
 use crate::net::{Buffers, WINDOW};
+use crate::server::described::{self, Columns, Description, Fit};
 use crate::server::owed::{Event, Show};
 use crate::server::{self, Prepared, Server};
 use crate::wire::TransactionStatus;
@@ -69,6 +70,16 @@ struct Move {
     makes: bool,
 }
 
+/// A Describe of pgweir's own before the unit with that number, of a statement that its client was told of.
+#[derive(Debug)]
+struct Check {
+    unit: u64,
+    number: u32,
+    prepared: Arc<Prepared>,
+    told: Arc<Description>,
+    parameters: Option<Arc<[u32]>>,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     /// None while nothing is under way.
@@ -81,6 +92,7 @@ struct Inner {
     /// How many units have ended: the number of the first of `riders`.
     ended: u64,
     moves: VecDeque<Move>,
+    checks: VecDeque<Check>,
     /// What came so far of the answer to the first unit.
     answer: Vec<u8>,
     /// Why the first unit has to run again.
@@ -286,6 +298,9 @@ impl Inner {
             self.skip = head.size - there;
             match verdict.event {
                 Event::Parsed | Event::Closed if !shown => self.has_moved(),
+                Event::Described { number } if !shown && self.skip == 0 => {
+                    self.has_described(number, head.tag, body);
+                }
                 Event::Ready { status, .. } if status != TransactionStatus::Idle => return Err("in_doubt"),
                 Event::Ready { .. } if shown => {
                     self.answer.extend_from_slice(bytes.get(from..at).unwrap_or_default());
@@ -316,6 +331,28 @@ impl Inner {
         }
     }
 
+    /// The server has said what it has, or a part of that. What its client does not know so is for the client's own connection.
+    #[cold]
+    fn has_described(&mut self, number: u32, tag: u8, body: &[u8]) {
+        let (Some(lease), Some(check)) = (&mut self.lease, self.checks.front_mut()) else { return };
+        if check.number != number {
+            return;
+        }
+        if tag == b't' {
+            check.parameters = Some(described::parameters(body));
+            return;
+        }
+        let mut columns = Columns::default();
+        columns.feed(body);
+        let parameters = check.parameters.take();
+        let description = check.prepared.described(Description { parameters, columns: columns.hash() });
+        if check.told.fit(Some(&description), true) != Fit::Same {
+            self.spoilt = Some(Again::Error);
+        }
+        lease.shared.describe(check.prepared.id(), description);
+        self.checks.pop_front();
+    }
+
     /// The answer to the first unit is complete.
     fn arrive(&mut self) {
         let large = (self.answer.len() > MOST_ANSWER).then_some(Again::Large);
@@ -329,6 +366,9 @@ impl Inner {
         // What was to be prepared for it and was not will not be.
         while self.moves.front().is_some_and(|own| own.unit <= self.ended) {
             self.moves.pop_front();
+        }
+        while self.checks.front().is_some_and(|check| check.unit <= self.ended) {
+            self.checks.pop_front();
         }
         self.ended += 1;
         self.since = Some(clock::now());

@@ -147,7 +147,7 @@ impl Inner {
     fn board(&mut self, seat: &Arc<Seat>, load: impl FnOnce(&mut Board<'_>)) -> Boarded {
         let mut board = Board::new(self);
         load(&mut board);
-        let supplied = board.supplied();
+        let boarded = board.done();
         let ticket = seat.take();
         if self.riders.is_empty() {
             self.since = Some(clock::now());
@@ -159,7 +159,7 @@ impl Inner {
         {
             waker.wake_by_ref();
         }
-        Boarded { supplied }
+        boarded
     }
 }
 
@@ -168,6 +168,8 @@ impl Inner {
 pub struct Boarded {
     /// Prepared statements that the connection lacked.
     pub supplied: usize,
+    /// Those of which its server was asked.
+    pub asked: usize,
 }
 
 impl Pool {
@@ -234,7 +236,7 @@ impl Pool {
         if !std::mem::replace(&mut yard.asks, true) {
             Handle::current().spawn(ask(self.clone(), thread));
         }
-        Some(Boarded { supplied: 0 })
+        Some(Boarded { supplied: 0, asked: 0 })
     }
 
     /// Lets those who stand come aboard a lane with that connection.

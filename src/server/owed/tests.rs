@@ -164,6 +164,26 @@ fn a_ready_that_says_nothing_is_still_owed() {
     assert_eq!(owed.readies(), 1);
 }
 
+#[test]
+fn what_is_sent_to_fail_fails_the_unit() {
+    let mut owed = owed(b"P");
+    let asked = owed.sent(b'D', Show::Swallow).unwrap();
+    assert!(owed.owes(asked));
+    let event = |owed: &mut Owed, tag| owed.reply(tag, b"I").unwrap().event;
+    assert_eq!(event(&mut owed, b'1'), Event::Parsed);
+    assert_eq!(event(&mut owed, b't'), Event::Described { number: asked });
+    assert!(owed.owes(asked), "its columns are to come");
+    assert_eq!(event(&mut owed, b'T'), Event::Described { number: asked });
+    assert!(!owed.owes(asked) && owed.is_open());
+    owed.sent_refusal();
+    for tag in *b"BES" {
+        owed.sent(tag, Show::Forward);
+    }
+    assert_eq!(owed.reply(b'E', b""), Ok(Verdict { show: Show::Forward, event: Event::Refused }));
+    replies(&mut owed, b"Z");
+    assert!(owed.is_free());
+}
+
 /// PostgreSQL's rules for what it answers, with outcomes at will.
 #[derive(Default)]
 struct Model {

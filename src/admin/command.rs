@@ -25,6 +25,8 @@ pub(super) enum Command {
     Counters,
     /// `FLUSH COUNTERS`, of that table or of all.
     Flush(Option<String>),
+    /// `DISCARD COUNTERS`, of that table.
+    Discard(String),
     Catalogs,
     Learned,
     Reasons,
@@ -79,6 +81,10 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     (
         "FLUSH COUNTERS",
         "FLUSH COUNTERS [table]: commits what was counted and is only in the journal or in memory; answered when it is committed.",
+    ),
+    (
+        "DISCARD COUNTERS",
+        "DISCARD COUNTERS table: throws away what was counted for it and the server refuses to commit; what it does not refuse is committed.",
     ),
     ("SHOW CATALOGS", "The databases whose definitions are known."),
     ("SHOW LEARNED", "What replicas have refused, and goes to the primary since."),
@@ -143,6 +149,7 @@ impl Command {
         match self {
             Command::Reload => "RELOAD",
             Command::Flush(_) => "FLUSH COUNTERS",
+            Command::Discard(_) => "DISCARD COUNTERS",
             Command::Change(change) => match change.what {
                 What::Add(_) => "ADD SERVER",
                 What::Remove => "REMOVE SERVER",
@@ -171,7 +178,7 @@ impl Command {
         let command = match parts.as_slice() {
             [show, rest @ ..] if show.is("show") => shown(rest),
             [reload] if reload.is("reload") => Some(Command::Reload),
-            [flush, counters, rest @ ..] if flush.is("flush") && counters.is("counters") => flushed(rest),
+            [verb, counters, rest @ ..] if counters.is("counters") => flushed(verb, rest),
             [verb, server, address, rest @ ..] if server.is("server") => {
                 changed(verb, address, rest).map(Command::Change)
             }
@@ -209,16 +216,20 @@ fn shown(parts: &[Part<'_>]) -> Option<Command> {
     plain.into_iter().find(|(name, _)| rest.is_empty() && what.is(name)).map(|(_, command)| command)
 }
 
-/// What stands behind FLUSH COUNTERS: nothing, a table, or one with its schema.
-fn flushed(parts: &[Part<'_>]) -> Option<Command> {
-    match parts {
-        [] => Some(Command::Flush(None)),
-        [table] => Some(Command::Flush(Some(table.value()?.into_owned()))),
+/// FLUSH or DISCARD COUNTERS: of all, of a table, or of one with its schema.
+fn flushed(verb: &Part<'_>, parts: &[Part<'_>]) -> Option<Command> {
+    let table = match parts {
+        [] => None,
+        [table] => Some(table.value()?.into_owned()),
         [schema, dot, table] if dot.kind == Kind::Dot => {
-            Some(Command::Flush(Some(format!("{}.{}", schema.value()?, table.value()?))))
+            Some(format!("{}.{}", schema.value()?, table.value()?))
         }
-        _ => None,
+        _ => return None,
+    };
+    if verb.is("flush") {
+        return Some(Command::Flush(table));
     }
+    table.filter(|_| verb.is("discard")).map(Command::Discard)
 }
 
 /// ADD, REMOVE, DRAIN, ENABLE or WEIGH SERVER.

@@ -119,7 +119,9 @@ impl Console for Desk {
             Refusal::new(SqlState::SYNTAX_ERROR, unknown.message, hint)
         })?;
         match &command {
-            Command::Reload | Command::Change(_) | Command::Flush(_) if role != Role::Admin => {
+            Command::Reload | Command::Change(_) | Command::Flush(_) | Command::Discard(_)
+                if role != Role::Admin =>
+            {
                 Err(Refusal::new(
                     SqlState::INSUFFICIENT_PRIVILEGE,
                     "only users in `admin_users` may change anything",
@@ -127,22 +129,49 @@ impl Console for Desk {
                 ))
             }
             Command::Reload | Command::Change(_) if run => self.carry_out(&command),
+            Command::Flush(Some(table)) | Command::Discard(table) if run => {
+                let accounts = accounts(shared, Some(table));
+                let rules = shared.databases.all();
+                let known = rules.iter().flat_map(|database| database.counters.rules());
+                if accounts.is_empty() && !known.into_iter().any(|rule| names(table, &rule.table)) {
+                    return Err(Refusal::new(
+                        SqlState::UNDEFINED_OBJECT,
+                        format!("no counters are kept for a table \"{table}\""),
+                        "SHOW COUNTERS lists those that are.",
+                    ));
+                }
+                if matches!(command, Command::Discard(_)) {
+                    accounts.iter().for_each(|account| account.discard());
+                }
+                show::table(&command, shared, run)
+            }
             _ => show::table(&command, shared, run),
         }
     }
 
     fn flushes(&self, shared: &Shared, text: &str) -> Vec<Arc<Account>> {
-        let Ok(Command::Flush(table)) = Command::parse(text) else { return Vec::new() };
-        let mut accounts = shared.books.of(None);
-        if let Some(table) = table {
-            let meant = |account: &Arc<Account>| {
-                let whole = account.table();
-                whole == table || whole.split_once('.').is_some_and(|(_, name)| name == table)
-            };
-            accounts.retain(meant);
+        match Command::parse(text) {
+            Ok(Command::Flush(table)) => accounts(shared, table.as_deref()),
+            Ok(Command::Discard(table)) => accounts(shared, Some(&table)),
+            _ => Vec::new(),
         }
-        accounts
     }
+}
+
+/// Whether a name, with or without its schema, is that of a table.
+fn names(name: &str, table: &str) -> bool {
+    name == table || name.split_once('.').is_some_and(|(_, name)| name == table)
+}
+
+/// What is kept for that table, or for all.
+fn accounts(shared: &Shared, table: Option<&str>) -> Vec<Arc<Account>> {
+    let mut accounts = shared.books.of(None);
+    accounts.retain(|account| {
+        let whole = account.table();
+        let own = whole.split_once('.').map_or("", |(_, name)| name);
+        table.is_none_or(|table| whole == table || own == table)
+    });
+    accounts
 }
 
 #[cfg(test)]

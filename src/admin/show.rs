@@ -50,7 +50,7 @@ pub(super) fn table(command: &Command, shared: &Shared, run: bool) -> Result<Tab
             Reason::ALL.iter().map(|reason| vec![some(reason.code()), some(reason.sentence())]).collect()
         }),
         // Before the desk has carried it out, nobody knows whether there is anything to tell.
-        Command::Reload | Command::Change(_) | Command::Flush(_) => {
+        Command::Reload | Command::Change(_) | Command::Flush(_) | Command::Discard(_) => {
             Table { tag: command.tag(), ..Table::default() }
         }
     })
@@ -127,7 +127,7 @@ fn pins(shared: &Shared) -> Vec<Row> {
     shared.cancels.connected().into_iter().filter_map(row).collect()
 }
 
-const COUNTERS: &[&str] = &["database", "table", "user", "state", "waiting", "why", "age_ms"];
+const COUNTERS: &[&str] = &["database", "table", "user", "state", "waiting", "why", "age_ms", "what"];
 
 fn counters(shared: &Shared) -> Vec<Row> {
     let databases = shared.databases.all();
@@ -140,6 +140,7 @@ fn counters(shared: &Shared) -> Vec<Row> {
             some(group.waiting),
             group.refused,
             None,
+            None,
         ]
     };
     let kept = |one: crate::counter::Kept| {
@@ -147,10 +148,11 @@ fn counters(shared: &Shared) -> Vec<Row> {
             some(one.database),
             some(one.table),
             some(one.user),
-            some(if one.refused.is_some() { "refused" } else { one.durability }),
+            some(if one.stuck { "refused" } else { one.durability }),
             some(one.waiting),
             one.refused,
             one.age.map(|age| age.as_millis().to_string()),
+            some(one.what),
         ]
     };
     let merged = databases.into_iter().flat_map(|database| database.counters.all()).map(row);

@@ -132,9 +132,11 @@ async fn talk(
             window.consume(head.size);
             let flushes = std::mem::take(&mut commands.flushes);
             let table = flushes.first().map(|account| account.table()).unwrap_or_default();
-            if timeout(FLUSHES, Books::flush(flushes)).await.is_err() {
+            let flushed = timeout(FLUSHES, Books::flush(flushes)).await;
+            if let Ok(Err(_)) | Err(_) = flushed {
                 out.clear();
-                return Err(Leave::Told(Failure::Unflushed(table)));
+                let why = flushed.ok().and_then(Result::err);
+                return Err(Leave::Told(Failure::Unflushed(why.unwrap_or(table))));
             }
             if out.len() >= crate::net::WINDOW {
                 flush(stream, out).await?;

@@ -45,7 +45,20 @@ impl Session {
         if let Some(place) = self.count(piece, route) {
             return Some(place);
         }
-        if self.identity.database.counters.keeps() { self.place_behind_commit(piece) } else { None }
+        if !self.identity.database.counters.keeps() || self.is_increment(piece) {
+            return None;
+        }
+        self.place_behind_commit(piece, route.target == Target::Primary)
+    }
+
+    /// Whether the piece only adds to a counter: then it is all the same what comes first.
+    fn is_increment(&self, piece: &Piece) -> bool {
+        let unit = self.window.as_ref().and_then(|window| window.bytes().get(..piece.size));
+        let looks = piece.facts.class == Class::Write && piece.size <= MOST_UNIT;
+        let run = unit.filter(|_| looks).and_then(|unit| self.run_of(unit));
+        run.and_then(|run| increment(run.text)).is_some_and(|increment| {
+            self.identity.database.counters.rules().iter().any(|rule| is_about(rule, &increment))
+        })
     }
 
     /// Gives a piece to those who merge increments, if it is one of a table that they have a rule for.
@@ -74,8 +87,17 @@ impl Session {
         if !fits {
             return None;
         }
-        let node = self.pick(route)?;
-        self.pool(node)?;
+        let cluster = self.identity.database.cluster.clone();
+        let node = self.pick(route);
+        let somewhere = node.or_else(|| cluster.nodes().next())?;
+        match node {
+            Some(node) => self.pool(node).map(drop)?,
+            // What can be kept needs no primary for now.
+            None if !self.identity.database.counters.keeps() || cluster.view().primary().is_some() => {
+                return None;
+            }
+            None => {}
+        }
         let unit = self.window.as_ref()?.bytes().get(..piece.size)?;
         let run = self.run_of(unit)?;
         let increment = increment(run.text)?;
@@ -84,22 +106,29 @@ impl Session {
         let given = given(counters.rules().get(rule)?, &increment, &run)?;
         let group = self.counter_group(rule)?;
         let form = Form(run.form.into());
-        let place = counter::Place {
-            cluster: self.identity.database.cluster.clone(),
-            node,
-            pool: self.pools.get(node.index())?.clone()?,
-            wants: self.identity.wants.clone(),
-            version: self.identity.catalog.version(),
+        let place = match node {
+            Some(node) => Some(counter::Place {
+                cluster,
+                node,
+                pool: self.pools.get(node.index())?.clone()?,
+                wants: self.identity.wants.clone(),
+                version: self.identity.catalog.version(),
+            }),
+            None => None,
         };
-        let seat = self.seat();
+        let (version, seat) = (self.identity.catalog.version(), self.seat());
         let counters_entry = self.identity.database.name.clone();
         let means = || {
             Reach::to(&self.shared, &counters_entry, self.identity.name.clone(), self.identity.user.clone())
         };
-        match group.take(place, given, form, &seat, means)? {
-            Taken::Waits => self.rides(piece, route, node, true),
+        let taken = match place {
+            Some(place) => group.take(place, given, form, &seat, means)?,
+            None => group.take_without(version, &given, &form, &seat)?,
+        };
+        match taken {
+            Taken::Waits => self.rides(piece, route, somewhere, true),
             Taken::Kept(account, number) => {
-                self.rides_kept(piece, route, node);
+                self.rides_kept(piece, route, somewhere);
                 if counters.rules().get(rule).is_some_and(|rule| !rule.stale) {
                     self.keeps(account, number);
                 }

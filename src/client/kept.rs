@@ -78,12 +78,14 @@ impl Session {
     }
 
     /// Has the piece wait for a commit, if it must. None: it need not.
-    pub(super) fn place_behind_commit(&mut self, piece: &Piece) -> Option<Place> {
+    pub(super) fn place_behind_commit(&mut self, piece: &Piece, primary: bool) -> Option<Place> {
         if let Some(table) = self.sharing.kept.late.take() {
             self.give_up_unit(*piece, Reason::Unflushed, &Failure::Unflushed(table));
             return Some(Place::Done);
         }
-        if !self.lacks_commit(piece) {
+        // While there is no primary, what needs one waits where all do.
+        let waits_anyway = primary && self.identity.database.cluster.view().primary().is_none();
+        if waits_anyway || !self.lacks_commit(piece) {
             return None;
         }
         if !self.pinned {
@@ -102,8 +104,8 @@ impl Session {
         let mut flushed = pin!(Books::flush(accounts));
         let mut late = pin!(sleep_until(clock::now() + LONGEST));
         let done = poll_fn(|cx| {
-            if flushed.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(true));
+            if let Poll::Ready(outcome) = flushed.as_mut().poll(cx) {
+                return Poll::Ready(Ok(outcome.is_ok()));
             }
             if late.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(false));

@@ -7,35 +7,35 @@
 //! Invariants: numbers are given in the order of the journal; one flush of an account is under way; what was acknowledged is given up
 //! only when the server refuses it by itself, and that is counted and logged.
 
-use std::collections::HashSet;
 use std::fmt;
-use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 
-use bytes::BytesMut;
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::sleep_until;
 
 use super::books::Kept;
 use super::definition::Definition;
 use super::group::Form;
 use super::journal::Journal;
 use super::ledger::Line;
-use super::merge::{Key, Shape};
+use super::merge::{Addition, Key, Shape};
+use super::reply::{Held, Load, Outcome, Reply, Trial, Waiter};
 use super::sums::Sums;
+use super::task::{Due, Flusher};
 use crate::clock::{self, Duration, Instant};
 use crate::fresh::Tables;
 use crate::ids::Node;
 use crate::metrics::CounterMetrics;
 use crate::monitor::Cluster;
 use crate::pool::Pool;
-use crate::pool::lane::{Again, Seat};
+use crate::pool::lane::Seat;
 use crate::server::{Parameters, Wants};
+
+/// After this long, what the server has refused may be all right.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Where an account's flushes go: it outlives clients, and configurations.
 pub trait Means: Send + Sync {
@@ -53,83 +53,15 @@ pub(super) struct Pace {
     pub(super) most: usize,
 }
 
-/// Who is to be told of an increment.
-pub(super) struct Waiter {
-    pub(super) account: Arc<Account>,
-    pub(super) number: u64,
-    pub(super) reply: Reply,
-}
-
-/// How.
-pub(super) struct Reply {
-    pub(super) form: Form,
-    pub(super) seat: Arc<Seat>,
-    pub(super) ticket: u64,
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        // Whoever was told something no longer waits.
-        self.seat.unknown(self.ticket);
-    }
-}
-
-impl Reply {
-    fn tell(self, upsert: bool, found: bool) {
-        let mut out = BytesMut::new();
-        self.form.write(upsert, found, &mut out);
-        self.seat.answered(self.ticket, &mut out.to_vec());
-    }
-}
-
-impl Waiter {
-    /// Its increment is on disk.
-    pub(super) fn written(self) {
-        let upsert = self.account.shape.upsert;
-        self.reply.tell(upsert, true);
-    }
-
-    /// It is not: it is told when its increment is committed.
-    pub(super) fn unwritten(self) {
-        let Self { account, number, reply } = self;
-        let mut inner = account.inner();
-        if inner.applied >= number {
-            drop(inner);
-            return reply.tell(account.shape.upsert, true);
-        }
-        inner.held.push(Held { number, key: None, reply });
-        inner.wanted = inner.wanted.max(number);
-        drop(inner);
-        account.work.notify_one();
-    }
-}
-
-/// One who is told after the commit.
-struct Held {
-    number: u64,
-    /// The row, if it is to be heard whether that is there.
-    key: Option<Vec<Key>>,
-    reply: Reply,
-}
-
-/// What a flush has found.
-#[derive(Default)]
-pub(super) struct Outcome {
-    /// The connection broke: it is committed, and nothing else is known.
-    pub(super) unknown: bool,
-    /// Rows that are not there.
-    pub(super) missing: HashSet<Vec<Key>>,
-    /// Rows that the server refuses.
-    pub(super) refused: HashSet<Vec<Key>>,
-}
-
+// Independent axes, each read alone.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Default)]
 pub(super) struct Inner {
     /// The ledger was asked: numbers can be given.
     pub(super) ready: bool,
     /// Why there is no ledger.
     pub(super) refused: Option<String>,
-    running: bool,
+    pub(super) running: bool,
     /// What the next flush takes.
     pub(super) pending: Sums,
     /// As many are in the flush that is under way.
@@ -137,10 +69,27 @@ pub(super) struct Inner {
     /// When the first of all these came.
     pub(super) since: Option<Instant>,
     /// Up to that number they are to be flushed at once.
-    wanted: u64,
+    pub(super) wanted: u64,
     /// Up to that number they are committed.
     pub(super) applied: u64,
-    held: Vec<Held>,
+    pub(super) held: Vec<Held>,
+    trials: Vec<Trial>,
+    /// Why the last try to flush has failed,
+    pub(super) trouble: Option<String>,
+    /// and when, if the server has refused it: others are not kept waiting for that, and nothing more is kept.
+    pub(super) stuck: Option<Instant>,
+    /// What cannot be flushed is to be thrown away.
+    pub(super) discard: bool,
+    /// It takes nothing any more.
+    broken: bool,
+}
+
+impl Inner {
+    /// Whether the server has refused what there is. With nothing left to try, it may be tried anew after a while.
+    fn is_stuck(&self) -> bool {
+        let waits = !self.pending.is_empty() || self.flushing > 0;
+        self.stuck.is_some_and(|since| waits || since.elapsed() < RETRY)
+    }
 }
 
 /// The increments of one kind: of one table and shape, by one role.
@@ -169,14 +118,6 @@ impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Account").field("definition", &self.definition).finish_non_exhaustive()
     }
-}
-
-/// What the task of an account does next.
-enum Due {
-    Open,
-    Flush,
-    At(Instant),
-    Nothing,
 }
 
 impl Account {
@@ -258,61 +199,66 @@ impl Account {
         self.moved.notify_waiters();
     }
 
-    /// Takes an increment, and answers as soon as it is safe; `check`: when it is committed, and by whether its row is there.
-    /// Returns its number; none: it does not take it.
+    fn has_room(&self, inner: &Inner) -> bool {
+        let most = u64::try_from(self.pace().most).unwrap_or(u64::MAX);
+        let waiting = inner.pending.count() + inner.flushing + inner.trials.len() as u64;
+        inner.ready && !inner.is_stuck() && !inner.broken && waiting < most
+    }
+
+    /// Takes an increment, and answers as soon as it is safe. Returns its number; none: it does not take it.
     pub(super) fn put(
         self: &Arc<Self>,
         key: &[Key],
         amounts: &[i64],
         form: &Form,
         seat: &Arc<Seat>,
-        check: bool,
     ) -> Option<u64> {
         if self.journal.as_ref().is_some_and(|(journal, _)| !journal.takes()) {
             return None;
         }
-        let pace = *self.pace();
+        let most_rows = self.pace().rows;
         let mut inner = self.inner();
-        let most = u64::try_from(pace.most).unwrap_or(u64::MAX);
-        let takes = inner.ready && inner.pending.count() + inner.flushing < most;
-        if !takes || !inner.pending.add(key, amounts) {
+        if !self.has_room(&inner) || !inner.pending.add(key, amounts) {
             return None;
         }
         let number = inner.pending.to;
         inner.since.get_or_insert_with(clock::now);
-        if inner.pending.rows() >= pace.rows {
+        if inner.pending.rows() >= most_rows {
             inner.wanted = number;
         }
-        let first = inner.pending.count() == 1 || inner.wanted == number;
+        let wakes = inner.pending.count() == 1 || inner.wanted == number;
         let reply = Reply { form: form.clone(), seat: seat.clone(), ticket: seat.take_for_good() };
-        let reply = if check {
-            inner.held.push(Held { number, key: Some(key.to_vec()), reply });
-            inner.wanted = number;
-            None
-        } else {
-            Some(reply)
-        };
         match &self.journal {
             Some((journal, id)) => {
                 // Under the lock: the journal has them in the order of their numbers.
-                let waiter = reply.map(|reply| Waiter { account: self.clone(), number, reply });
-                journal.append(*id, number, key, amounts, waiter);
+                let waiter = Waiter { account: self.clone(), number, reply };
+                journal.append(*id, number, key, amounts, Some(waiter));
                 drop(inner);
             }
             None => {
                 drop(inner);
-                if let Some(reply) = reply {
-                    reply.tell(self.shape.upsert, true);
-                }
+                reply.tell(self.shape.upsert, true);
             }
         }
-        if first || check {
+        if wakes {
             self.work.notify_one();
         }
-        if !check {
-            self.metrics.accepted();
-        }
+        self.metrics.accepted();
         Some(number)
+    }
+
+    /// Takes an increment that is answered when it is committed, and by whether its row is there. False: it does not take it.
+    pub(super) fn try_out(&self, addition: &Addition, form: &Form, seat: &Arc<Seat>) -> bool {
+        let mut inner = self.inner();
+        if !self.has_room(&inner) {
+            return false;
+        }
+        let reply = Reply { form: form.clone(), seat: seat.clone(), ticket: seat.take_for_good() };
+        let (key, amounts) = (addition.key.clone(), addition.amounts.clone());
+        inner.trials.push(Trial { key, amounts, reply });
+        drop(inner);
+        self.work.notify_one();
+        true
     }
 
     /// Up to that number everything is committed.
@@ -339,28 +285,28 @@ impl Account {
         format!("{}.{}", self.definition.schema, self.definition.table)
     }
 
-    /// Flushes up to that number at once. Ready when that is committed; never, if it cannot be.
-    pub async fn flush(&self, number: u64) {
+    /// Flushes up to that number at once. Ready when that is committed, or not there any more; never, if no primary comes.
+    ///
+    /// # Errors
+    /// Why the server refuses it.
+    pub async fn flush(&self, number: u64) -> Result<(), String> {
+        let mut tried = false;
         loop {
             let mut moved = pin!(self.moved.notified());
             moved.as_mut().enable();
             {
                 let mut inner = self.inner();
-                if inner.applied >= number {
-                    return;
+                if inner.applied >= number || inner.pending.is_empty() && inner.flushing == 0 {
+                    return Ok(());
+                }
+                if inner.is_stuck() && !inner.discard && std::mem::replace(&mut tried, true) {
+                    return Err(inner.trouble.clone().unwrap_or_default());
                 }
                 inner.wanted = inner.wanted.max(number);
             }
             self.work.notify_one();
             moved.await;
         }
-    }
-
-    /// How many increments of that row nobody was told of yet, up to that number.
-    pub(super) fn held(&self, key: &Vec<Key>, to: u64) -> u64 {
-        let inner = self.inner();
-        let held = inner.held.iter().filter(|held| held.number <= to && held.key.as_ref() == Some(key));
-        held.count() as u64
     }
 
     /// Flushes what there is now at once.
@@ -375,6 +321,31 @@ impl Account {
     pub(super) fn waiting(&self) -> u64 {
         let inner = self.inner();
         inner.pending.count() + inner.flushing
+    }
+
+    /// Whether others are to wait for what it has.
+    pub(super) fn is_waited_for(&self) -> bool {
+        let inner = self.inner();
+        !inner.is_stuck() && inner.pending.count() + inner.flushing > 0
+    }
+
+    /// Throws away what the server refuses.
+    pub fn discard(&self) {
+        let mut inner = self.inner();
+        inner.discard = true;
+        inner.wanted = inner.pending.to;
+        drop(inner);
+        self.work.notify_one();
+    }
+
+    /// A try to flush has failed; `stuck`: the server has refused it.
+    pub(super) fn failed(&self, why: &str, stuck: bool) {
+        let mut inner = self.inner();
+        inner.trouble = Some(why.to_owned());
+        inner.stuck = stuck.then(clock::now);
+        drop(inner);
+        // Who waits for it may have waited for nothing.
+        self.moved.notify_waiters();
     }
 
     /// How long the first of these has waited.
@@ -392,15 +363,17 @@ impl Account {
             table: format!("{}.{}", self.definition.schema, self.definition.table),
             waiting: inner.pending.count() + inner.flushing,
             age: inner.since.map(|since| since.elapsed()),
-            refused: inner.refused.clone(),
+            refused: inner.refused.clone().or_else(|| inner.trouble.clone()),
+            stuck: inner.is_stuck() || inner.refused.is_some(),
+            what: self.definition.what(),
         }
     }
 
     /// Committed up to that number. Those who were not told before are told now.
-    pub(super) fn moved(&self, number: u64, outcome: &Outcome) {
+    pub(super) fn moved(self: &Arc<Self>, number: u64, outcome: &Outcome, trials: Vec<(u64, Trial)>) {
         let mut inner = self.inner();
         inner.applied = inner.applied.max(number);
-        inner.flushing = 0;
+        (inner.flushing, inner.trouble, inner.stuck, inner.discard) = (0, None, None, false);
         inner.since = (!inner.pending.is_empty()).then(clock::now);
         let told: Vec<_> = inner.held.extract_if(.., |held| held.number <= number).collect();
         self.applied.store(inner.applied, Ordering::Release);
@@ -408,20 +381,83 @@ impl Account {
         if let Some((journal, id)) = &self.journal {
             journal.applied(*id, number);
         }
-        for Held { key, reply, .. } in told {
-            let missing = key.as_ref().is_some_and(|key| outcome.missing.contains(key));
-            match key {
-                // What is not told is not known.
-                Some(_) if outcome.unknown => drop(reply),
-                Some(key) if outcome.refused.contains(&key) => reply.seat.again(reply.ticket, Again::Behind),
-                Some(key) if !missing => {
-                    self.known.insert(key, number);
+        told.into_iter().for_each(|held| held.reply.tell(self.shape.upsert, true));
+        trials.into_iter().for_each(|(number, trial)| self.tried(number, trial, outcome));
+        self.moved.notify_waiters();
+    }
+
+    /// A flush with that increment is committed.
+    fn tried(self: &Arc<Self>, number: u64, trial: Trial, outcome: &Outcome) {
+        if outcome.refused.contains_key(&trial.key) || outcome.missing.contains(&trial.key) {
+            self.void(number - 1, number);
+            if outcome.missing.contains(&trial.key) {
+                trial.reply.tell(self.shape.upsert, false);
+            } else {
+                trial.again();
+            }
+            return;
+        }
+        let Trial { key, amounts, reply } = trial;
+        // What is not told is not known.
+        let reply = Some(reply).filter(|_| !outcome.unknown);
+        if !outcome.unknown {
+            self.known.insert(key.clone(), self.applied());
+        }
+        match &self.journal {
+            // A primary that takes over may not have it.
+            Some((journal, id)) => {
+                let waiter = reply.map(|reply| Waiter { account: self.clone(), number, reply });
+                journal.append(*id, number, &key, &amounts, waiter);
+            }
+            None => {
+                if let Some(reply) = reply {
                     reply.tell(self.shape.upsert, true);
                 }
-                _ => reply.tell(self.shape.upsert, !missing),
             }
         }
-        self.moved.notify_waiters();
+    }
+
+    /// Nobody knows what has become of it: if it is not committed yet, it will be.
+    pub(super) fn keep(&self, number: u64, trial: &Trial) {
+        if let Some((journal, id)) = &self.journal {
+            journal.append(*id, number, &trial.key, &trial.amounts, None);
+        }
+    }
+
+    /// Somebody else moves its ledger on: nothing can be promised any more.
+    pub(super) fn breaks(&self, why: &str) {
+        let mut inner = self.inner();
+        inner.broken = true;
+        inner.refused = Some(why.to_owned());
+        let (count, to) = (inner.pending.count(), inner.pending.to);
+        inner.pending = Sums::after(to);
+        let trials = std::mem::take(&mut inner.trials);
+        drop(inner);
+        self.metrics.lost(count);
+        trials.into_iter().for_each(Trial::again);
+    }
+
+    /// These numbers are nobody's.
+    pub(super) fn void(&self, from: u64, to: u64) {
+        if let Some((journal, id)) = &self.journal {
+            journal.void(*id, from, to);
+        }
+    }
+
+    /// Whether what was taken is to be thrown away; it is counted then.
+    pub(super) fn throws_away(&self, sums: &Sums) -> bool {
+        let mut inner = self.inner();
+        if !std::mem::take(&mut inner.discard) {
+            return false;
+        }
+        (inner.trouble, inner.stuck) = (None, None);
+        drop(inner);
+        let (table, count) = (self.table(), sums.count());
+        tracing::error!(%table, count, "increments that could not be flushed were discarded by an operator");
+        self.metrics.lost(count);
+        self.void(sums.from, sums.to);
+        self.put_back(Sums::after(sums.from).up_to(sums.to));
+        true
     }
 
     /// Gives numbers from now on, behind what is there of before.
@@ -438,44 +474,56 @@ impl Account {
     }
 
     /// Takes what a flush is to carry out.
-    pub(super) fn take(&self) -> Sums {
+    pub(super) fn take(&self) -> Load {
         let mut inner = self.inner();
-        let to = inner.pending.to;
-        let batch = std::mem::replace(&mut inner.pending, Sums::after(to));
-        inner.flushing = batch.count();
-        batch
+        let trials = std::mem::take(&mut inner.trials);
+        let mut sums = std::mem::take(&mut inner.pending);
+        let base = (!trials.is_empty()).then(|| sums.clone());
+        let mut numbered = Vec::with_capacity(trials.len());
+        for trial in trials {
+            if sums.add(&trial.key, &trial.amounts) {
+                numbered.push((sums.to, trial));
+            } else {
+                trial.again();
+            }
+        }
+        inner.pending = Sums::after(sums.to);
+        inner.flushing = sums.count();
+        Load { sums, base, trials: numbered }
     }
 
-    /// Puts back what was taken; `done`: it is committed already. What has come since stands behind it.
-    pub(super) fn put_back(&self, mut sums: Sums, done: bool) {
+    /// Puts back what was taken and is not committed. What has come since stands behind it.
+    pub(super) fn put_back(&self, mut sums: Sums) {
         let to = sums.to;
         let mut inner = self.inner();
         let more = sums.from < inner.applied;
         inner.flushing = 0;
-        if !done {
-            let later = std::mem::take(&mut inner.pending);
-            sums.join(later);
-            if !sums.is_empty() {
-                inner.since.get_or_insert_with(clock::now);
-            }
-            if more {
-                inner.wanted = inner.wanted.max(to);
-            }
-            inner.applied = inner.applied.min(sums.from);
-            self.applied.store(inner.applied, Ordering::Release);
-            inner.pending = sums;
+        let later = std::mem::take(&mut inner.pending);
+        sums.join(later);
+        if !sums.is_empty() {
+            inner.since.get_or_insert_with(clock::now);
         }
+        if more {
+            inner.wanted = inner.wanted.max(to);
+        }
+        inner.applied = inner.applied.min(sums.from);
+        self.applied.store(inner.applied, Ordering::Release);
+        inner.pending = sums;
         drop(inner);
-        if done {
-            self.moved(to, &Outcome { unknown: true, ..Outcome::default() });
-        }
+        self.moved.notify_waiters();
     }
 
-    fn due(&self) -> Due {
+    pub(super) fn due(&self) -> Due {
         let every = self.pace().every;
         let inner = self.inner();
         if !inner.ready {
             return Due::Open;
+        }
+        if !inner.trials.is_empty() {
+            return Due::Flush;
+        }
+        if inner.broken {
+            return Due::Nothing;
         }
         match inner.since.filter(|_| !inner.pending.is_empty()) {
             None => Due::Nothing,
@@ -483,69 +531,5 @@ impl Account {
             Some(since) if since.elapsed() >= every => Due::Flush,
             Some(since) => Due::At(since + every),
         }
-    }
-}
-
-/// The primary as it was seen last.
-#[derive(Default)]
-struct Seen {
-    node: Option<Node>,
-    /// There was none since.
-    gone: bool,
-}
-
-impl Seen {
-    /// Whether that is another one than before, or the same in another life.
-    fn is_another(&mut self, primary: Option<Node>) -> bool {
-        let Some(now) = primary else {
-            self.gone = true;
-            return false;
-        };
-        let before = self.node.replace(now);
-        let gone = std::mem::take(&mut self.gone);
-        before.is_some_and(|before| gone || before != now)
-    }
-}
-
-/// The task of an account.
-pub(super) struct Flusher {
-    pub(super) account: Arc<Account>,
-}
-
-impl Drop for Flusher {
-    fn drop(&mut self) {
-        self.account.inner().running = false;
-    }
-}
-
-impl Flusher {
-    async fn run(self) {
-        let mut seen = Seen::default();
-        loop {
-            match self.account.due() {
-                Due::Open => self.open().await,
-                Due::Flush => self.flush().await,
-                Due::At(due) => self.wait(Some(due), &mut seen).await,
-                Due::Nothing => self.wait(None, &mut seen).await,
-            }
-        }
-    }
-
-    /// Waits for work. A primary that has taken over, or has begun anew, may have lost what its journal still has: it is asked.
-    async fn wait(&self, due: Option<Instant>, seen: &mut Seen) {
-        let Some(cluster) = self.account.means.cluster() else { return self.account.work.notified().await };
-        let epoch = cluster.epoch();
-        if seen.is_another(cluster.view().primary()) {
-            return self.compare().await;
-        }
-        let mut work = pin!(self.account.work.notified());
-        let mut changed = pin!(cluster.changed(epoch));
-        let mut late = pin!(sleep_until(due.unwrap_or_else(clock::now)));
-        poll_fn(|cx| {
-            let late = due.is_some() && late.as_mut().poll(cx).is_ready();
-            let other = work.as_mut().poll(cx).is_ready() || changed.as_mut().poll(cx).is_ready();
-            if late || other { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
     }
 }

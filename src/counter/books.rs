@@ -28,8 +28,12 @@ pub struct Kept {
     pub waiting: u64,
     /// How long the first of these has waited.
     pub age: Option<Duration>,
-    /// Why they cannot be kept.
+    /// Why they cannot be kept, or were not committed when it was tried last.
     pub refused: Option<String>,
+    /// They are not kept.
+    pub stuck: bool,
+    /// The counters, and how they are added to.
+    pub what: String,
 }
 
 /// The accounts of one pgweir.
@@ -111,14 +115,18 @@ impl Books {
     }
 
     /// Flushes all of these. Ready when all is committed that they have now.
-    pub async fn flush(accounts: Vec<Arc<Account>>) {
+    ///
+    /// # Errors
+    /// Why the server refuses what one of them has.
+    pub async fn flush(accounts: Vec<Arc<Account>>) -> Result<(), String> {
         for account in &accounts {
             // All at the same time: each is only waited for.
             account.want();
         }
         for account in accounts {
-            account.flush(account.last()).await;
+            account.flush(account.last()).await.map_err(|why| format!("{}: {why}", account.table()))?;
         }
+        Ok(())
     }
 
     /// How many increments are not committed, and in no journal.

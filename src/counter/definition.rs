@@ -81,6 +81,15 @@ impl Definition {
         digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// What it adds to, for the operator.
+    pub(super) fn what(&self) -> String {
+        let adds =
+            self.columns.iter().map(|(name, zero)| if *zero { format!("{name}?") } else { name.clone() });
+        let all: Vec<_> = adds.chain(self.touch.iter().map(|name| format!("{name} = now()"))).collect();
+        let insert = if self.upsert { "insert: " } else { "" };
+        format!("{insert}{}", all.join(", "))
+    }
+
     /// Its columns as a rule: whatever is said of the table now, what was promised is carried out.
     pub(super) fn rule(&self) -> Rule {
         let list = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use super::account::{Flusher, Outcome};
 use super::ask::{Failed, Refusal, ask, plain};
 use super::check;
+use super::journal::Back;
 use super::ledger;
 use super::merge::Addition;
+use super::reply::{Load, Outcome, Trial};
 use super::statement::{Names, batch_of};
 use super::sums::Sums;
+use super::task::Flusher;
 use crate::clock::{self, Duration};
 use crate::ids::Node;
 use crate::monitor::Cluster;
@@ -25,8 +27,10 @@ const NOT_THERE: &[u8; 5] = b"22012";
 enum Not {
     /// The connection, or its server, is not what it was: the ledger knows.
     Known,
-    /// It may go better later.
+    /// The server refuses the whole statement.
     Later(String),
+    /// There is no way to a primary.
+    NoWay(String),
     /// Some of its rows are refused.
     Rows(Refusal),
 }
@@ -89,7 +93,9 @@ impl Patience {
     /// Waits; an operator hears of each reason once.
     async fn wait(&mut self, flusher: &Flusher, why: &str) {
         flusher.account.metrics.failed();
-        if self.said != why {
+        if self.said != why && flusher.account.waiting() == 0 {
+            tracing::debug!(table = %flusher.account.table(), %why, "the ledger cannot be asked yet");
+        } else if self.said != why {
             let table = flusher.account.table();
             tracing::warn!(%table, %why, "increments that were acknowledged could not be flushed: it is tried again");
             why.clone_into(&mut self.said);
@@ -187,27 +193,29 @@ impl Flusher {
 
     /// What the journal has from one number to another. What is missing is counted and said.
     async fn older(&self, from: u64, to: u64) -> Sums {
-        let mut sums = Sums::after(from);
-        if let Some((journal, id)) = self.account.journal.clone() {
-            let read = tokio::task::spawn_blocking(move || journal.read_back(id, from, to)).await;
-            match read {
-                Ok(Ok(found)) => {
-                    for (key, amounts) in found {
-                        sums.add(&key, &amounts);
-                    }
-                }
-                Ok(Err(error)) => tracing::error!(%error, "the journal cannot be read"),
-                Err(_) => tracing::error!("the reading of the journal ended early"),
+        let back = match self.account.journal.clone() {
+            Some((journal, id)) => {
+                let read = tokio::task::spawn_blocking(move || journal.read_back(id, from, to)).await;
+                read.unwrap_or_else(|error| Err(std::io::Error::other(error)))
             }
+            None => Ok(Back { rows: Vec::new(), missing: to - from }),
+        };
+        let back = back.unwrap_or_else(|error| {
+            tracing::error!(%error, "the journal cannot be read");
+            Back { rows: Vec::new(), missing: to - from }
+        });
+        let mut sums = Sums::after(from);
+        for (key, amounts) in back.rows {
+            sums.add(&key, &amounts);
         }
-        let missing = (to - from).saturating_sub(sums.count());
-        if missing > 0 {
-            let table = self.account.table();
+        let table = self.account.table();
+        if back.missing > 0 {
+            let missing = back.missing;
             tracing::error!(%table, missing, "increments are lost that a primary had committed: the one that took over has not got them");
             self.account.metrics.lost(missing);
         }
-        if sums.count() > 0 {
-            let (table, count) = (self.account.table(), sums.count());
+        if !sums.is_empty() {
+            let count = sums.count();
             tracing::warn!(%table, count, "increments from the journal are carried out: the ledger has not got them");
         }
         sums.to = to;
@@ -216,56 +224,97 @@ impl Flusher {
 
     /// Carries out all that waits.
     pub(super) async fn flush(&self) {
-        let mut sums = self.account.take();
+        let Load { mut sums, mut base, mut trials } = self.account.take();
         let mut patience = Patience::new();
         let start = clock::now();
         loop {
-            let why = match self.way().await {
-                Ok(mut way) => {
-                    let outcome = self.carry_out(&mut way, &sums).await;
-                    let outcome = match outcome {
-                        Err(Not::Rows(refusal)) => self.apart(&mut way, &sums, &refusal).await,
-                        outcome => outcome,
-                    };
-                    let place = way.cluster.clone();
-                    way.give_back();
-                    match outcome {
-                        Ok(found) => {
-                            place.writes().note(self.account.tables, place.positions().primary().now());
-                            let count = usize::try_from(sums.count()).unwrap_or(usize::MAX);
-                            self.account.metrics.flushed(count, sums.rows(), start.elapsed());
-                            return self.account.moved(sums.to, &found);
-                        }
-                        Err(Not::Later(why)) => why,
-                        Err(Not::Rows(refusal)) => refusal.message,
-                        Err(Not::Known) => match self.look(&mut sums).await {
-                            Ok(true) => {
-                                place.writes().note(self.account.tables, place.positions().primary().now());
-                                let found = Outcome { unknown: true, ..Outcome::default() };
-                                return self.account.moved(sums.to, &found);
-                            }
-                            Ok(false) => "whether they were committed was not known".to_owned(),
-                            Err(why) => why,
-                        },
-                    }
+            let (why, stuck) = match self.try_once(&sums).await {
+                Ok(found) => {
+                    let count = usize::try_from(sums.count()).unwrap_or(usize::MAX);
+                    self.account.metrics.flushed(count, sums.rows(), start.elapsed());
+                    self.count_refused(&found, &trials);
+                    return self.account.moved(sums.to, &found, trials);
                 }
-                Err(why) => why,
+                Err(Not::Later(why)) => (why, true),
+                Err(Not::Rows(refusal)) => (refusal.message, true),
+                Err(Not::NoWay(why)) => (why, false),
+                Err(Not::Known) => {
+                    let known = self.look(&mut sums).await;
+                    if matches!(known, Ok(true)) {
+                        let found = Outcome { unknown: true, ..Outcome::default() };
+                        return self.account.moved(sums.to, &found, trials);
+                    }
+                    // They are on their way for good, and their clients hear that nobody knows.
+                    base = None;
+                    for (number, trial) in trials.drain(..) {
+                        self.account.keep(number, &trial);
+                    }
+                    (
+                        known.err().unwrap_or_else(|| "whether they were committed was not known".to_owned()),
+                        false,
+                    )
+                }
             };
+            // What nobody was told of is not carried out at all: each client hears its own error.
+            if let Some(base) = base.take() {
+                self.account.void(base.to, sums.to);
+                sums = base.up_to(sums.to);
+                trials.drain(..).for_each(|(_, trial)| trial.again());
+            }
+            self.account.failed(&why, stuck);
+            if sums.is_empty() {
+                return self.account.put_back(sums);
+            }
+            if self.account.throws_away(&sums) {
+                return;
+            }
             patience.wait(self, &why).await;
         }
     }
 
+    /// What the server has refused by itself is lost, but for those whose clients hear of it.
+    fn count_refused(&self, found: &Outcome, trials: &[(u64, Trial)]) {
+        for (key, (count, why)) in &found.refused {
+            let told = trials.iter().filter(|(_, trial)| trial.key == *key).count() as u64;
+            let count = count.saturating_sub(told);
+            if count > 0 {
+                let table = self.account.table();
+                tracing::error!(%table, ?key, count, %why, "increments are lost that were acknowledged: the server refuses them");
+                self.account.metrics.lost(count);
+            }
+        }
+    }
+
+    async fn try_once(&self, sums: &Sums) -> Result<Outcome, Not> {
+        let mut way = self.way().await.map_err(Not::NoWay)?;
+        let outcome = match self.carry_out(&mut way, sums).await {
+            Err(Not::Rows(refusal)) => self.apart(&mut way, sums, &refusal).await,
+            outcome => outcome,
+        };
+        if outcome.is_ok() {
+            let cluster = &way.cluster;
+            cluster.writes().note(self.account.tables, cluster.positions().primary().now());
+        }
+        way.give_back();
+        outcome
+    }
+
     /// A primary has taken over: what it has lost comes again.
     pub(super) async fn compare(&self) {
-        let mut sums = self.account.take();
+        let Load { mut sums, base, trials } = self.account.take();
+        if let Some(base) = base {
+            self.account.void(base.to, sums.to);
+            sums = base.up_to(sums.to);
+            trials.into_iter().for_each(|(_, trial)| trial.again());
+        }
         let mut patience = Patience::new();
-        let done = loop {
+        loop {
             match self.look(&mut sums).await {
-                Ok(done) => break done,
+                Ok(true) => return self.account.moved(sums.to, &Outcome::default(), Vec::new()),
+                Ok(false) => return self.account.put_back(sums),
                 Err(why) => patience.wait(self, &why).await,
             }
-        };
-        self.account.put_back(sums, done);
+        }
     }
 
     /// Asks the ledger. True: these are committed. False: they are not, and what stands before them in the journal and is not
@@ -273,6 +322,7 @@ impl Flusher {
     async fn look(&self, sums: &mut Sums) -> Result<bool, String> {
         let mut way = self.way().await?;
         let outcome = self.open_by(&mut way).await;
+        let cluster = way.cluster.clone();
         way.give_back();
         let applied = match outcome {
             Ok(applied) => applied,
@@ -285,11 +335,17 @@ impl Flusher {
             *sums = all;
         } else if applied > sums.to || applied > sums.from && applied < sums.to {
             let table = self.account.table();
-            tracing::error!(%table, applied, from = sums.from, to = sums.to, "the ledger is where it cannot be: is the journal a copy of another's? these increments are given up");
+            tracing::error!(%table, applied, from = sums.from, to = sums.to, "the ledger is where it cannot be: is the journal a copy of another's? these increments are given up, and no more are kept");
             self.account.metrics.lost(sums.count());
+            self.account
+                .breaks("its ledger is moved on by somebody else: is the journal a copy of another's?");
             return Ok(true);
         }
-        Ok(applied == sums.to && !sums.is_empty())
+        let committed = applied == sums.to && sums.to > sums.from;
+        if committed {
+            cluster.writes().note(self.account.tables, cluster.positions().primary().now());
+        }
+        Ok(committed)
     }
 
     /// What the statement is made of.
@@ -336,7 +392,6 @@ impl Flusher {
         let (additions, counts): (Vec<Addition>, Vec<u64>) =
             sums.additions(&self.account.shape).into_iter().unzip();
         let mut outcome = Outcome::default();
-        let mut lost = 0;
         let mut parts = vec![(0, additions.len())];
         while let Some((from, to)) = parts.pop() {
             let part = additions.get(from..to).unwrap_or_default();
@@ -361,19 +416,12 @@ impl Flusher {
                     }
                     let count = counts.get(from).copied().unwrap_or(0);
                     let Some(key) = part.first().map(|one| one.key.clone()) else { continue };
-                    let count = count.saturating_sub(self.account.held(&key, sums.to));
-                    if count > 0 {
-                        let table = self.account.table();
-                        tracing::error!(%table, ?key, count, why = %why.message, "increments are lost that were acknowledged: the server refuses them");
-                        lost += count;
-                    }
-                    outcome.refused.insert(key);
+                    outcome.refused.insert(key, (count, why.message));
                 }
             }
         }
         way.ask("COMMIT").await?;
         tracing::debug!(first = %refusal.message, "a flush was taken apart");
-        self.account.metrics.lost(lost);
         Ok(outcome)
     }
 }

@@ -1,5 +1,6 @@
 //! The increments of one table by one role: what waits, and the task that carries it out.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -10,7 +11,7 @@ use super::account::{Account, Means, Pace};
 use super::ask::{Failed, ask, plain};
 use super::books::Books;
 use super::definition::Definition;
-use super::merge::{Addition, Given, Shape};
+use super::merge::{Addition, Given, Key, Shape};
 use super::statement::{Batch, Names, batch};
 use super::{Durability, Rule, Verify, check};
 use crate::clock::{self, Duration, Instant};
@@ -27,6 +28,10 @@ const RECHECK: Duration = Duration::from_secs(1);
 
 /// The same, of one whose increments are not merged.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Most statements of one group that run at the same time, each about other rows. More only wait for each other: what comes meanwhile
+/// is merged.
+const MOST_FLIGHTS: usize = 8;
 
 /// How a unit is answered: the tags of its messages.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +58,8 @@ impl Form {
 #[derive(Debug)]
 pub(super) struct Waiting {
     given: Given,
+    /// The same, by those names.
+    addition: Option<(Arc<Names>, Addition)>,
     form: Form,
     seat: Arc<Seat>,
     ticket: u64,
@@ -93,11 +100,21 @@ impl Place {
     }
 }
 
+/// What is on its way.
+#[derive(Debug, Default)]
+struct Busy {
+    flights: usize,
+    /// The rows of all of these.
+    keys: HashSet<Vec<Key>>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Inner {
     pub(super) waiting: Vec<Waiting>,
     place: Option<Place>,
+    /// Somebody sends off what waits.
     running: bool,
+    busy: Busy,
     /// Why they are not merged, at which version, since when.
     pub(super) refused: Option<(u64, Instant)>,
     /// What statements are made of, at which version, since when.
@@ -106,6 +123,14 @@ pub(super) struct Inner {
     pub(super) warned: Option<String>,
     /// What keeps those that are answered before they are committed, by their shapes.
     accounts: Vec<(Arc<Shape>, Arc<Account>)>,
+}
+
+impl Inner {
+    /// What statements are made of, if that is known and cannot have changed.
+    fn names(&self, version: u64) -> Option<Arc<Names>> {
+        let (at, since, names) = self.names.as_ref()?;
+        (*at == version && since.elapsed() < RECHECK).then(|| names.clone())
+    }
 }
 
 /// The increments of one table by one role.
@@ -163,25 +188,29 @@ impl Group {
     ) -> Option<Taken> {
         if self.rule.durability != Durability::Commit {
             self.means.get_or_init(means);
-            if let Some((account, number)) = self.keep(&place, &given, &form, seat) {
+            let names = self.inner().names(place.version);
+            if let Some((account, number)) = self.keep(names, &given, &form, seat) {
                 return Some(Taken::Kept(account, number));
             }
         }
         self.add(place, given, form, seat).then_some(Taken::Waits)
     }
 
+    /// The same while there is no primary, of what can be answered before it is committed. The table is taken for what it was.
+    pub fn take_without(&self, version: u64, given: &Given, form: &Form, seat: &Arc<Seat>) -> Option<Taken> {
+        let names = self.inner().names.clone().filter(|(at, ..)| *at == version).map(|(.., names)| names);
+        self.keep(names, given, form, seat).map(|(account, number)| Taken::Kept(account, number))
+    }
+
     /// Takes one that can be answered before it is committed. None: that has to go through first, or there is no room.
     fn keep(
         &self,
-        place: &Place,
+        names: Option<Arc<Names>>,
         given: &Given,
         form: &Form,
         seat: &Arc<Seat>,
     ) -> Option<(Arc<Account>, u64)> {
-        let (version, since, names) = self.inner().names.clone()?;
-        if version != place.version || since.elapsed() > RECHECK {
-            return None;
-        }
+        let names = names?;
         let addition = given.fit(&names)?;
         let account = self.account(&names, &addition)?;
         if self.rule.verify != Verify::Never
@@ -189,7 +218,7 @@ impl Group {
         {
             return None;
         }
-        let number = account.put(&addition.key, &addition.amounts, form, seat, false)?;
+        let number = account.put(&addition.key, &addition.amounts, form, seat)?;
         Some((account, number))
     }
 
@@ -221,8 +250,7 @@ impl Group {
     /// Gives an increment to what keeps its kind; it is answered when that is committed. False: it cannot be given there.
     async fn hand_over(&self, names: &Arc<Names>, addition: &Addition, one: &Waiting) -> bool {
         let Some(account) = self.account(names, addition) else { return false };
-        account.is_open().await
-            && account.put(&addition.key, &addition.amounts, &one.form, &one.seat, true).is_some()
+        account.is_open().await && account.try_out(addition, &one.form, &one.seat)
     }
 
     /// Takes an increment that is answered when it is committed. False: it goes by itself.
@@ -235,12 +263,72 @@ impl Group {
             return false;
         }
         let ticket = seat.take_for_good();
-        inner.waiting.push(Waiting { given, form, seat: seat.clone(), ticket });
+        let names = inner.names(place.version);
+        let addition = names.and_then(|names| Some((names.clone(), given.fit(&names)?)));
+        let waits = addition.as_ref().is_some_and(|(_, addition)| inner.busy.keys.contains(&addition.key));
+        inner.waiting.push(Waiting { given, addition, form, seat: seat.clone(), ticket });
         inner.place = Some(place);
-        if !std::mem::replace(&mut inner.running, true) {
+        if !waits && inner.busy.flights < MOST_FLIGHTS && !std::mem::replace(&mut inner.running, true) {
             Handle::current().spawn(Runner { group: self.clone(), over: false }.run());
         }
         true
+    }
+
+    /// Asks what statements on the table are made of; none: its increments are not merged.
+    async fn look(&self, place: &Place, lease: &mut Lease) -> Result<Option<Arc<Names>>, Failed> {
+        plain(lease).await?;
+        let rows = ask(lease, &check::question(&self.rule)).await?;
+        let mut inner = self.inner();
+        let now = clock::now();
+        match check::verdict(&self.rule, &rows) {
+            Ok(names) => {
+                let names = Arc::new(names);
+                inner.names = Some((place.version, now, names.clone()));
+                (inner.refused, inner.warned) = (None, None);
+                self.metrics.refused(false);
+                Ok(Some(names))
+            }
+            Err(why) => {
+                (inner.names, inner.refused) = (None, Some((place.version, now)));
+                if inner.warned.as_ref() != Some(&why) {
+                    tracing::warn!(table = %self.rule.table, %why, "its increments are not merged: they go by themselves");
+                }
+                inner.warned = Some(why);
+                self.metrics.refused(true);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes what waits for rows that are in no flight. None: there is nothing.
+    fn fly(self: &Arc<Self>, names: &Arc<Names>) -> Option<Flight> {
+        let mut inner = self.inner();
+        let (mut waiting, mut additions, mut others, mut stays) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for mut one in std::mem::take(&mut inner.waiting) {
+            let known = one.addition.take().filter(|(of, _)| Arc::ptr_eq(of, names));
+            match known.map(|(_, addition)| addition).or_else(|| one.given.fit(names)) {
+                Some(addition) if inner.busy.keys.contains(&addition.key) => {
+                    one.addition = Some((names.clone(), addition));
+                    stays.push(one);
+                }
+                Some(addition) => {
+                    additions.push(addition);
+                    waiting.push(one);
+                }
+                None => others.push(one),
+            }
+        }
+        inner.waiting = stays;
+        let keys: Vec<_> = additions.iter().map(|addition| addition.key.clone()).collect();
+        let flies = !waiting.is_empty();
+        if flies {
+            inner.busy.flights += 1;
+            inner.busy.keys.extend(keys.iter().cloned());
+        }
+        drop(inner);
+        self.again(others);
+        flies.then(|| Flight { group: self.clone(), names: names.clone(), waiting, additions, keys })
     }
 
     fn again(&self, waiting: Vec<Waiting>) {
@@ -250,7 +338,7 @@ impl Group {
     }
 }
 
-/// Whatever ends the task of a group, nobody waits for it after that.
+/// Whatever ends the task that sends a group's increments off, nobody waits for it after that.
 struct Runner {
     group: Arc<Group>,
     /// It has ended as it should.
@@ -271,76 +359,68 @@ impl Drop for Runner {
 }
 
 impl Runner {
-    /// Carries out what waits, until nothing does.
+    /// Sends off what waits, until nothing does that can go.
     async fn run(mut self) {
         loop {
             // Those who are at hand in this turn of the worker come along.
             tokio::task::yield_now().await;
-            let place = {
+            let (place, names) = {
                 let mut inner = self.group.inner();
-                if inner.waiting.is_empty() {
+                if inner.waiting.is_empty() || inner.busy.flights >= MOST_FLIGHTS {
+                    // The end of a flight sees to what waits.
                     inner.running = false;
                     self.over = true;
                     return;
                 }
-                inner.place.clone()
+                let place = inner.place.clone();
+                let names = place.as_ref().and_then(|place| inner.names(place.version));
+                (place, names)
             };
-            let leased = match &place {
-                Some(place) => place.pool.lease(&place.wants).await.ok(),
-                None => None,
-            };
-            let (Some(place), Some(mut lease)) = (place, leased) else {
-                let waiting = std::mem::take(&mut self.group.inner().waiting);
-                self.group.again(waiting);
+            let Some(place) = place else { return };
+            let Some(mut lease) = place.pool.lease(&place.wants).await.ok() else {
+                self.send_back();
                 continue;
             };
-            match self.names(&place, &mut lease).await {
-                Ok(Some(names)) => self.flush(&names, &place, lease).await,
+            let names = match names {
+                Some(names) => Ok(Some(names)),
+                None => self.group.look(&place, &mut lease).await,
+            };
+            match names {
+                Ok(Some(names)) => {
+                    if self.group.rule.durability != Durability::Commit {
+                        match self.hand_over(&names, &place, lease).await {
+                            Some(another) => lease = another,
+                            None => continue,
+                        }
+                    }
+                    match self.group.fly(&names) {
+                        Some(flight) => drop(Handle::current().spawn(flight.run(place, lease))),
+                        None => {
+                            put_back(lease);
+                            let mut inner = self.group.inner();
+                            // All of these wait for a flight.
+                            inner.running = false;
+                            self.over = true;
+                            return;
+                        }
+                    }
+                }
                 Ok(None) => {
-                    lease.put_back(clock::now());
-                    let waiting = std::mem::take(&mut self.group.inner().waiting);
-                    self.group.again(waiting);
+                    put_back(lease);
+                    self.send_back();
                 }
                 Err(_) => {
                     lease.close("lost");
-                    let waiting = std::mem::take(&mut self.group.inner().waiting);
-                    self.group.again(waiting);
+                    self.send_back();
                 }
             }
         }
     }
 
-    /// What statements on the table are made of; none: its increments are not merged.
-    async fn names(&self, place: &Place, lease: &mut Lease) -> Result<Option<Arc<Names>>, Failed> {
-        let known = self.group.inner().names.clone();
-        if let Some((version, since, names)) = known
-            && version == place.version
-            && since.elapsed() < RECHECK
-        {
-            return Ok(Some(names));
-        }
-        plain(lease).await?;
-        let rows = ask(lease, &check::question(&self.group.rule)).await?;
-        let mut inner = self.group.inner();
-        let now = clock::now();
-        match check::verdict(&self.group.rule, &rows) {
-            Ok(names) => {
-                let names = Arc::new(names);
-                inner.names = Some((place.version, now, names.clone()));
-                (inner.refused, inner.warned) = (None, None);
-                self.group.metrics.refused(false);
-                Ok(Some(names))
-            }
-            Err(why) => {
-                (inner.names, inner.refused) = (None, Some((place.version, now)));
-                if inner.warned.as_ref() != Some(&why) {
-                    tracing::warn!(table = %self.group.rule.table, %why, "its increments are not merged: they go by themselves");
-                }
-                inner.warned = Some(why);
-                self.group.metrics.refused(true);
-                Ok(None)
-            }
-        }
+    /// What waits goes by itself.
+    fn send_back(&self) {
+        let waiting = std::mem::take(&mut self.group.inner().waiting);
+        self.group.again(waiting);
     }
 
     /// Gives what waits to those who keep it, as far as they take it. The connection that it was looked at by goes back first: they may
@@ -374,68 +454,73 @@ impl Runner {
             }
         }
     }
+}
 
-    /// Carries out all that waits now.
-    async fn flush(&self, names: &Arc<Names>, place: &Place, mut lease: Lease) {
-        if self.group.rule.durability != Durability::Commit {
-            match self.hand_over(names, place, lease).await {
-                Some(another) => lease = another,
-                None => return,
-            }
+/// Increments on their way: one statement after the other on one connection. Their rows are in no other flight.
+struct Flight {
+    group: Arc<Group>,
+    names: Arc<Names>,
+    waiting: Vec<Waiting>,
+    additions: Vec<Addition>,
+    keys: Vec<Vec<Key>>,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut inner = self.group.inner();
+        inner.busy.flights -= 1;
+        for key in &self.keys {
+            inner.busy.keys.remove(key);
         }
-        let all = std::mem::take(&mut self.group.inner().waiting);
-        let (mut waiting, mut additions, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        for one in all {
-            match one.given.fit(names) {
-                Some(addition) => {
-                    additions.push(addition);
-                    waiting.push(one);
-                }
-                None => others.push(one),
-            }
+        let goes_on = !inner.waiting.is_empty() && !inner.running;
+        if goes_on && let Ok(handle) = Handle::try_current() {
+            inner.running = true;
+            handle.spawn(Runner { group: self.group.clone(), over: false }.run());
         }
-        self.group.again(others);
+        let waiting = std::mem::take(&mut self.waiting);
+        drop(inner);
+        self.group.again(waiting);
+    }
+}
+
+impl Flight {
+    async fn run(mut self, place: Place, mut lease: Lease) {
         if plain(&mut lease).await.is_err() {
-            lease.close("in_doubt");
-            return self.group.again(waiting);
+            return lease.close("in_doubt");
         }
-        while !waiting.is_empty() {
+        while !self.waiting.is_empty() {
             if !place.holds(&lease) {
                 // Whoever is the primary now, each finds it.
-                lease.close("role_changed");
-                return self.group.again(waiting);
+                return lease.close("role_changed");
             }
-            let merged = batch(names, &additions);
+            let merged = batch(&self.names, &self.additions);
             let start = clock::now();
             let outcome = ask(&mut lease, &merged.text).await;
-            let rest = waiting.split_off(merged.taken.clamp(1, waiting.len()));
+            let rest = self.waiting.split_off(merged.taken.clamp(1, self.waiting.len()));
+            let sent = std::mem::replace(&mut self.waiting, rest);
+            let metrics = &self.group.metrics;
             match outcome {
                 // What a server answers that is the primary no more may be lost with it.
                 Ok(_) if !place.holds(&lease) => {
-                    waiting.iter().for_each(|one| one.seat.unknown(one.ticket));
-                    lease.close("role_changed");
-                    return self.group.again(rest);
+                    sent.iter().for_each(|one| one.seat.unknown(one.ticket));
+                    return lease.close("role_changed");
                 }
                 Ok(rows) => {
-                    self.group.metrics.flushed(waiting.len(), merged.rows.len(), start.elapsed());
-                    let missed = answer(waiting, &merged, &merged.found(&rows), &self.group.metrics);
+                    metrics.flushed(sent.len(), merged.rows.len(), start.elapsed());
+                    let missed = answer(sent, &merged, &merged.found(&rows), metrics);
                     self.group.again(missed);
                 }
                 Err(Failed::Refused(_)) => {
-                    self.group.metrics.failed();
-                    self.group.again(waiting);
+                    metrics.failed();
+                    self.group.again(sent);
                 }
                 Err(Failed::Lost) => {
-                    self.group.metrics.failed();
-                    for one in waiting {
-                        one.seat.unknown(one.ticket);
-                    }
-                    lease.close("lost");
-                    return self.group.again(rest);
+                    metrics.failed();
+                    sent.iter().for_each(|one| one.seat.unknown(one.ticket));
+                    return lease.close("lost");
                 }
             }
-            additions.drain(..merged.taken.clamp(1, additions.len()));
-            waiting = rest;
+            self.additions.drain(..merged.taken.clamp(1, self.additions.len()));
         }
         put_back(lease);
     }

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,10 +17,11 @@ use std::time::SystemTime;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::account::Waiter;
 use super::definition::Definition;
+use super::journal_error::JournalError;
 use super::merge::Key;
 use super::record::{self, HEADER, Header, Record};
+use super::reply::Waiter;
 use crate::clock::{self, Duration, Instant};
 use crate::metrics::JournalMetrics;
 
@@ -29,6 +30,9 @@ const SEGMENT: u64 = 64 << 20;
 
 /// Most bytes that wait for a sync.
 const MOST_WAITING: usize = 64 << 20;
+
+/// The file that says which is the first segment and which is the last.
+const HEAD: &str = "head";
 
 /// How often segments are looked at, and a disk that failed.
 const ROUND: Duration = Duration::from_secs(1);
@@ -40,38 +44,6 @@ pub struct JournalOptions {
     pub folder: PathBuf,
     /// How long what is committed is kept: a primary that takes over may have lost it.
     pub keep: Duration,
-}
-
-/// Why a journal cannot be used. Nothing in it was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The system says no.
-    #[error("the journal's {path}: {source}")]
-    System {
-        /// Of what.
-        path: PathBuf,
-        /// What it says.
-        source: io::Error,
-    },
-    /// Another pgweir has it.
-    #[error("the journal {0} belongs to another pgweir that is running")]
-    Taken(PathBuf),
-    /// Not one of this journal's files.
-    #[error("{0} is no file of this journal: look where it comes from, and move it away")]
-    Foreign(PathBuf),
-    /// Acknowledged increments cannot be read.
-    #[error(
-        "{path} is damaged at byte {at}, and what stands behind it was acknowledged: restore the file, or move it away and lose that"
-    )]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// Where.
-        at: usize,
-    },
-    /// A file is missing between others.
-    #[error("the file before {0} is missing: increments in it may have been acknowledged")]
-    Missing(PathBuf),
 }
 
 /// One file.
@@ -156,6 +128,7 @@ impl Journal {
         let lock = lock.map_err(|_| JournalError::Taken(folder.clone()))?;
         let mut state = State::default();
         let id = state.load(folder)?.unwrap_or_else(rand::random);
+        state.is_whole(folder)?;
         let shared = Shared {
             state: Mutex::new(state),
             work: Condvar::new(),
@@ -221,14 +194,23 @@ impl Journal {
     ) {
         let mut state = self.shared.state();
         record::increment(&mut state.buffer, account, number, key, amounts);
-        state.highest.insert(account, number);
+        let highest = state.highest.entry(account).or_default();
+        *highest = number.max(*highest);
         if let Some(mark) = state.marks.get_mut(account as usize) {
-            mark.0 = number;
+            mark.0 = mark.0.max(number);
         }
         state.waiters.extend(waiter);
         state.urgent = true;
         drop(state);
         self.shared.work.notify_one();
+    }
+
+    /// The numbers of an account above the one, up to the other, are nobody's: whoever reads it back does not miss them.
+    pub(super) fn void(&self, account: u32, from: u64, to: u64) {
+        let mut state = self.shared.state();
+        Record::Void(account, from, to).write(&mut state.buffer);
+        let highest = state.highest.entry(account).or_default();
+        *highest = to.max(*highest);
     }
 
     /// Up to that number an account is committed.
@@ -243,14 +225,9 @@ impl Journal {
 
     /// The increments of an account with numbers above `from`, up to `to`, as far as they are there: each with its row and what that
     /// gets. It reads files: not for a task that others wait for.
-    pub(super) fn read_back(
-        &self,
-        account: u32,
-        from: u64,
-        to: u64,
-    ) -> io::Result<Vec<(Vec<Key>, Vec<i64>)>> {
+    pub(super) fn read_back(&self, account: u32, from: u64, to: u64) -> io::Result<Back> {
         let segments = self.shared.state().segments.clone();
-        let mut found = Vec::new();
+        let (mut found, mut void) = (Vec::new(), Vec::new());
         for segment in segments {
             if segment.highest.get(&account).is_none_or(|highest| *highest <= from) {
                 continue;
@@ -260,17 +237,31 @@ impl Journal {
             let mut rest = bytes.get(HEADER..size.min(bytes.len())).unwrap_or_default();
             while let Ok(Some((record, size))) = Record::read(rest) {
                 rest = rest.get(size..).unwrap_or_default();
-                if let Record::Increment(of, number, key, amounts) = record
-                    && of == account
-                    && number > from
-                    && number <= to
-                {
-                    found.push((key, amounts));
+                match record {
+                    Record::Increment(of, number, key, amounts)
+                        if of == account && number > from && number <= to =>
+                    {
+                        found.push((number, key, amounts));
+                    }
+                    Record::Void(of, after, last) if of == account => void.push((after, last)),
+                    _ => {}
                 }
             }
         }
-        Ok(found)
+        found.retain(|(number, ..)| !void.iter().any(|(after, last)| number > after && number <= last));
+        let nobodys = void.iter().map(|(after, last)| (*last).min(to).saturating_sub((*after).max(from)));
+        let missing = (to - from).saturating_sub(nobodys.sum::<u64>() + found.len() as u64);
+        Ok(Back { rows: found.into_iter().map(|(_, key, amounts)| (key, amounts)).collect(), missing })
     }
+}
+
+/// What a journal still has of an account.
+#[derive(Default)]
+pub(super) struct Back {
+    /// Of each increment its row, and what that gets.
+    pub(super) rows: Vec<(Vec<Key>, Vec<i64>)>,
+    /// How many are not there any more.
+    pub(super) missing: u64,
 }
 
 impl Drop for Journal {
@@ -301,15 +292,15 @@ impl State {
             }
         }
         files.sort();
-        let mut read: Vec<(u64, PathBuf, Header, Vec<u8>)> = Vec::new();
+        let mut read: Vec<(u64, PathBuf, Header)> = Vec::new();
         let last = files.len().saturating_sub(1);
         for (place, (number, path)) in files.into_iter().enumerate() {
-            let bytes = fs::read(&path).map_err(system(&path))?;
-            let header = Header::read(&bytes).filter(|header| header.number == number);
-            // The last one may have been begun when the power went.
-            let unborn = place == last && bytes.len() < HEADER;
-            let Some(header) = header else {
-                if unborn {
+            let mut front = Vec::with_capacity(HEADER);
+            let file = File::open(&path).map_err(system(&path))?;
+            file.take(HEADER as u64).read_to_end(&mut front).map_err(system(&path))?;
+            let Some(header) = Header::read(&front).filter(|header| header.number == number) else {
+                // The last one may have been begun when the power went.
+                if place == last && front.len() < HEADER {
                     fs::remove_file(&path).map_err(system(&path))?;
                     continue;
                 }
@@ -318,18 +309,48 @@ impl State {
             if read.last().is_some_and(|(before, ..)| before + 1 != number) {
                 return Err(JournalError::Missing(path));
             }
-            if read.first().is_some_and(|(_, _, first, _)| first.journal != header.journal) {
+            if read.first().is_some_and(|(_, _, first)| first.journal != header.journal) {
                 return Err(JournalError::Foreign(path));
             }
-            read.push((number, path, header, bytes));
+            read.push((number, path, header));
         }
         let sizes: Vec<Option<u64>> =
-            read.iter().skip(1).map(|(_, _, next, _)| Some(next.before)).chain([None]).collect();
-        let id = read.first().map(|(_, _, header, _)| header.journal);
-        for ((number, path, _, bytes), size) in read.into_iter().zip(sizes) {
+            read.iter().skip(1).map(|(_, _, next)| Some(next.before)).chain([None]).collect();
+        let id = read.first().map(|(_, _, header)| header.journal);
+        for ((number, path, _), size) in read.into_iter().zip(sizes) {
+            let bytes = fs::read(&path).map_err(system(&path))?;
             self.take_in(number, path, &bytes, size)?;
         }
         Ok(id)
+    }
+
+    /// Whether the first and the last file are there that there were.
+    fn is_whole(&self, folder: &Path) -> Result<(), JournalError> {
+        let path = folder.join(HEAD);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            // There is none before the first file, nor after an operator has taken it away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(system(&path)(error)),
+        };
+        let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [first, last] = numbers.as_slice() else { return Err(JournalError::Foreign(path)) };
+        let there = |number: u64| self.segments.iter().any(|segment| segment.number == number);
+        match [*first, *last].into_iter().find(|number| !there(*number)) {
+            Some(number) => Err(JournalError::Gone(path_of(folder, number))),
+            None => Ok(()),
+        }
+    }
+
+    /// Says which files there are. Before one is deleted, and after one is made.
+    fn write_head(&self, folder: &Path, first: u64) -> io::Result<()> {
+        let last = self.segments.last().map_or(first, |segment| segment.number);
+        let (path, new) = (folder.join(HEAD), folder.join("head.new"));
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        file.write_all(format!("{first} {last}\n").as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(folder)?.sync_all()
     }
 
     /// Takes in a segment. `size`: as many bytes of it count; none: it is the last one, and ends where it is whole.
@@ -375,8 +396,13 @@ impl State {
                     self.marks.push((0, 0));
                 }
             }
+            Record::Void(account, _, to) => {
+                let known = highest.entry(account).or_default();
+                *known = to.max(*known);
+            }
             Record::Increment(account, number, ..) => {
-                highest.insert(account, number);
+                let known = highest.entry(account).or_default();
+                *known = number.max(*known);
                 if let Some(mark) = self.marks.get_mut(account as usize) {
                     mark.0 = mark.0.max(number);
                 }
@@ -517,7 +543,14 @@ impl Writer {
             last: SystemTime::now(),
         };
         state.segments.push(segment);
-        state.failing = false;
+        let first = state.segments.first().map_or(number, |first| first.number);
+        if let Err(error) = state.write_head(&self.shared.folder, first) {
+            state.segments.pop();
+            return Err(error);
+        }
+        if std::mem::take(&mut state.failing) {
+            tracing::info!("the journal can be written again");
+        }
         (self.file, self.began) = (Some(file), clock::now());
         Ok(())
     }
@@ -531,6 +564,11 @@ impl Writer {
             });
             let young = first.last.elapsed().map_or(true, |age| age < self.shared.keep);
             if needed || young {
+                break;
+            }
+            let next = state.segments.get(1).map_or(0, |next| next.number);
+            if let Err(error) = state.write_head(&self.shared.folder, next) {
+                tracing::warn!(%error, "no segment of the journal can be deleted");
                 break;
             }
             let segment = state.segments.remove(0);

@@ -1,7 +1,7 @@
 //! Increments of counters, merged: `UPDATE photos SET votes = votes + 1 WHERE id = 7` of many clients is one statement on the primary.
 //!
-//! Group commit: what comes while a statement runs is merged, and is the next one; nobody waits for a timer, and each client is answered
-//! after the commit that has its increment. A statement that fails changes nothing: all in it run again, each by itself, as they
+//! Group commit: what comes while a statement about its row runs is merged, and is in the next one; nobody waits for a timer, and each client is
+//! answered after the commit that has its increment. Statements about other rows run beside it, a few at a time. A statement that fails changes nothing: all in it run again, each by itself, as they
 //! were sent. If its connection breaks nobody knows whether it was carried out: all in it are told so, and none runs again.
 //!
 //! Where a rule says so, increments are answered before they are committed (`account`): once they are on disk (`journal`), or at once.
@@ -17,11 +17,14 @@ mod definition;
 mod flush;
 mod group;
 mod journal;
+mod journal_error;
 mod ledger;
 mod merge;
 mod record;
+mod reply;
 mod statement;
 mod sums;
+mod task;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +33,8 @@ pub use account::{Account, Means};
 pub use books::{Books, Kept};
 pub use definition::Definition;
 pub use group::{Form, Group, Place, Taken};
-pub use journal::{Journal, JournalError, JournalOptions};
+pub use journal::{Journal, JournalOptions};
+pub use journal_error::JournalError;
 pub use merge::{Add, Given, Value};
 
 use crate::clock::Duration;
@@ -174,7 +178,7 @@ impl Counters {
     #[must_use]
     pub fn uncommitted(&self, database: &str, tables: Tables) -> Vec<Arc<Account>> {
         let mut all = self.books.of(Some(database));
-        all.retain(|account| account.tables().meets(tables) && account.waiting() > 0);
+        all.retain(|account| account.tables().meets(tables) && account.is_waited_for());
         all
     }
 

@@ -62,6 +62,8 @@ pub(super) enum Record {
     Increment(u32, u64, Vec<Key>, Vec<i64>),
     /// Up to that number an account's increments are committed.
     Applied(u32, u64),
+    /// The numbers of an account above the one, up to the other, are nobody's.
+    Void(u32, u64, u64),
     /// What stands before it is on disk.
     Synced,
 }
@@ -98,6 +100,12 @@ impl Record {
                 out.extend_from_slice(&account.to_le_bytes());
                 out.extend_from_slice(&number.to_le_bytes());
             }),
+            Self::Void(account, from, to) => frame(out, |out| {
+                out.push(b'V');
+                out.extend_from_slice(&account.to_le_bytes());
+                out.extend_from_slice(&from.to_le_bytes());
+                out.extend_from_slice(&to.to_le_bytes());
+            }),
             Self::Synced => frame(out, |out| out.extend_from_slice(MARK)),
         }
     }
@@ -128,6 +136,10 @@ impl Record {
         match kind {
             b'S' => Some(Self::Account(account, serde_json::from_slice(rest).ok()?)),
             b'A' => Some(Self::Applied(account, u64::from_le_bytes(*rest.first_chunk::<8>()?))),
+            b'V' => {
+                let from = u64::from_le_bytes(*take(&mut rest)?);
+                Some(Self::Void(account, from, u64::from_le_bytes(*take(&mut rest)?)))
+            }
             b'I' => {
                 let number = u64::from_le_bytes(*take(&mut rest)?);
                 let [keys, amounts] = *take::<2>(&mut rest)?;
@@ -227,6 +239,7 @@ mod tests {
             Record::Increment(3, 17, vec![Key::Number(-7), Key::Text("it's".into())], vec![1, i64::MIN]),
             Record::Increment(3, 18, Vec::new(), Vec::new()),
             Record::Synced,
+            Record::Void(3, 18, 20),
             Record::Applied(3, 17),
         ]
     }

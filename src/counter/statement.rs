@@ -9,6 +9,9 @@ use std::fmt::Write as _;
 use super::merge::{Addition, Key, Kind, Shape};
 use crate::wire::write::quote_literal;
 
+/// So many rows or fewer are updated one by one.
+const FEW: usize = 4;
+
 /// Most bytes of one statement, about.
 const MOST_BYTES: usize = 256 * 1024;
 
@@ -151,13 +154,8 @@ fn touched<'n>(names: &'n Names, shape: &'n Shape) -> impl Iterator<Item = &'n s
 
 fn statement(names: &Names, shape: &Shape, sums: &[Sum<'_>]) -> String {
     let table = &names.table;
-    if let ([(key, amounts)], false) = (sums, shape.upsert) {
-        // By itself it costs what it costs a client by itself.
-        let amount = |nth: usize| format!("'{}'::pg_catalog.int8", amounts.get(nth).unwrap_or(&0));
-        let same =
-            names.keys.iter().zip(*key).map(|((name, of), key)| format!("t.{name} = {}::{of}", literal(key)));
-        let (sets, same) = (sets(names, shape, amount), same.collect::<Vec<_>>().join(" AND "));
-        return format!("UPDATE {table} AS t SET {sets} WHERE {same} RETURNING 1");
+    if sums.len() <= FEW && !shape.upsert {
+        return few(names, shape, sums);
     }
     let mut arrays = Vec::new();
     for (nth, (_, of)) in names.keys.iter().enumerate() {
@@ -170,7 +168,12 @@ fn statement(names: &Names, shape: &Shape, sums: &[Sum<'_>]) -> String {
     }
     let list = |letter: char, count: usize| (0..count).map(move |nth| format!("{letter}{nth}"));
     let names_of: Vec<_> = list('k', names.keys.len()).chain(list('a', shape.columns.len())).collect();
-    let order: Vec<_> = list('k', names.keys.len()).map(|key| format!("v.{key}")).collect();
+    // In the order of [`Key`], whatever the collation of the database.
+    let order = list('k', names.keys.len()).zip(&names.key_kinds).map(|(key, kind)| match kind {
+        Kind::Text => format!("v.{key} COLLATE \"C\""),
+        _ => format!("v.{key}"),
+    });
+    let order: Vec<_> = order.collect();
     let (rows, columns, order) = (arrays.join(", "), names_of.join(", "), order.join(", "));
     if shape.upsert {
         return upsert(names, shape, &rows, &columns, &order);
@@ -183,6 +186,20 @@ fn statement(names: &Names, shape: &Shape, sums: &[Sum<'_>]) -> String {
          l AS MATERIALIZED (SELECT v.i FROM v JOIN {table} AS t ON {same} ORDER BY {order} FOR NO KEY UPDATE OF t) \
          UPDATE {table} AS t SET {sets} FROM v JOIN l ON l.i = v.i WHERE {same} RETURNING v.i"
     )
+}
+
+/// So few rows cost less by themselves, in one transaction: each is planned at once.
+fn few(names: &Names, shape: &Shape, sums: &[Sum<'_>]) -> String {
+    let mut rows: Vec<(usize, &Sum<'_>)> = sums.iter().enumerate().collect();
+    rows.sort_by_key(|(_, (key, _))| *key);
+    let one = |(place, (key, amounts)): (usize, &Sum<'_>)| {
+        let amount = |nth: usize| format!("'{}'::pg_catalog.int8", amounts.get(nth).unwrap_or(&0));
+        let same =
+            names.keys.iter().zip(*key).map(|((name, of), key)| format!("t.{name} = {}::{of}", literal(key)));
+        let (sets, same) = (sets(names, shape, amount), same.collect::<Vec<_>>().join(" AND "));
+        format!("UPDATE {} AS t SET {sets} WHERE {same} RETURNING {}", names.table, place + 1)
+    };
+    rows.into_iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// Rows that may not be there yet. They are inserted, or locked, in the order of their keys, too.
@@ -275,7 +292,13 @@ mod tests {
         );
         assert_eq!(
             text,
-            "WITH v AS MATERIALIZED (SELECT * FROM ROWS FROM (pg_catalog.unnest('{7,9}'::pg_catalog.int4[]), pg_catalog.unnest('{3,5}'::pg_catalog.int8[])) \
+            "UPDATE public.photos AS t SET votes = t.votes + '3'::pg_catalog.int8 WHERE t.id = '7'::pg_catalog.int4 RETURNING 1; \
+             UPDATE public.photos AS t SET votes = t.votes + '5'::pg_catalog.int8 WHERE t.id = '9'::pg_catalog.int4 RETURNING 2"
+        );
+        let many: Vec<_> = [9, 8, 7, 6, 5].map(|key| addition(key, &[(0, 1)])).to_vec();
+        assert_eq!(
+            batch(&names(), &many).text,
+            "WITH v AS MATERIALIZED (SELECT * FROM ROWS FROM (pg_catalog.unnest('{9,8,7,6,5}'::pg_catalog.int4[]), pg_catalog.unnest('{1,1,1,1,1}'::pg_catalog.int8[])) \
              WITH ORDINALITY AS v (k0, a0, i)), \
              l AS MATERIALIZED (SELECT v.i FROM v JOIN public.photos AS t ON t.id = v.k0 ORDER BY v.k0 FOR NO KEY UPDATE OF t) \
              UPDATE public.photos AS t SET votes = t.votes + v.a0 FROM v JOIN l ON l.i = v.i WHERE t.id = v.k0 RETURNING v.i"
@@ -313,10 +336,12 @@ mod tests {
         let addition = |text: &str| Addition { key: vec![Key::Text(text.into())], ..addition(0, &[(0, 1)]) };
         let alone = batch(&names, &[addition("it's \\ so")]).text;
         assert!(alone.contains("t.\"Name\" =  E'it''s \\\\ so'::pg_catalog.text"), "{alone}");
-        let both = batch(&names, &[addition("it's \\ \"so\""), addition("{,}")]).text;
-        let array = r#" E'{"it''s \\\\ \\"so\\"","{,}"}'::pg_catalog.text[]"#;
+        let both = batch(&names, &["it's \\ \"so\"", "{,}", "c", "b", "a"].map(addition)).text;
+        let array = r#" E'{"it''s \\\\ \\"so\\"","{,}","c","b","a"}'::pg_catalog.text[]"#;
         assert!(both.contains(array), "{both}");
-        assert!(both.contains("t.\"Name\" = v.k0"), "{both}");
+        assert!(both.contains("t.\"Name\" = v.k0 ORDER BY v.k0 COLLATE \"C\" FOR"), "{both}");
+        let few = batch(&names, &["b", "a"].map(addition)).text;
+        assert!(few.find("'a'") < few.find("'b'") && few.contains("RETURNING 2;"), "{few}");
     }
 
     #[test]

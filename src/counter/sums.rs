@@ -16,14 +16,21 @@ pub(super) struct Sum {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Sums {
     rows: HashMap<Vec<Key>, Sum>,
+    count: u64,
     pub(super) from: u64,
+    /// Some numbers before it may be nobody's.
     pub(super) to: u64,
 }
 
 impl Sums {
     /// None, behind that one.
     pub(super) fn after(number: u64) -> Self {
-        Self { rows: HashMap::new(), from: number, to: number }
+        Self { from: number, to: number, ..Self::default() }
+    }
+
+    /// The same; the numbers from there up to that one are nobody's.
+    pub(super) fn up_to(self, number: u64) -> Self {
+        Self { to: number, ..self }
     }
 
     /// How many rows they are.
@@ -33,18 +40,19 @@ impl Sums {
 
     /// How many they are.
     pub(super) fn count(&self) -> u64 {
-        self.to - self.from
+        self.count
     }
 
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
-        self.to == self.from
+        self.rows.is_empty()
     }
 
     /// Adds the next one. False: the sum would be too large for it.
     pub(super) fn add(&mut self, key: &[Key], amounts: &[i64]) -> bool {
         let added = self.put(key, amounts, 1);
         self.to += u64::from(added);
+        self.count += u64::from(added);
         added
     }
 
@@ -72,6 +80,7 @@ impl Sums {
                 mine.count += sum.count;
             }
         }
+        self.count += other.count;
         self.to = self.to.max(other.to);
     }
 

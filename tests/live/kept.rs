@@ -224,14 +224,14 @@ async fn exact_under_load() {
             proxy.reads_catalog("postgres").await;
             voters.start(proxy.address(), 32);
         }
-        voters.reach(20_000).await;
+        voters.reach(5_000).await;
         voters.end().await;
         voters.check(cluster.primary()).await;
         assert_eq!(voters.unsure.load(Relaxed), 0);
         for proxy in &proxies {
             let accepted = proxy.sum("pgweir_counter_accepted_total", &[]).await;
             println!("{durability}: {accepted} accepted");
-            assert!(accepted > 1_000.0);
+            assert!(accepted > 500.0);
             assert_eq!(proxy.sum("pgweir_counter_failures_total", &[]).await as usize, 0);
         }
         let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'";
@@ -265,8 +265,8 @@ async fn a_killed_pgweir_finds_its_journal() {
 }
 
 /// The long form has more of them.
-fn rounds(short: usize) -> usize {
-    std::env::var("PGWEIR_ROUNDS").map_or(short, |rounds| rounds.parse().unwrap())
+pub(crate) fn rounds(short: usize) -> usize {
+    std::env::var("PGWEIR_KILLS").map_or(short, |rounds| rounds.parse().unwrap())
 }
 
 /// The primary is killed while clients vote, and flushes are under way.
@@ -559,7 +559,7 @@ async fn a_flush_that_is_cut_off() {
         let failures = async || proxy.sum("pgweir_counter_failures_total", &[]).await as usize;
         let (mut sure, mut unsure, mut whole) = (1, 0, 0);
         // The long form cuts at each byte.
-        let step = if rounds(0) > 0 || durability == "commit" { 1 } else { 7 };
+        let step = if rounds(0) > 0 || durability == "commit" { 1 } else { 13 };
         for cut in (0..).step_by(step) {
             // Nothing else is asked about the table then.
             if durability == "commit" {
@@ -601,11 +601,93 @@ async fn a_flush_that_is_cut_off() {
             // What was unknown is known now.
             unsure -= there - sure;
             sure = there;
-            if whole == 12 {
+            if whole == 8 {
                 println!("{durability}: up to {cut} bytes were cut off");
                 assert!(cut > 60, "{durability}: nothing was cut after {cut} bytes");
                 break;
             }
         }
     }
+}
+
+/// A right that is missing is its client's error, at once; and nobody else waits for what cannot be flushed.
+#[tokio::test]
+async fn what_the_server_refuses_holds_up_nobody() {
+    let cluster = servers(0).await;
+    let role = "CREATE ROLE web LOGIN; GRANT CREATE ON SCHEMA public TO web; GRANT SELECT, UPDATE ON photos TO web; CREATE TABLE other (id int)";
+    cluster.primary().sql(role).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&cluster, folder.path(), "durability = \"journal\"\nflush_every = \"1h\"");
+    let proxy = Proxy::of_file(&path);
+    proxy.knows(1).await;
+    proxy.reads_catalog("postgres").await;
+    let mut web = Raw::login(proxy.address(), &[("user", "web")]).await.unwrap();
+    let (mut owner, mut console) = (proxy.client().await, proxy.console().await);
+    let mut sent = until_kept(&proxy, &mut web, VOTE, 1).await;
+    console.ok("FLUSH COUNTERS").await;
+    // Nothing is kept: the error is the client's own.
+    cluster.primary().sql("REVOKE UPDATE ON photos FROM web").await.unwrap();
+    let another = query("UPDATE photos SET votes = votes + 1 WHERE id = 2");
+    assert_eq!(told(&mut web, &another).await, "42501");
+    assert_eq!(told(&mut web, &query(VOTE)).await, "42501");
+    cluster.primary().sql("GRANT UPDATE ON photos TO web").await.unwrap();
+    sent += until_kept(&proxy, &mut web, VOTE, 1).await;
+    // Something is: others' statements go on, its own session hears that its reads are not complete.
+    cluster.primary().sql("REVOKE UPDATE ON photos FROM web").await.unwrap();
+    let refused =
+        async |client: &mut Raw| told(client, &query("SELECT votes FROM photos WHERE id = 1")).await;
+    assert_eq!(refused(&mut web).await, "55P03");
+    for text in
+        ["CREATE TABLE zzz (i int)", "DO $$ BEGIN END $$", "UPDATE photos SET title = 'x' WHERE id = 3"]
+    {
+        let start = tokio::time::Instant::now();
+        owner.ok(text).await;
+        assert!(start.elapsed() < Duration::from_secs(3), "{text}: {:?}", start.elapsed());
+    }
+    let why = async |console: &mut Raw| {
+        let rows = console.ok("SHOW COUNTERS").await.rows;
+        rows.iter().filter(|row| row[2].as_deref() == Some("web")).find_map(|row| row[5].clone())
+    };
+    assert!(why(&mut console).await.unwrap().contains("permission denied"), "{:?}", why(&mut console).await);
+    cluster.primary().sql("GRANT UPDATE ON photos TO web").await.unwrap();
+    let seen = || async {
+        cluster.primary().value("SELECT votes FROM photos WHERE id = 1").await.unwrap() == sent.to_string()
+    };
+    eventually(SOON, seen).await.unwrap();
+    assert_eq!(web.value("SELECT votes FROM photos WHERE id = 1").await, sent.to_string());
+    // A table that is gone: an operator says that nobody wants its counters any more.
+    sent += until_kept(&proxy, &mut web, VOTE, 1).await - 1;
+    cluster.primary().sql("ALTER TABLE photos RENAME TO gone").await.unwrap();
+    assert_eq!(told(&mut console, &query("DISCARD COUNTERS photos")).await, "DISCARD COUNTERS");
+    assert!(proxy.sum("pgweir_counter_lost_total", &[]).await > 0.0);
+    owner.ok("CREATE TABLE photos (id int PRIMARY KEY, votes int DEFAULT 0)").await;
+    assert_eq!(told(&mut console, &query("FLUSH COUNTERS nothing")).await, "42704");
+    cluster.primary().sql("DROP TABLE photos; ALTER TABLE gone RENAME TO photos").await.unwrap();
+    let more = until_kept(&proxy, &mut web, VOTE, 1).await;
+    assert_eq!(web.value("SELECT votes FROM photos WHERE id = 1").await, (sent + more).to_string());
+}
+
+/// While there is no primary, votes for rows that are known are taken; others wait for one.
+#[tokio::test]
+async fn votes_are_taken_without_a_primary() {
+    let cluster = servers(0).await;
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "durability = \"journal\"\nflush_every = \"20ms\"";
+    let proxy = Proxy::of_file(&write(&cluster, folder.path(), rule));
+    proxy.knows(1).await;
+    proxy.reads_catalog("postgres").await;
+    let (mut client, mut other) = (proxy.client().await, proxy.client().await);
+    let mut sent = until_kept(&proxy, &mut client, VOTE, 5).await;
+    client.ok("UPDATE photos SET title = 'x' WHERE id = 2").await;
+    cluster.primary().kill().await.unwrap();
+    proxy.knows(0).await;
+    other.send(&query("UPDATE photos SET votes = votes + 1 WHERE id = 2")).await.unwrap();
+    for _ in 0..20 {
+        client.ok(VOTE).await;
+        sent += 1;
+    }
+    cluster.primary().start().await.unwrap();
+    assert_eq!(other.answer().await.unwrap().code(), "");
+    assert_eq!(client.value("SELECT votes FROM photos WHERE id = 1").await, sent.to_string());
+    assert_eq!(client.value("SELECT votes FROM photos WHERE id = 2").await, "1");
 }

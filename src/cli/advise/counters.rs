@@ -131,6 +131,7 @@ pub(super) async fn judge(
 ) -> Result<Vec<Counter>, LinkError> {
     let mut asked: Vec<Counter> = Vec::new();
     for mut one in found {
+        one.present = one.is_in(known);
         // Statements that differ in spelling are asked about once.
         let known_why = one.why.is_some();
         let same = |other: &&mut Counter| {
@@ -146,7 +147,6 @@ pub(super) async fn judge(
                 Err(why) => Some(why),
             };
         }
-        one.present = one.is_in(known);
         asked.push(one);
     }
     let mut joined: Vec<Counter> = Vec::new();

@@ -92,7 +92,9 @@ impl Findings {
                 }
             }
         }
-        if primary.is_none() {
+        if primary.is_none() && (first.discover.replication || first.discover.dns) {
+            self.said.push("  no primary among these: `discover` looks for it when pgweir runs".to_owned());
+        } else if primary.is_none() {
             self.wrong.push(format!("databases.{names}: none of the servers is a primary that may be used"));
         }
         let source = primary.or_else(|| view.replicas().next())?;

@@ -61,7 +61,9 @@ class Merging(targets.Pgweir):
     def rules(self):
         # `commit` is what a rule without the key has.
         durability = "" if self.durability == "commit" else f'durability = "{self.durability}"\n'
-        return "\n".join(
+        # Beside the configuration.
+        journal = '[journal]\nfolder = "journal"\n' if self.durability == "journal" else ""
+        return journal + "\n".join(
             f'[[databases."*".counters]]\ntable = "{table(self.name, script)}"\nkey = ["id"]\ncolumns = ["votes"]\n{durability}'
             for script in ROWS
         )

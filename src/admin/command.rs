@@ -327,7 +327,8 @@ mod tests {
             good("show route for 'SELECT 1' user Ann database \"My app\""),
             question("SELECT 1", Some("My app"), Some("ann"))
         );
-        let bare = |name: &str| name != "SHOW ROUTE FOR" && !name.ends_with(" SERVER");
+        let more = ["SHOW ROUTE FOR", "DISCARD COUNTERS"];
+        let bare = |name: &str| !more.contains(&name) && !name.ends_with(" SERVER");
         for (name, _) in COMMANDS.iter().filter(|(name, _)| bare(name)) {
             good(name);
         }
@@ -345,6 +346,9 @@ mod tests {
         assert_eq!(good("DRAIN SERVER '10.0.0.2' DATABASE \"My app\""), change(What::Drain, Some("My app")));
         assert_eq!(good("ENABLE SERVER '10.0.0.2'"), change(What::Enable, None));
         assert_eq!(good("WEIGH SERVER '10.0.0.2' 5"), change(What::Weigh(5), None));
+        assert_eq!(good("FLUSH COUNTERS"), Command::Flush(None));
+        assert_eq!(good("flush counters public.\"Photos\";"), Command::Flush(Some("public.Photos".to_owned())));
+        assert_eq!(good("DISCARD COUNTERS Photos"), Command::Discard("photos".to_owned()));
     }
 
     #[test]

@@ -31,6 +31,8 @@ struct Slot {
     aim: Option<(Node, CancelKey)>,
     /// Requests on their way to it.
     under_way: u32,
+    /// All that there have been.
+    requests: u32,
     /// Who waits for its answers.
     waker: Option<Waker>,
     /// Its place on connections that others use, too.
@@ -52,6 +54,7 @@ impl Slot {
             self.cancel();
         }
         self.under_way += u32::from(self.aim.is_some());
+        self.requests = self.requests.wrapping_add(1);
         self.aim.clone()
     }
 
@@ -208,6 +211,11 @@ impl Registration {
         if let Some(aim) = self.slot().take_aim() {
             Handle::current().spawn(carry_out(self.slot.clone(), cluster.clone(), aim));
         }
+    }
+
+    /// Another number after each request.
+    pub(super) fn requests(&self) -> u32 {
+        self.slot().requests
     }
 
     /// From now on the key stands for that server connection.

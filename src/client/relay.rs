@@ -540,6 +540,7 @@ impl Session {
         match self.place(piece)? {
             Place::Forward => {
                 self.forward();
+                self.begins_to_wait();
                 Ok(true)
             }
             Place::Done => Ok(true),

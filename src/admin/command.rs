@@ -347,7 +347,10 @@ mod tests {
         assert_eq!(good("ENABLE SERVER '10.0.0.2'"), change(What::Enable, None));
         assert_eq!(good("WEIGH SERVER '10.0.0.2' 5"), change(What::Weigh(5), None));
         assert_eq!(good("FLUSH COUNTERS"), Command::Flush(None));
-        assert_eq!(good("flush counters public.\"Photos\";"), Command::Flush(Some("public.Photos".to_owned())));
+        assert_eq!(
+            good("flush counters public.\"Photos\";"),
+            Command::Flush(Some("public.Photos".to_owned()))
+        );
         assert_eq!(good("DISCARD COUNTERS Photos"), Command::Discard("photos".to_owned()));
     }
 

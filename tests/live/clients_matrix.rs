@@ -17,7 +17,7 @@ const POOL_SIZE: usize = 2;
 const CLIENTS: usize = 50;
 
 /// Longest that one exercise may take.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An exercise: its name and its command, as `setup` says them.
 struct Exercise {

@@ -3,10 +3,10 @@
 //! So it is where a unit is made of LISTEN and UNLISTEN alone, outside a transaction, in `pool_mode = "transaction"`; anywhere else the
 //! client is pinned to a connection that listens for it. What comes is told when nothing is under way, as PostgreSQL does.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use tokio::time::sleep_until;
 
@@ -217,16 +217,8 @@ impl Session {
             let (hub, inbox) = (ears.hub.clone(), ears.inbox.clone());
             let mut listening = pin!(hub.listen(&name, &inbox));
             let mut late = pin!(sleep_until(clock::now() + CONFIRM));
-            let outcome = poll_fn(|cx| {
-                if let Poll::Ready(outcome) = listening.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(outcome));
-                }
-                if late.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Ok(Err("the server did not answer in time".to_owned())));
-                }
-                if self.is_gone(cx) { Poll::Ready(Err(Leave::Gone)) } else { Poll::Pending }
-            })
-            .await?;
+            let outcome = poll_fn(|cx| self.poll_wait(cx, &mut listening, &mut late)).await?;
+            let outcome = outcome.unwrap_or_else(|| Err("the server did not answer in time".to_owned()));
             if let (Err(why), Some(ears)) = (outcome, &mut self.ears) {
                 ears.leave(|channel| *channel == *name);
                 ears.refusal = Some(why);

@@ -271,7 +271,7 @@ impl Session {
             let last = self.fresh.last_read();
             cluster.view().replicas().chain(last).for_each(|node| positions.ask(node));
             let on_time = poll_fn(|cx| self.poll_wait(cx, &mut changed, &mut late)).await?;
-            if !on_time {
+            if on_time.is_none() {
                 break;
             }
         }
@@ -282,18 +282,18 @@ impl Session {
         Ok(())
     }
 
-    /// Ready(true): what was waited for is there; Ready(false): it is late; an error: the client has gone.
-    fn poll_wait(
+    /// Ready(Some): what was waited for is there; Ready(None): it is late; an error: the client has gone.
+    pub(super) fn poll_wait<T>(
         &mut self,
         cx: &mut Context<'_>,
-        wanted: &mut (impl Future<Output = ()> + Unpin),
+        wanted: &mut (impl Future<Output = T> + Unpin),
         late: &mut (impl Future<Output = ()> + Unpin),
-    ) -> Poll<Result<bool, Leave>> {
-        if pin!(wanted).poll(cx).is_ready() {
-            return Poll::Ready(Ok(true));
+    ) -> Poll<Result<Option<T>, Leave>> {
+        if let Poll::Ready(there) = pin!(wanted).poll(cx) {
+            return Poll::Ready(Ok(Some(there)));
         }
         if pin!(late).poll(cx).is_ready() {
-            return Poll::Ready(Ok(false));
+            return Poll::Ready(Ok(None));
         }
         if self.is_gone(cx) { Poll::Ready(Err(Leave::Gone)) } else { Poll::Pending }
     }
@@ -329,7 +329,7 @@ impl Session {
             if let Some(primary) = cluster.view().primary() {
                 positions.ask(primary);
             }
-            if !poll_fn(|cx| self.poll_wait(cx, &mut changed, &mut late)).await? {
+            if poll_fn(|cx| self.poll_wait(cx, &mut changed, &mut late)).await?.is_none() {
                 return Ok(());
             }
         }

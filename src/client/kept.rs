@@ -4,10 +4,9 @@
 //! whoever, waits until all are that are kept for it. Within a transaction nothing waits: its own are committed before it begins, and
 //! a flush of others' could wait for a row that it has locked.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use tokio::time::sleep_until;
 
@@ -103,17 +102,8 @@ impl Session {
         let table = accounts.first().map(|account| account.table()).unwrap_or_default();
         let mut flushed = pin!(Books::flush(accounts));
         let mut late = pin!(sleep_until(clock::now() + LONGEST));
-        let done = poll_fn(|cx| {
-            if let Poll::Ready(outcome) = flushed.as_mut().poll(cx) {
-                return Poll::Ready(Ok(outcome.is_ok()));
-            }
-            if late.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(false));
-            }
-            if self.is_gone(cx) { Poll::Ready(Err(Leave::Gone)) } else { Poll::Pending }
-        })
-        .await?;
-        if done {
+        let flushed = poll_fn(|cx| self.poll_wait(cx, &mut flushed, &mut late)).await?;
+        if matches!(flushed, Some(Ok(()))) {
             self.fresh.counted(&self.identity.database.cluster);
         } else {
             self.sharing.kept.late = Some(table);

@@ -85,6 +85,11 @@ pub(super) struct Inner {
 }
 
 impl Inner {
+    /// How many are not committed.
+    fn waiting(&self) -> u64 {
+        self.pending.count() + self.flushing
+    }
+
     /// Whether the server has refused what there is. With nothing left to try, it may be tried anew after a while.
     fn is_stuck(&self) -> bool {
         let waits = !self.pending.is_empty() || self.flushing > 0;
@@ -201,7 +206,7 @@ impl Account {
 
     fn has_room(&self, inner: &Inner) -> bool {
         let most = u64::try_from(self.pace().most).unwrap_or(u64::MAX);
-        let waiting = inner.pending.count() + inner.flushing + inner.trials.len() as u64;
+        let waiting = inner.waiting() + inner.trials.len() as u64;
         inner.ready && !inner.is_stuck() && !inner.broken && waiting < most
     }
 
@@ -319,14 +324,13 @@ impl Account {
 
     /// How many are not committed.
     pub(super) fn waiting(&self) -> u64 {
-        let inner = self.inner();
-        inner.pending.count() + inner.flushing
+        self.inner().waiting()
     }
 
     /// Whether others are to wait for what it has.
     pub(super) fn is_waited_for(&self) -> bool {
         let inner = self.inner();
-        !inner.is_stuck() && inner.pending.count() + inner.flushing > 0
+        !inner.is_stuck() && inner.waiting() > 0
     }
 
     /// Throws away what the server refuses.
@@ -338,12 +342,14 @@ impl Account {
         self.work.notify_one();
     }
 
-    /// A try to flush has failed; `stuck`: the server has refused it.
+    /// A try to flush has failed; `stuck`: the server has refused it. Who waits for the next one goes by itself.
     pub(super) fn failed(&self, why: &str, stuck: bool) {
         let mut inner = self.inner();
+        let trials = std::mem::take(&mut inner.trials);
         inner.trouble = Some(why.to_owned());
         inner.stuck = stuck.then(clock::now);
         drop(inner);
+        trials.into_iter().for_each(Trial::again);
         // Who waits for it may have waited for nothing.
         self.moved.notify_waiters();
     }
@@ -360,8 +366,8 @@ impl Account {
             durability: if self.journal.is_some() { "journal" } else { "memory" },
             database: self.definition.database.clone(),
             user: self.definition.user.clone(),
-            table: format!("{}.{}", self.definition.schema, self.definition.table),
-            waiting: inner.pending.count() + inner.flushing,
+            table: self.table(),
+            waiting: inner.waiting(),
             age: inner.since.map(|since| since.elapsed()),
             refused: inner.refused.clone().or_else(|| inner.trouble.clone()),
             stuck: inner.is_stuck() || inner.refused.is_some(),
@@ -435,6 +441,15 @@ impl Account {
         drop(inner);
         self.metrics.lost(count);
         trials.into_iter().for_each(Trial::again);
+    }
+
+    /// Takes out of a load those whose clients wait: they go by themselves.
+    pub(super) fn lets_go(&self, load: &mut Load) {
+        if let Some(base) = load.base.take() {
+            self.void(base.to, load.sums.to);
+            load.sums = base.up_to(load.sums.to);
+            load.trials.drain(..).for_each(|(_, trial)| trial.again());
+        }
     }
 
     /// These numbers are nobody's.

@@ -2,6 +2,8 @@
 //!
 //! It stands in the journal, so that what is left there can be carried out by a pgweir that knows nothing else of it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -38,30 +40,30 @@ pub struct Definition {
 }
 
 /// Whose increments they are.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Whose<'a> {
+#[derive(Debug)]
+pub(super) struct Whose {
     /// The entry of the configuration.
-    pub entry: &'a str,
+    pub(super) entry: Box<str>,
     /// The database that the clients asked for.
-    pub database: &'a str,
+    pub(super) database: Arc<str>,
     /// Their user.
-    pub user: &'a str,
+    pub(super) user: Arc<str>,
     /// Their startup parameters.
-    pub parameters: &'a Parameters,
+    pub(super) parameters: Arc<Parameters>,
 }
 
 impl Definition {
     /// Of increments of that shape, of a table that is as its server has said.
-    pub(super) fn new(whose: Whose<'_>, rule: &Rule, names: &Names, shape: &Shape) -> Self {
+    pub(super) fn new(whose: &Whose, rule: &Rule, names: &Names, shape: &Shape) -> Self {
         let own = |list: &[Box<str>]| list.iter().map(|name| name.to_string()).collect();
         let name = |names: &[Box<str>], place: usize| {
             names.get(place).map_or_else(String::new, |name| name.to_string())
         };
         let parameters = whose.parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self {
-            entry: whose.entry.to_owned(),
-            database: whose.database.to_owned(),
-            user: whose.user.to_owned(),
+            entry: whose.entry.to_string(),
+            database: whose.database.to_string(),
+            user: whose.user.to_string(),
             parameters: parameters.collect(),
             schema: names.schema.to_string(),
             table: rule.table.to_string(),

@@ -224,12 +224,13 @@ impl Flusher {
 
     /// Carries out all that waits.
     pub(super) async fn flush(&self) {
-        let Load { mut sums, mut base, mut trials } = self.account.take();
+        let mut load = self.account.take();
         let mut patience = Patience::new();
         let start = clock::now();
         loop {
-            let (why, stuck) = match self.try_once(&sums).await {
+            let (why, stuck) = match self.try_once(&load.sums).await {
                 Ok(found) => {
+                    let Load { sums, trials, .. } = load;
                     let count = usize::try_from(sums.count()).unwrap_or(usize::MAX);
                     self.account.metrics.flushed(count, sums.rows(), start.elapsed());
                     self.count_refused(&found, &trials);
@@ -239,33 +240,27 @@ impl Flusher {
                 Err(Not::Rows(refusal)) => (refusal.message, true),
                 Err(Not::NoWay(why)) => (why, false),
                 Err(Not::Known) => {
-                    let known = self.look(&mut sums).await;
+                    let known = self.look(&mut load.sums).await;
                     if matches!(known, Ok(true)) {
                         let found = Outcome { unknown: true, ..Outcome::default() };
-                        return self.account.moved(sums.to, &found, trials);
+                        return self.account.moved(load.sums.to, &found, load.trials);
                     }
                     // They are on their way for good, and their clients hear that nobody knows.
-                    base = None;
-                    for (number, trial) in trials.drain(..) {
+                    load.base = None;
+                    for (number, trial) in load.trials.drain(..) {
                         self.account.keep(number, &trial);
                     }
-                    (
-                        known.err().unwrap_or_else(|| "whether they were committed was not known".to_owned()),
-                        false,
-                    )
+                    let unknown = || "whether they were committed was not known".to_owned();
+                    (known.err().unwrap_or_else(unknown), false)
                 }
             };
             // What nobody was told of is not carried out at all: each client hears its own error.
-            if let Some(base) = base.take() {
-                self.account.void(base.to, sums.to);
-                sums = base.up_to(sums.to);
-                trials.drain(..).for_each(|(_, trial)| trial.again());
-            }
+            self.account.lets_go(&mut load);
             self.account.failed(&why, stuck);
-            if sums.is_empty() {
-                return self.account.put_back(sums);
+            if load.sums.is_empty() {
+                return self.account.put_back(load.sums);
             }
-            if self.account.throws_away(&sums) {
+            if self.account.throws_away(&load.sums) {
                 return;
             }
             patience.wait(self, &why).await;
@@ -301,18 +296,18 @@ impl Flusher {
 
     /// A primary has taken over: what it has lost comes again.
     pub(super) async fn compare(&self) {
-        let Load { mut sums, base, trials } = self.account.take();
-        if let Some(base) = base {
-            self.account.void(base.to, sums.to);
-            sums = base.up_to(sums.to);
-            trials.into_iter().for_each(|(_, trial)| trial.again());
-        }
+        let mut load = self.account.take();
+        self.account.lets_go(&mut load);
+        let mut sums = load.sums;
         let mut patience = Patience::new();
         loop {
             match self.look(&mut sums).await {
                 Ok(true) => return self.account.moved(sums.to, &Outcome::default(), Vec::new()),
                 Ok(false) => return self.account.put_back(sums),
-                Err(why) => patience.wait(self, &why).await,
+                Err(why) => {
+                    self.account.failed(&why, false);
+                    patience.wait(self, &why).await;
+                }
             }
         }
     }
@@ -399,10 +394,10 @@ impl Flusher {
                 continue;
             }
             way.ask("SAVEPOINT part").await?;
-            match way.ask(&batch_of(&names, part, usize::MAX).text).await {
+            let merged = batch_of(&names, part, usize::MAX);
+            match way.ask(&merged.text).await {
                 Ok(returned) => {
-                    let found = batch_of(&names, part, usize::MAX).found(&returned);
-                    let missing = part.iter().zip(found).filter(|(_, found)| !found);
+                    let missing = part.iter().zip(merged.found(&returned)).filter(|(_, found)| !found);
                     outcome.missing.extend(missing.map(|(addition, _)| addition.key.clone()));
                     way.ask("RELEASE SAVEPOINT part").await?;
                 }

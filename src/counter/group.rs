@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::account::{Account, Means, Pace};
 use super::ask::{Failed, ask, plain};
 use super::books::Books;
-use super::definition::Definition;
+use super::definition::{Definition, Whose};
 use super::merge::{Addition, Given, Key, Shape};
 use super::statement::{Batch, Names, batch};
 use super::{Durability, Rule, Verify, check};
@@ -20,7 +20,7 @@ use crate::metrics::CounterMetrics;
 use crate::monitor::Cluster;
 use crate::pool::lane::{Again, Seat};
 use crate::pool::{Lease, Pool};
-use crate::server::{Parameters, Wants};
+use crate::server::Wants;
 use crate::wire::{TransactionStatus, answer, write};
 
 /// A table is looked at again after this long, whether or not a change of definitions was seen.
@@ -150,15 +150,6 @@ impl fmt::Debug for Group {
     }
 }
 
-/// Whose increments they are.
-#[derive(Debug)]
-pub(super) struct Whose {
-    pub(super) entry: Box<str>,
-    pub(super) database: Arc<str>,
-    pub(super) user: Arc<str>,
-    pub(super) parameters: Arc<Parameters>,
-}
-
 /// What has become of an increment that was given to a group.
 #[derive(Debug)]
 pub enum Taken {
@@ -233,13 +224,7 @@ impl Group {
         {
             return Some(account.clone());
         }
-        let whose = super::definition::Whose {
-            entry: &self.whose.entry,
-            database: &self.whose.database,
-            user: &self.whose.user,
-            parameters: &self.whose.parameters,
-        };
-        let definition = Definition::new(whose, &self.rule, names, &addition.shape);
+        let definition = Definition::new(&self.whose, &self.rule, names, &addition.shape);
         let pace = Pace { every: self.rule.every, rows: self.rule.rows, most: self.rule.most };
         let journaled = self.rule.durability == Durability::Journal;
         let account = self.books.account(definition, journaled, pace, || means.clone(), &self.metrics)?;
@@ -398,10 +383,12 @@ impl Runner {
                         None => {
                             put_back(lease);
                             let mut inner = self.group.inner();
-                            // All of these wait for a flight.
-                            inner.running = false;
-                            self.over = true;
-                            return;
+                            if inner.busy.flights > 0 || inner.waiting.is_empty() {
+                                // All of these wait for a flight: its end sees to them.
+                                inner.running = false;
+                                self.over = true;
+                                return;
+                            }
                         }
                     }
                 }

@@ -207,7 +207,7 @@ impl Counters {
         }
         let (rule, metrics) = (self.rules.get(rule)?.clone(), self.metrics.get(rule)?.clone());
         let books = self.books.clone();
-        let whose = group::Whose {
+        let whose = definition::Whose {
             entry: self.entry.clone(),
             database: database.clone(),
             user: user.clone(),

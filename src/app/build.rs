@@ -19,7 +19,6 @@ use crate::monitor::{self, Catalogs, Cluster, Hubs};
 use crate::net::Buffers;
 use crate::pool::PoolSet;
 use crate::route::Judge;
-use crate::server;
 
 /// Windows kept for reuse for each worker: as many clients can be active at once without asking for memory.
 const WINDOWS_KEPT: usize = 64;
@@ -46,7 +45,7 @@ pub(super) fn shared(
         databases: Databases::default(),
         directory: ArcSwap::from_pointee(Directory::new(config.auth.clone())),
         judge: Judge::new(config.judge.clone()),
-        prepared: server::Registry::default(),
+        prepared: Arc::default(),
         pools: Arc::new(PoolSet::default()),
         cancels: Arc::new(Cancels::default()),
         buffers: Arc::new(Buffers::new(WINDOWS_KEPT * workers)),

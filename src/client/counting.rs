@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::plan::Place;
 use super::retry::Net;
-use super::session::Session;
+use super::session::{Identity, Session};
 use super::shared::Reach;
 use super::unit::{Piece, Residue};
 use crate::counter::{self, Form, Given, Taken, Value};
@@ -113,14 +113,13 @@ impl Session {
                 pool: self.pools.get(node.index())?.clone()?,
                 wants: self.identity.wants.clone(),
                 version: self.identity.catalog.version(),
+                prepared: self.shared.prepared.clone(),
             }),
             None => None,
         };
         let (version, seat) = (self.identity.catalog.version(), self.seat());
-        let counters_entry = self.identity.database.name.clone();
-        let means = || {
-            Reach::to(&self.shared, &counters_entry, self.identity.name.clone(), self.identity.user.clone())
-        };
+        let Identity { database, name, user, .. } = &self.identity;
+        let means = || Reach::to(&self.shared, &database.name, name.clone(), user.clone());
         let taken = match place {
             Some(place) => group.take(place, given, form, &seat, means)?,
             None => group.take_without(version, &given, &form, &seat)?,

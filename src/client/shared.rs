@@ -184,7 +184,7 @@ pub struct Shared {
     /// Who judges statements.
     pub judge: Judge,
     /// What clients have prepared.
-    pub prepared: Registry,
+    pub prepared: Arc<Registry>,
     /// The server connections.
     pub pools: Arc<PoolSet>,
     /// Increments that are answered before they are committed.

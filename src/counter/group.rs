@@ -11,8 +11,9 @@ use super::account::{Account, Means, Pace};
 use super::ask::{Failed, ask, plain};
 use super::books::Books;
 use super::definition::{Definition, Whose};
+use super::flight::{Flight, put_back};
 use super::merge::{Addition, Given, Key, Shape};
-use super::statement::{Batch, Names, batch};
+use super::statement::Names;
 use super::{Durability, Rule, Verify, check};
 use crate::clock::{self, Duration, Instant};
 use crate::ids::Node;
@@ -20,7 +21,7 @@ use crate::metrics::CounterMetrics;
 use crate::monitor::Cluster;
 use crate::pool::lane::{Again, Seat};
 use crate::pool::{Lease, Pool};
-use crate::server::Wants;
+use crate::server::{Prepared, Registry, Wants};
 use crate::wire::{TransactionStatus, answer, write};
 
 /// A table is looked at again after this long, whether or not a change of definitions was seen.
@@ -57,12 +58,12 @@ impl Form {
 
 #[derive(Debug)]
 pub(super) struct Waiting {
-    given: Given,
+    pub(super) given: Given,
     /// The same, by those names.
-    addition: Option<(Arc<Names>, Addition)>,
-    form: Form,
-    seat: Arc<Seat>,
-    ticket: u64,
+    pub(super) addition: Option<(Arc<Names>, Addition)>,
+    pub(super) form: Form,
+    pub(super) seat: Arc<Seat>,
+    pub(super) ticket: u64,
 }
 
 impl Drop for Waiting {
@@ -85,6 +86,8 @@ pub struct Place {
     pub wants: Wants,
     /// Changes when definitions may have.
     pub version: u64,
+    /// What is prepared on servers.
+    pub prepared: Arc<Registry>,
 }
 
 impl fmt::Debug for Place {
@@ -95,17 +98,17 @@ impl fmt::Debug for Place {
 
 impl Place {
     /// Whether the server is still the primary that it was when that connection was opened.
-    fn holds(&self, lease: &Lease) -> bool {
+    pub(super) fn holds(&self, lease: &Lease) -> bool {
         self.cluster.view().primary() == Some(self.node) && !self.pool.is_over(lease)
     }
 }
 
 /// What is on its way.
 #[derive(Debug, Default)]
-struct Busy {
-    flights: usize,
+pub(super) struct Busy {
+    pub(super) flights: usize,
     /// The rows of all of these.
-    keys: HashSet<Vec<Key>>,
+    pub(super) keys: HashSet<Vec<Key>>,
 }
 
 #[derive(Debug, Default)]
@@ -113,12 +116,14 @@ pub(super) struct Inner {
     pub(super) waiting: Vec<Waiting>,
     place: Option<Place>,
     /// Somebody sends off what waits.
-    running: bool,
-    busy: Busy,
+    pub(super) running: bool,
+    pub(super) busy: Busy,
     /// Why they are not merged, at which version, since when.
     pub(super) refused: Option<(u64, Instant)>,
     /// What statements are made of, at which version, since when.
-    names: Option<(u64, Instant, Arc<Names>)>,
+    pub(super) names: Option<(u64, Instant, Arc<Names>)>,
+    /// The statements about one row of these shapes.
+    pub(super) singles: Vec<(Arc<Shape>, Arc<Prepared>)>,
     /// That it is refused was said.
     pub(super) warned: Option<String>,
     /// What keeps those that are answered before they are committed, by their shapes.
@@ -136,7 +141,7 @@ impl Inner {
 /// The increments of one table by one role.
 pub struct Group {
     pub(super) rule: Rule,
-    metrics: Arc<CounterMetrics>,
+    pub(super) metrics: Arc<CounterMetrics>,
     books: Arc<Books>,
     whose: Whose,
     /// The way to the servers of what keeps increments.
@@ -254,7 +259,7 @@ impl Group {
         inner.waiting.push(Waiting { given, addition, form, seat: seat.clone(), ticket });
         inner.place = Some(place);
         if !waits && inner.busy.flights < MOST_FLIGHTS && !std::mem::replace(&mut inner.running, true) {
-            Handle::current().spawn(Runner { group: self.clone(), over: false }.run());
+            Runner::start(self);
         }
         true
     }
@@ -267,7 +272,13 @@ impl Group {
         let now = clock::now();
         match check::verdict(&self.rule, &rows) {
             Ok(names) => {
-                let names = Arc::new(names);
+                let names = match &inner.names {
+                    Some((.., known)) if **known == names => known.clone(),
+                    _ => {
+                        inner.singles.clear();
+                        Arc::new(names)
+                    }
+                };
                 inner.names = Some((place.version, now, names.clone()));
                 (inner.refused, inner.warned) = (None, None);
                 self.metrics.refused(false);
@@ -285,38 +296,7 @@ impl Group {
         }
     }
 
-    /// Takes what waits for rows that are in no flight. None: there is nothing.
-    fn fly(self: &Arc<Self>, names: &Arc<Names>) -> Option<Flight> {
-        let mut inner = self.inner();
-        let (mut waiting, mut additions, mut others, mut stays) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for mut one in std::mem::take(&mut inner.waiting) {
-            let known = one.addition.take().filter(|(of, _)| Arc::ptr_eq(of, names));
-            match known.map(|(_, addition)| addition).or_else(|| one.given.fit(names)) {
-                Some(addition) if inner.busy.keys.contains(&addition.key) => {
-                    one.addition = Some((names.clone(), addition));
-                    stays.push(one);
-                }
-                Some(addition) => {
-                    additions.push(addition);
-                    waiting.push(one);
-                }
-                None => others.push(one),
-            }
-        }
-        inner.waiting = stays;
-        let keys: Vec<_> = additions.iter().map(|addition| addition.key.clone()).collect();
-        let flies = !waiting.is_empty();
-        if flies {
-            inner.busy.flights += 1;
-            inner.busy.keys.extend(keys.iter().cloned());
-        }
-        drop(inner);
-        self.again(others);
-        flies.then(|| Flight { group: self.clone(), names: names.clone(), waiting, additions, keys })
-    }
-
-    fn again(&self, waiting: Vec<Waiting>) {
+    pub(super) fn again(&self, waiting: Vec<Waiting>) {
         for one in waiting {
             one.seat.again(one.ticket, Again::Behind);
         }
@@ -324,7 +304,7 @@ impl Group {
 }
 
 /// Whatever ends the task that sends a group's increments off, nobody waits for it after that.
-struct Runner {
+pub(super) struct Runner {
     group: Arc<Group>,
     /// It has ended as it should.
     over: bool,
@@ -344,6 +324,11 @@ impl Drop for Runner {
 }
 
 impl Runner {
+    /// There is none yet.
+    pub(super) fn start(group: &Arc<Group>) {
+        Handle::current().spawn(Self { group: group.clone(), over: false }.run());
+    }
+
     /// Sends off what waits, until nothing does that can go.
     async fn run(mut self) {
         loop {
@@ -378,7 +363,7 @@ impl Runner {
                             None => continue,
                         }
                     }
-                    match self.group.fly(&names) {
+                    match Flight::of(&self.group, &names) {
                         Some(flight) => drop(Handle::current().spawn(flight.run(place, lease))),
                         None => {
                             put_back(lease);
@@ -441,107 +426,4 @@ impl Runner {
             }
         }
     }
-}
-
-/// Increments on their way: one statement after the other on one connection. Their rows are in no other flight.
-struct Flight {
-    group: Arc<Group>,
-    names: Arc<Names>,
-    waiting: Vec<Waiting>,
-    additions: Vec<Addition>,
-    keys: Vec<Vec<Key>>,
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        let mut inner = self.group.inner();
-        inner.busy.flights -= 1;
-        for key in &self.keys {
-            inner.busy.keys.remove(key);
-        }
-        let goes_on = !inner.waiting.is_empty() && !inner.running;
-        if goes_on && let Ok(handle) = Handle::try_current() {
-            inner.running = true;
-            handle.spawn(Runner { group: self.group.clone(), over: false }.run());
-        }
-        let waiting = std::mem::take(&mut self.waiting);
-        drop(inner);
-        self.group.again(waiting);
-    }
-}
-
-impl Flight {
-    async fn run(mut self, place: Place, mut lease: Lease) {
-        if plain(&mut lease).await.is_err() {
-            return lease.close("in_doubt");
-        }
-        while !self.waiting.is_empty() {
-            if !place.holds(&lease) {
-                // Whoever is the primary now, each finds it.
-                return lease.close("role_changed");
-            }
-            let merged = batch(&self.names, &self.additions);
-            let start = clock::now();
-            let outcome = ask(&mut lease, &merged.text).await;
-            let rest = self.waiting.split_off(merged.taken.clamp(1, self.waiting.len()));
-            let sent = std::mem::replace(&mut self.waiting, rest);
-            let metrics = &self.group.metrics;
-            match outcome {
-                // What a server answers that is the primary no more may be lost with it.
-                Ok(_) if !place.holds(&lease) => {
-                    sent.iter().for_each(|one| one.seat.unknown(one.ticket));
-                    return lease.close("role_changed");
-                }
-                Ok(rows) => {
-                    metrics.flushed(sent.len(), merged.rows.len(), start.elapsed());
-                    let missed = answer(sent, &merged, &merged.found(&rows), metrics);
-                    self.group.again(missed);
-                }
-                Err(Failed::Refused(_)) => {
-                    metrics.failed();
-                    self.group.again(sent);
-                }
-                Err(Failed::Lost) => {
-                    metrics.failed();
-                    sent.iter().for_each(|one| one.seat.unknown(one.ticket));
-                    return lease.close("lost");
-                }
-            }
-            self.additions.drain(..merged.taken.clamp(1, self.additions.len()));
-        }
-        put_back(lease);
-    }
-}
-
-fn put_back(lease: Lease) {
-    if lease.owed.is_free() {
-        lease.put_back(clock::now());
-    } else {
-        lease.close("in_doubt");
-    }
-}
-
-/// Tells each of its row. Returned are those whose row a statement about several rows did not find: a row may be missed that
-/// somebody else changes at that moment (PostgreSQL 18.0 does so, 15 and 18.4 do not), so each asks by itself.
-fn answer(waiting: Vec<Waiting>, merged: &Batch, found: &[bool], metrics: &CounterMetrics) -> Vec<Waiting> {
-    let mut there = vec![false; waiting.len()];
-    for place in merged.rows.iter().zip(found).filter(|(_, found)| **found).flat_map(|(row, _)| row) {
-        if let Some(there) = there.get_mut(*place) {
-            *there = true;
-        }
-    }
-    let (mut out, mut missed) = (BytesMut::new(), Vec::new());
-    for (one, there) in waiting.into_iter().zip(there) {
-        if !there {
-            metrics.unmatched();
-            if merged.rows.len() > 1 {
-                missed.push(one);
-                continue;
-            }
-        }
-        out.clear();
-        one.form.write(one.given.upsert, there, &mut out);
-        one.seat.answered(one.ticket, &mut out.to_vec());
-    }
-    missed
 }

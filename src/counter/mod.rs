@@ -14,6 +14,7 @@ mod ask;
 mod books;
 pub mod check;
 mod definition;
+mod flight;
 mod flush;
 mod group;
 mod journal;

@@ -5,12 +5,18 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::BytesMut;
 
 use super::merge::{Addition, Key, Kind, Shape};
-use crate::wire::write::quote_literal;
+use crate::wire::write::{self, quote_literal};
 
 /// So many rows or fewer are updated one by one.
 const FEW: usize = 4;
+
+/// So many rows or fewer cost less one by one, by a statement that is planned once, than by one about all of them: that is planned each time.
+const SINGLES: usize = 64;
 
 /// Most bytes of one statement, about.
 const MOST_BYTES: usize = 256 * 1024;
@@ -41,10 +47,12 @@ pub(super) struct Names {
 pub(super) struct Batch {
     /// The statement. It returns the rows that were there: see [`Batch::found`].
     pub(super) text: String,
-    /// It returns keys.
-    upsert: bool,
+    /// What its additions have in common.
+    pub(super) shape: Arc<Shape>,
     /// The keys of its rows.
     keys: Vec<Vec<Key>>,
+    /// What is added to each of these.
+    sums: Vec<Vec<i64>>,
     /// For each of its rows, whose additions it has: their places among those that were given.
     pub(super) rows: Vec<Vec<usize>>,
     /// How many of the additions it has; those behind them are for the next.
@@ -55,8 +63,10 @@ impl Batch {
     /// Which of its rows were there, by what the server has returned.
     pub(super) fn found(&self, returned: &[Vec<Option<String>>]) -> Vec<bool> {
         let mut found = vec![false; self.rows.len()];
-        let places: Option<HashMap<&[Key], usize>> =
-            self.upsert.then(|| self.keys.iter().enumerate().map(|(place, key)| (&**key, place)).collect());
+        let places: Option<HashMap<&[Key], usize>> = self
+            .shape
+            .upsert
+            .then(|| self.keys.iter().enumerate().map(|(place, key)| (&**key, place)).collect());
         for row in returned {
             let place = match &places {
                 Some(places) => {
@@ -73,6 +83,37 @@ impl Batch {
         }
         found
     }
+
+    /// Whether its rows had better go one by one.
+    pub(super) fn is_small(&self) -> bool {
+        self.rows.len() <= SINGLES
+    }
+
+    /// Its rows in the order in which they have to be locked.
+    pub(super) fn order(&self) -> Vec<usize> {
+        let mut order: Vec<_> = (0..self.keys.len()).collect();
+        order.sort_unstable_by_key(|place| self.keys.get(*place));
+        order
+    }
+
+    /// Writes a Bind of [`single`] for one of its rows.
+    pub(super) fn bind(&self, row: usize, names: &Names, statement: &[u8], out: &mut BytesMut) {
+        let (sums, key) = (self.sums.get(row), self.keys.get(row));
+        let (sums, key) = (sums.map_or(&[][..], Vec::as_slice), key.map_or(&[][..], Vec::as_slice));
+        write::bind_binary(out, statement, sums.len() + key.len(), |values| {
+            sums.iter().for_each(|sum| values.push(&sum.to_be_bytes()));
+            for (value, kind) in key.iter().zip(&names.key_kinds) {
+                match (value, kind) {
+                    (Key::Number(number), Kind::Integer(size)) => {
+                        let bytes = number.to_be_bytes();
+                        values.push(bytes.get(8_usize.saturating_sub((*size).into())..).unwrap_or_default());
+                    }
+                    (Key::Number(number), _) => values.push(&number.to_be_bytes()),
+                    (Key::Text(text), _) => values.push(text.as_bytes()),
+                }
+            }
+        });
+    }
 }
 
 impl Key {
@@ -85,18 +126,24 @@ impl Key {
     }
 }
 
-/// As many of the additions as one statement may have: those at the front that are of one shape.
+/// As many of the additions as one statement may have: those at the front that are of one shape. Without its text.
 #[must_use]
-pub(super) fn batch(names: &Names, additions: &[Addition]) -> Batch {
-    batch_of(names, additions, MOST_BYTES)
+pub(super) fn gather(additions: &[Addition]) -> Batch {
+    gather_of(additions, MOST_BYTES)
 }
 
-/// The same, with another bound than [`MOST_BYTES`].
+/// The same, with another bound than [`MOST_BYTES`], and its text.
 #[must_use]
 pub(super) fn batch_of(names: &Names, additions: &[Addition], most: usize) -> Batch {
+    let mut batch = gather_of(additions, most);
+    batch.write(names);
+    batch
+}
+
+fn gather_of(additions: &[Addition], most: usize) -> Batch {
     let shape = additions.first().map(|first| first.shape.clone()).unwrap_or_default();
     let mut places: HashMap<&[Key], usize> = HashMap::new();
-    let mut sums: Vec<Sum<'_>> = Vec::new();
+    let (mut keys, mut sums): (Vec<Vec<Key>>, Vec<Vec<i64>>) = (Vec::new(), Vec::new());
     let mut rows: Vec<Vec<usize>> = Vec::new();
     let (mut taken, mut bytes) = (0, 0);
     for addition in additions {
@@ -106,12 +153,13 @@ pub(super) fn batch_of(names: &Names, additions: &[Addition], most: usize) -> Ba
         let Some(place) = places.get(&*addition.key).copied() else {
             places.insert(&addition.key, rows.len());
             bytes += 40 + addition.key.iter().map(size).sum::<usize>();
-            sums.push((&addition.key, addition.amounts.clone()));
+            keys.push(addition.key.clone());
+            sums.push(addition.amounts.clone());
             rows.push(vec![taken]);
             taken += 1;
             continue;
         };
-        let Some((_, sum)) = sums.get_mut(place) else { break };
+        let Some(sum) = sums.get_mut(place) else { break };
         let amounts = addition.amounts.iter();
         let Some(more) = sum.iter().zip(amounts).map(|(sum, more)| sum.checked_add(*more)).collect() else {
             break;
@@ -122,12 +170,38 @@ pub(super) fn batch_of(names: &Names, additions: &[Addition], most: usize) -> Ba
         }
         taken += 1;
     }
-    let keys = sums.iter().map(|(key, _)| key.to_vec()).collect();
-    Batch { text: statement(names, &shape, &sums), upsert: shape.upsert, keys, rows, taken }
+    Batch { text: String::new(), shape, keys, sums, rows, taken }
 }
 
 /// What one row gets: its key, and for each column of the shape how much.
-type Sum<'a> = (&'a [Key], Vec<i64>);
+type Sum<'a> = (&'a [Key], &'a [i64]);
+
+impl Batch {
+    /// Writes its text.
+    pub(super) fn write(&mut self, names: &Names) {
+        let sums: Vec<Sum<'_>> =
+            self.keys.iter().map(Vec::as_slice).zip(self.sums.iter().map(Vec::as_slice)).collect();
+        self.text = statement(names, &self.shape, &sums);
+    }
+}
+
+/// The statement about one row of that shape. Its parameters are what is added, then the key.
+#[must_use]
+pub(super) fn single(names: &Names, shape: &Shape) -> String {
+    let count = shape.columns.len();
+    let amount = |nth: usize| format!("${}::pg_catalog.int8", nth + 1);
+    let keys: Vec<_> =
+        names.keys.iter().enumerate().map(|(nth, (_, of))| format!("${}::{of}", count + nth + 1)).collect();
+    if shape.upsert {
+        let amounts = (0..count).map(amount);
+        let values: Vec<_> = keys.iter().cloned().chain(amounts).collect();
+        let times = ", pg_catalog.now()".repeat(touched(names, shape).count());
+        return upsert(names, shape, &format!("VALUES ({}{times})", values.join(", ")));
+    }
+    let same = names.keys.iter().zip(&keys).map(|((name, _), key)| format!("t.{name} = {key}"));
+    let (sets, same) = (sets(names, shape, amount), same.collect::<Vec<_>>().join(" AND "));
+    format!("UPDATE {} AS t SET {sets} WHERE {same}", names.table)
+}
 
 fn size(key: &Key) -> usize {
     match key {
@@ -176,7 +250,11 @@ fn statement(names: &Names, shape: &Shape, sums: &[Sum<'_>]) -> String {
     let order: Vec<_> = order.collect();
     let (rows, columns, order) = (arrays.join(", "), names_of.join(", "), order.join(", "));
     if shape.upsert {
-        return upsert(names, shape, &rows, &columns, &order);
+        let times = ", pg_catalog.now()".repeat(touched(names, shape).count());
+        let from =
+            format!("SELECT {columns}{times} FROM ROWS FROM ({rows}) AS v ({columns}) ORDER BY {order}");
+        let back: Vec<_> = names.keys.iter().map(|(name, _)| format!("t.{name}")).collect();
+        return format!("{} RETURNING {}", upsert(names, shape, &from), back.join(", "));
     }
     let same: Vec<_> =
         names.keys.iter().enumerate().map(|(nth, (name, _))| format!("t.{name} = v.k{nth}")).collect();
@@ -202,23 +280,18 @@ fn few(names: &Names, shape: &Shape, sums: &[Sum<'_>]) -> String {
     rows.into_iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// Rows that may not be there yet. They are inserted, or locked, in the order of their keys, too.
-fn upsert(names: &Names, shape: &Shape, rows: &str, columns: &str, order: &str) -> String {
+/// Rows that may not be there yet, from there. They are inserted, or locked, in the order of their keys, too.
+fn upsert(names: &Names, shape: &Shape, from: &str) -> String {
     let key: Vec<_> = names.keys.iter().map(|(name, _)| name.as_str()).collect();
     let counters = shape.columns.iter().filter_map(|(place, _)| names.columns.get(*place));
     let counters: Vec<_> = counters.map(String::as_str).collect();
-    let touched: Vec<_> = touched(names, shape).collect();
-    let into: Vec<_> = key.iter().chain(&counters).chain(&touched).copied().collect();
-    let times = ", pg_catalog.now()".repeat(touched.len());
+    let into: Vec<_> = key.iter().chain(&counters).copied().chain(touched(names, shape)).collect();
     let sets = sets(names, shape, |nth| format!("excluded.{}", counters.get(nth).unwrap_or(&"")));
-    let back: Vec<_> = key.iter().map(|name| format!("t.{name}")).collect();
     format!(
-        "INSERT INTO {table} AS t ({into}) SELECT {columns}{times} FROM ROWS FROM ({rows}) AS v ({columns}) ORDER BY {order} \
-         ON CONFLICT ({key}) DO UPDATE SET {sets} RETURNING {back}",
+        "INSERT INTO {table} AS t ({into}) {from} ON CONFLICT ({key}) DO UPDATE SET {sets}",
         table = names.table,
         into = into.join(", "),
         key = key.join(", "),
-        back = back.join(", "),
     )
 }
 
@@ -274,6 +347,10 @@ mod tests {
         }
     }
 
+    fn batched(names: &Names, additions: &[Addition]) -> Batch {
+        batch_of(names, additions, MOST_BYTES)
+    }
+
     #[test]
     fn one_row_for_each_key() {
         let additions = [
@@ -284,7 +361,7 @@ mod tests {
             addition(7, &[(0, 4)]),
         ];
         let given = additions.to_vec();
-        let Batch { text, rows, taken, .. } = batch(&names(), &given);
+        let Batch { text, rows, taken, .. } = batched(&names(), &given);
         assert_eq!(
             (rows, taken),
             (vec![vec![0, 2], vec![1]], 3),
@@ -297,13 +374,13 @@ mod tests {
         );
         let many: Vec<_> = [9, 8, 7, 6, 5].map(|key| addition(key, &[(0, 1)])).to_vec();
         assert_eq!(
-            batch(&names(), &many).text,
+            batched(&names(), &many).text,
             "WITH v AS MATERIALIZED (SELECT * FROM ROWS FROM (pg_catalog.unnest('{9,8,7,6,5}'::pg_catalog.int4[]), pg_catalog.unnest('{1,1,1,1,1}'::pg_catalog.int8[])) \
              WITH ORDINALITY AS v (k0, a0, i)), \
              l AS MATERIALIZED (SELECT v.i FROM v JOIN public.photos AS t ON t.id = v.k0 ORDER BY v.k0 FOR NO KEY UPDATE OF t) \
              UPDATE public.photos AS t SET votes = t.votes + v.a0 FROM v JOIN l ON l.i = v.i WHERE t.id = v.k0 RETURNING v.i"
         );
-        let next = batch(&names(), given.get(taken..).unwrap());
+        let next = batched(&names(), given.get(taken..).unwrap());
         assert_eq!((next.taken, next.rows), (1, vec![vec![0]]));
         assert_eq!(
             next.text,
@@ -314,7 +391,7 @@ mod tests {
     #[test]
     fn a_sum_that_is_too_large_is_for_the_next() {
         let additions = [addition(7, &[(0, i64::MAX)]), addition(7, &[(0, 1)])];
-        let Batch { taken, .. } = batch(&names(), &additions);
+        let Batch { taken, .. } = batched(&names(), &additions);
         assert_eq!(taken, 1);
     }
 
@@ -322,7 +399,7 @@ mod tests {
     fn a_statement_has_bounds() {
         let additions: Vec<_> = (0..100_000).map(|key| addition(key, &[(0, 1)])).collect();
         let given = additions.to_vec();
-        let Batch { taken, text, .. } = batch(&names(), &given);
+        let Batch { taken, text, .. } = batched(&names(), &given);
         assert!(taken > 1000 && taken < 100_000 && text.len() < 2 * MOST_BYTES, "{taken} {}", text.len());
     }
 
@@ -334,20 +411,45 @@ mod tests {
             ..names()
         };
         let addition = |text: &str| Addition { key: vec![Key::Text(text.into())], ..addition(0, &[(0, 1)]) };
-        let alone = batch(&names, &[addition("it's \\ so")]).text;
+        let alone = batched(&names, &[addition("it's \\ so")]).text;
         assert!(alone.contains("t.\"Name\" =  E'it''s \\\\ so'::pg_catalog.text"), "{alone}");
-        let both = batch(&names, &["it's \\ \"so\"", "{,}", "c", "b", "a"].map(addition)).text;
+        let both = batched(&names, &["it's \\ \"so\"", "{,}", "c", "b", "a"].map(addition)).text;
         let array = r#" E'{"it''s \\\\ \\"so\\"","{,}","c","b","a"}'::pg_catalog.text[]"#;
         assert!(both.contains(array), "{both}");
         assert!(both.contains("t.\"Name\" = v.k0 ORDER BY v.k0 COLLATE \"C\" FOR"), "{both}");
-        let few = batch(&names, &["b", "a"].map(addition)).text;
+        let few = batched(&names, &["b", "a"].map(addition)).text;
         assert!(few.find("'a'") < few.find("'b'") && few.contains("RETURNING 2;"), "{few}");
+    }
+
+    #[test]
+    fn rows_that_go_one_by_one() {
+        let all: Vec<_> = (0..65).rev().map(|key| addition(key, &[(0, key)])).collect();
+        assert!(!gather(&all).is_small());
+        let few = gather(all.get(..64).unwrap());
+        assert!(few.is_small() && few.text.is_empty());
+        let order = few.order();
+        assert_eq!((order.len(), order.first(), order.last()), (64, Some(&63), Some(&0)));
+        let text = "UPDATE public.photos AS t SET votes = t.votes + $1::pg_catalog.int8 WHERE t.id = $2::pg_catalog.int4";
+        assert_eq!(single(&names(), &few.shape), text);
+        let mut out = BytesMut::new();
+        few.bind(0, &names(), b"s", &mut out);
+        let values = b"\0\x02\0\0\0\x08\0\0\0\0\0\0\0\x40\0\0\0\x04\0\0\0\x40\0\0";
+        assert_eq!(out, [b"B\0\0\0\x23\0s\0\0\x01\0\x01".as_slice(), values].concat());
+
+        let upsert = Shape { upsert: true, columns: vec![(0, false), (1, true)], touches: vec![0] };
+        assert_eq!(
+            single(&names(), &upsert),
+            "INSERT INTO public.photos AS t (id, votes, score, seen) \
+             VALUES ($3::pg_catalog.int4, $1::pg_catalog.int8, $2::pg_catalog.int8, pg_catalog.now()) \
+             ON CONFLICT (id) DO UPDATE SET votes = t.votes + excluded.votes, score = coalesce(t.score, 0) + excluded.score, \
+             seen = pg_catalog.now()"
+        );
     }
 
     #[test]
     fn other_shapes() {
         let zero = Shape { columns: vec![(0, true)], touches: vec![0], ..Shape::default() };
-        let alone = batch(&names(), &[shaped(zero, 7, &[3])]).text;
+        let alone = batched(&names(), &[shaped(zero, 7, &[3])]).text;
         assert_eq!(
             alone,
             "UPDATE public.photos AS t SET votes = coalesce(t.votes, 0) + '3'::pg_catalog.int8, seen = pg_catalog.now() \
@@ -355,7 +457,7 @@ mod tests {
         );
         let upsert = Shape { upsert: true, columns: vec![(0, false), (1, true)], touches: vec![0] };
         let all = [7, 9, 7].map(|key| shaped(upsert.clone(), key, &[1, 2]));
-        let merged = batch(&names(), &all);
+        let merged = batched(&names(), &all);
         assert_eq!(
             merged.text,
             "INSERT INTO public.photos AS t (id, votes, score, seen) SELECT k0, a0, a1, pg_catalog.now() FROM ROWS FROM \

@@ -239,6 +239,32 @@ pub fn close_statement(out: &mut BytesMut, name: &[u8]) {
     });
 }
 
+/// The values of a Bind: see [`bind_binary`].
+#[derive(Debug)]
+pub struct Values<'o>(&'o mut BytesMut);
+
+impl Values<'_> {
+    /// The next one.
+    pub fn push(&mut self, value: &[u8]) {
+        self.0.put_i32(i32::try_from(value.len()).unwrap_or(i32::MAX));
+        self.0.extend_from_slice(value);
+    }
+}
+
+/// A Bind of a prepared statement to the unnamed portal, with so many values, all of them in binary.
+pub fn bind_binary(out: &mut BytesMut, statement: &[u8], count: usize, values: impl FnOnce(&mut Values<'_>)) {
+    message(out, b'B', |out| {
+        out.put_u8(0);
+        out.extend_from_slice(statement);
+        out.put_u8(0);
+        out.put_u16(1);
+        out.put_u16(1);
+        out.put_u16(u16::try_from(count).unwrap_or(u16::MAX));
+        values(&mut Values(out));
+        out.put_u16(0);
+    });
+}
+
 /// An Execute of a portal, for all of its rows.
 pub fn execute(out: &mut BytesMut, portal: &str) {
     message(out, b'E', |out| {

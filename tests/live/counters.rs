@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, cluster};
 use crate::raw::{Raw, query};
-use crate::wire::{bind, describe, execute, parse, sync};
+use crate::wire::{bind, close, describe, execute, parse, sync};
 use shapes::SHAPES;
 
 mod shapes;
@@ -259,13 +259,18 @@ async fn random_sequences() {
 async fn any_key() {
     let (cluster, proxy) = start(0, "").await;
     let keys = ["/", "it's", "a\\b", "q\"q", "{,}", "NULL", "", " x ", "not there"];
-    let ready = Arc::new(tokio::sync::Barrier::new(4 * keys.len()));
+    // So many different rows do not go one by one.
+    let more = "INSERT INTO pages SELECT 1, 'more ' || n, 0 FROM generate_series(1, 80) n";
+    cluster.primary().sql(more).await.unwrap();
+    let keys = keys.map(str::to_owned).into_iter().cycle().take(4 * keys.len());
+    let keys: Vec<_> = keys.chain((1..=80).map(|nth| format!("more {nth}"))).collect();
+    let (ready, all) = (Arc::new(tokio::sync::Barrier::new(keys.len())), keys.len());
     let mut clients = JoinSet::new();
-    for nth in 0..4 * keys.len() {
-        let (mut client, ready, key) = (proxy.client().await, ready.clone(), keys[nth % keys.len()]);
+    for key in keys {
+        let (mut client, ready) = (proxy.client().await, ready.clone());
         clients.spawn(async move {
             let text = "UPDATE pages SET views = views + $1 WHERE path = $2 AND site = 1";
-            let unit = [parse("", text), bind("", "", &["2", key]), execute("", 0), sync()].concat();
+            let unit = [parse("", text), bind("", "", &["2", &key]), execute("", 0), sync()].concat();
             ready.wait().await;
             for _ in 0..20 {
                 let expected = if key == "not there" { "UPDATE 0" } else { "UPDATE 1" };
@@ -276,9 +281,11 @@ async fn any_key() {
     while let Some(ended) = clients.join_next().await {
         ended.unwrap();
     }
-    let views = "SELECT string_agg(DISTINCT views::text, ' ') FROM pages WHERE site = 1";
+    let views = "SELECT string_agg(DISTINCT views::text, ' ') FROM pages WHERE site = 1 AND path !~ '^more'";
     assert_eq!(cluster.primary().value(views).await.unwrap(), (4 * 20 * 2).to_string());
-    assert_eq!(merged(&proxy).await, 4 * keys.len() * 20);
+    let views = "SELECT string_agg(DISTINCT views::text, ' ') FROM pages WHERE path ~ '^more'";
+    assert_eq!(cluster.primary().value(views).await.unwrap(), (20 * 2).to_string());
+    assert_eq!(merged(&proxy).await, all * 20);
     assert_eq!(proxy.sum("pgweir_counter_failures_total", &[]).await as usize, 0);
     assert_eq!(proxy.sum("pgweir_counter_unmatched_total", &[]).await as usize, 4 * 20);
 }
@@ -393,6 +400,54 @@ async fn guard_rails() {
         cluster.primary().value("SELECT votes FROM photos WHERE id = 7").await.unwrap(),
         votes.to_string()
     );
+}
+
+/// The statement that rows go by one by one is prepared on a connection that clients use, too: whatever they drop or redefine, each
+/// increment is there once.
+#[tokio::test]
+async fn what_is_prepared_may_go() {
+    let (cluster, proxy) = start(0, "pool_size = 1\nmax_prepared_statements = 1").await;
+    let (mut client, mut other) = (proxy.client().await, proxy.client().await);
+    let vote = "UPDATE photos SET votes = votes + 1 WHERE id = 7";
+    let insert = "INSERT INTO photos AS t (id, votes) VALUES (7, 1) ON CONFLICT (id) DO UPDATE SET votes = t.votes + excluded.votes";
+    let prepare = [parse("s", "SELECT 1"), bind("", "s", &[]), execute("", 0), sync()].concat();
+    let close = [close('S', "s"), sync()].concat();
+    let create = format!("DROP TABLE photos; {}", &TABLES[..TABLES.find("CREATE TABLE pages").unwrap()]);
+    let mut votes = 0;
+    for (text, unit) in [
+        ("nothing", query("SELECT 1")),
+        ("dropped by the server", query("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")),
+        ("no room for it", bytes::BytesMut::from(&prepare[..])),
+        ("room again", bytes::BytesMut::from(&close[..])),
+        ("another type of the counter", query("ALTER TABLE photos ALTER votes TYPE bigint")),
+        ("another type of the key", query("ALTER TABLE photos ALTER id TYPE bigint")),
+        (
+            "another column before it",
+            query("ALTER TABLE photos DROP title, ADD more int, ALTER votes SET DEFAULT 1"),
+        ),
+        ("another table", query(&create)),
+        ("all dropped by the client", query("DISCARD ALL")),
+    ] {
+        let before = merged(&proxy).await;
+        other.send(&unit).await.unwrap();
+        let answer = other.answer().await.unwrap();
+        assert!(!answer.tags.contains('E'), "{text}: {answer:?}");
+        if text == "another table" {
+            votes = 0;
+        }
+        for unit in [vote, insert, vote] {
+            assert!(told(&mut client, &query(unit)).await.ends_with(" 1"), "{text}");
+            votes += 1;
+        }
+        let there = cluster.primary().value("SELECT votes FROM photos WHERE id = 7").await.unwrap();
+        assert_eq!(there, votes.to_string(), "{text}");
+        let deadline = tokio::time::Instant::now() + SOON;
+        while merged(&proxy).await == before {
+            assert!(told(&mut client, &query(vote)).await.ends_with(" 1"), "{text}");
+            votes += 1;
+            assert!(tokio::time::Instant::now() < deadline, "{text}: nothing is merged any more");
+        }
+    }
 }
 
 /// The primary dies for good and a replica takes over, which confirms each commit: nothing that was acknowledged is lost.

@@ -538,7 +538,7 @@ async fn a_flush_that_is_cut_off() {
     for durability in ["journal", "memory", "commit"] {
         let cluster = cluster().start().await.unwrap();
         let table = format!(
-            "CREATE TABLE {CUT:?} (id int PRIMARY KEY, n int DEFAULT 0); INSERT INTO {CUT:?} VALUES (1)"
+            "CREATE TABLE {CUT:?} (id text PRIMARY KEY, n int DEFAULT 0); INSERT INTO {CUT:?} VALUES ('{CUT}')"
         );
         cluster.primary().sql(&table).await.unwrap();
         let relay = Relay::before(&cluster.primary().address()).await;
@@ -553,7 +553,7 @@ async fn a_flush_that_is_cut_off() {
         let proxy = Proxy::of_file(&path);
         proxy.knows(1).await;
         let (mut client, mut console) = (proxy.client().await, proxy.console().await);
-        let text = format!("UPDATE {CUT:?} SET n = n + 1 WHERE id = 1");
+        let text = format!("UPDATE {CUT:?} SET n = n + 1 WHERE id = '{CUT}'");
         let vote = query(&text);
         assert_eq!(told(&mut client, &vote).await, "UPDATE 1");
         let failures = async || proxy.sum("pgweir_counter_failures_total", &[]).await as usize;
@@ -603,7 +603,7 @@ async fn a_flush_that_is_cut_off() {
             sure = there;
             if whole == 8 {
                 println!("{durability}: up to {cut} bytes were cut off");
-                assert!(cut > 60, "{durability}: nothing was cut after {cut} bytes");
+                assert!(cut > 20, "{durability}: nothing was cut after {cut} bytes");
                 break;
             }
         }

@@ -190,7 +190,9 @@ impl Session {
         let more = more.chain(of_functions.into_iter().flatten());
         let more = more.filter(|name| !self.custom.names.iter().any(|known| **known == **name));
         let drop = held.made.take();
-        held.lease.query(&mut self.forth.own, &settings::question(custom.chain(more), drop.as_deref()));
+        let shared = (!held.lease.shared.is_empty()).then(|| self.shared.prepared.prefix());
+        let question = settings::question(custom.chain(more), drop.as_deref(), shared);
+        held.lease.query(&mut self.forth.own, &question);
         held.under = Under::Asked(Box::default());
         true
     }
@@ -290,6 +292,9 @@ impl Session {
         self.settings.clone_from(&list);
         let name: Arc<str> = self.identity.wants.application_name.clone();
         let Some(held) = self.held() else { return };
+        if answer.shared.is_some_and(|there| there < held.lease.shared.len()) {
+            held.lease.shared.doubt();
+        }
         held.lease.settings = list;
         held.lease.application_name = answer.application_name.1.then_some(name);
         if held.doubt != Change::Asked {

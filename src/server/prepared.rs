@@ -19,6 +19,9 @@ use crate::wire::write;
 /// The registry looks for forgotten statements when it has grown to twice what it held after the last time, and this.
 const LEAST_SWEEP: usize = 1024;
 
+/// The version of what has none any more.
+const OVER: u64 = u64::MAX;
+
 /// A statement that servers are asked to prepare.
 #[derive(Debug)]
 pub struct Prepared {
@@ -127,6 +130,12 @@ impl Registry {
     #[must_use]
     pub fn own_epoch(&self) -> u64 {
         self.own_epochs.fetch_sub(1, Ordering::Relaxed)
+    }
+
+    /// What the names of all statements begin with.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// The statement with that text and those parameter types: `tail` is what follows the name in a Parse message. `epoch` is a
@@ -261,6 +270,11 @@ impl Shelf {
         slot.described = Some(description);
     }
 
+    /// The server has dropped some, and nobody knows which: each is prepared anew.
+    pub fn doubt(&mut self) {
+        self.by_id.values_mut().for_each(|slot| slot.version = OVER);
+    }
+
     /// The server has confirmed that it has it no longer.
     pub fn remove(&mut self, id: u64) {
         self.by_id.remove(&id);
@@ -386,5 +400,9 @@ mod tests {
         shelf.remove(statements[1].id());
         assert_eq!((shelf.len(), shelf.has(statements[1].id())), (2, false));
         assert!(shelf.surplus(3).is_none());
+        shelf.doubt();
+        assert!(shelf.has_any(id) && !shelf.has(id));
+        shelf.insert(statements[0].clone());
+        assert!(shelf.has(id));
     }
 }

@@ -118,9 +118,14 @@ fn identifiers(name: &str) -> String {
 
 /// Asks a server what is in force: settings of the session, those of `custom` names that exist, and what else it holds for
 /// the session; of the statements that SQL has prepared, the last. Three columns: a letter, a name, a value. Before that it
-/// drops the prepared statement of that name.
+/// drops the prepared statement of that name. With `shared`, what the names of statements that clients share begin with, it counts
+/// those.
 #[must_use]
-pub fn question<'a>(custom: impl Iterator<Item = &'a str>, drop: Option<&str>) -> String {
+pub fn question<'a>(
+    custom: impl Iterator<Item = &'a str>,
+    drop: Option<&str>,
+    shared: Option<&str>,
+) -> String {
     let mut sql = drop.map_or_else(String::new, |name| format!("DEALLOCATE {};", quote_identifier(name)));
     let _ = write!(
         sql,
@@ -143,6 +148,14 @@ pub fn question<'a>(custom: impl Iterator<Item = &'a str>, drop: Option<&str>) -
          OPERATOR(pg_catalog.||) statement END FROM pg_catalog.pg_prepared_statements WHERE from_sql \
          ORDER BY prepare_time DESC LIMIT 1) p",
     );
+    if let Some(prefix) = shared {
+        let _ = write!(
+            sql,
+            " UNION ALL SELECT 'k', pg_catalog.count(*)::pg_catalog.text, NULL FROM pg_catalog.pg_prepared_statements \
+             WHERE pg_catalog.starts_with(name, {})",
+            quote_literal(prefix)
+        );
+    }
     let mut word =
         " UNION ALL SELECT 's', n, pg_catalog.current_setting(n, true) FROM pg_catalog.unnest(ARRAY[";
     for name in custom {
@@ -170,6 +183,8 @@ pub struct Answer {
     pub left: String,
     /// The statement that SQL has prepared last, if that was its whole text, and a short one.
     pub prepared: Option<SqlPrepared>,
+    /// How many statements that clients share there are.
+    pub shared: Option<usize>,
     /// `application_name`, and whether the session has set it.
     pub application_name: (String, bool),
     /// `search_path`
@@ -235,6 +250,7 @@ impl Answer {
         };
         match (kind, name.as_str(), value) {
             (Some(b"a"), source, _) => self.application_name.1 = source == "session",
+            (Some(b"k"), count, _) => self.shared = count.parse().ok(),
             (Some(b"l"), letter, _) => self.left.push_str(letter),
             (Some(b"s"), _, Some(value)) => self.add(name, value),
             (Some(b"s"), _, None) => {}

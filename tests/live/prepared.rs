@@ -126,6 +126,34 @@ async fn a_name_is_nobody_elses() {
     assert_eq!(proxy.sum("pgweir_pins_total", &[]).await, 0.0);
 }
 
+/// What a text drops within a function or a block nobody sees; others have theirs still.
+#[tokio::test]
+async fn what_is_dropped_unseen_is_nobody_elses() {
+    let (_cluster, proxy) = start("pool_size = 1").await;
+    let (mut one, mut other) = (proxy.client().await, proxy.client().await);
+    let text = "SELECT count(*) FROM t, (SELECT txid_current()) x";
+    assert_eq!(prepare(&mut one, "s", text).await, "");
+    assert_eq!(run(&mut one, "s", &[]).await, "0");
+    let one_of_them = "SELECT name FROM pg_prepared_statements WHERE NOT from_sql LIMIT 1";
+    let drops = format!("EXECUTE 'DEALLOCATE ' || quote_ident(({one_of_them}))");
+    let function =
+        format!("CREATE FUNCTION d() RETURNS int LANGUAGE plpgsql AS $$ BEGIN {drops}; RETURN 1; END $$");
+    other.ok(&function).await;
+    for sent in [
+        "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$",
+        &format!("DO $$ BEGIN {drops}; END $$"),
+        "SELECT d()",
+        "BEGIN; SELECT d(); COMMIT",
+    ] {
+        // So that either may be the one that goes.
+        assert_eq!(prepare(&mut other, sent, "SELECT txid_current() > 0").await, "");
+        assert_eq!(run(&mut other, sent, &[]).await, "t");
+        assert!(other.query(sent).await.unwrap().errors.is_empty(), "{sent}");
+        assert_eq!(run(&mut one, "s", &[]).await, "0", "{sent}");
+        assert_eq!(run(&mut other, sent, &[]).await, "t", "{sent}");
+    }
+}
+
 /// Waits until a text has another value than that.
 async fn leaves(client: &mut Raw, text: &str, value: &str) {
     let other = async { while client.value(text).await == value {} };

@@ -13,7 +13,8 @@ use tracing::{info, warn};
 
 use crate::clock::{self, Duration, Instant};
 use crate::cluster::{
-    Duty, Event, Health, Load, Orders, Role, ServerView, Spread, Standing, View, latency_after,
+    Balance, Duty, Event, Health, Load, Orders, Role, ServerView, Spread, Standing, View, latency_after,
+    latency_since,
 };
 use crate::fresh::Writes;
 use crate::ids::{MOST_NODES, Node};
@@ -81,6 +82,12 @@ impl Server {
             gone: Mutex::default(),
             next: OnceLock::new(),
         }
+    }
+
+    /// How long its units take, as is believed so many microseconds after `base`.
+    fn latency(&self, micros: u64) -> u64 {
+        let since = micros.saturating_sub(self.measured.load(Ordering::Relaxed));
+        latency_since(self.latency.load(Ordering::Relaxed), Duration::from_micros(since))
     }
 
     fn gone(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -260,19 +267,26 @@ impl Cluster {
             false => self.turn.fetch_add(1, Ordering::Relaxed),
             true => rand::random(),
         };
+        let measures = spread.balance == Balance::LeastLatency;
+        let micros = if measures { self.micros(clock::now()) } else { 0 };
         let load = |node| {
             self.server(node).map_or_else(Load::default, |server| Load {
                 running: server.running.load(Ordering::Relaxed),
-                latency: server.latency.load(Ordering::Relaxed),
+                latency: if measures { server.latency(micros) } else { 0 },
             })
         };
         self.view().pick(spread, (among, avoid, prefers), load, turn, clock::now)
     }
 
+    /// Microseconds since `base`.
+    fn micros(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.base).as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// A unit has taken so long on a server, until `now`.
     pub fn took(&self, node: Node, time: Duration, now: Instant) {
         let Some(server) = self.server(node) else { return };
-        let micros = u64::try_from(now.saturating_duration_since(self.base).as_micros()).unwrap_or(u64::MAX);
+        let micros = self.micros(now);
         let since = micros.saturating_sub(server.measured.swap(micros, Ordering::Relaxed));
         let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let before = server.latency.load(Ordering::Relaxed);

@@ -11,6 +11,7 @@
 mod addresses;
 mod advise;
 mod auth;
+mod balance;
 mod baseline;
 mod begin;
 mod cancel;

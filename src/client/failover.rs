@@ -139,6 +139,15 @@ pub(super) struct Wait<'a> {
     last: Option<LeaseError>,
 }
 
+impl Wait<'_> {
+    /// There is no need to wait any more.
+    pub(super) fn leave(mut self) {
+        if let Some((place, _)) = self.place.take() {
+            place.leave("served");
+        }
+    }
+}
+
 impl Search {
     pub(super) fn wait(&self) -> Wait<'_> {
         let deadline = clock::now() + self.database.failover.options.wait;

@@ -529,6 +529,7 @@ impl Session {
                 avoid: self.net.again().map(|rerun| rerun.avoid),
                 bytes: self.window.as_ref().map_or(0, Window::len),
                 doubt: self.net.doubt.take(),
+                catalog: self.identity.catalog.clone(),
             };
             let mut search = pin!(search.run(route, picked));
             poll_fn(|cx| match search.as_mut().poll(cx) {
@@ -545,6 +546,7 @@ impl Session {
         self.identity.database.metrics.wait_time(start.elapsed());
         let Some(piece) = self.piece.take() else { return Ok(()) };
         match outcome {
+            Ok(None) if route.reason == Reason::CatalogLoading => self.judge_again(),
             Ok(None) => self.piece = Some(piece),
             Ok(Some((target, node, lease))) => {
                 self.hold(target, node, lease);

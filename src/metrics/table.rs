@@ -167,6 +167,8 @@ table! {
         "1 for the server's role as probed (primary, replica or unknown), 0 for the other two.";
     SERVER_ROLE_CHANGES Counter Count "pgweir_server_role_changes_total" ["server"]
         "How often the server was found to be something else than before: a promotion or a demotion.";
+    SERVER_OUTAGES Counter Count "pgweir_server_outages_total" ["server"]
+        "How often the server was up and then was not: a connection that broke or was refused, or a probe that failed.";
     SERVER_FENCED Gauge Count "pgweir_server_fenced" ["server"]
         "1 while the server calls itself primary although the cluster has moved on to another: it gets nothing. An alarm.";
     SERVER_UNITS Counter Count "pgweir_server_units_total" ["server"]

@@ -523,6 +523,9 @@ fn record(was: &ServerView, is: &ServerView, metrics: &ServerMetrics) {
     if was.orders.duty != is.orders.duty || was.health != is.health {
         metrics.up(is.is_member().then_some(is.health == Health::Up));
     }
+    if was.health == Health::Up && is.health != Health::Up && is.is_member() {
+        metrics.went_out();
+    }
     if was.standing != is.standing {
         metrics.fenced(is.standing == Standing::Fenced);
     }

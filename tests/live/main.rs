@@ -45,6 +45,7 @@ mod proxy;
 mod raw;
 mod relay;
 mod retries;
+mod rotation;
 mod routes;
 mod rules;
 mod servers;

@@ -151,6 +151,8 @@ table! {
         "Server connections opened.";
     POOL_CONNECT_FAILURES Counter Count "pgweir_pool_connect_failures_total" ["database", "user", "server"]
         "Attempts to open a server connection that failed.";
+    POOL_LOGIN_WAITS Counter Count "pgweir_pool_login_waits_total" ["database", "user", "server"]
+        "Logins that waited because of `server_login_rate`.";
     POOL_CLOSED Counter Count "pgweir_pool_closed_total" ["database", "user", "server", "why"]
         "Server connections closed, by why.";
     CATALOG_OBJECTS Gauge Count "pgweir_catalog_objects" ["database", "dbname"]

@@ -20,6 +20,7 @@ use crate::fresh::Writes;
 use crate::ids::{MOST_NODES, Node};
 use crate::metrics::{Metrics, RoleLabel, ServerMetrics};
 use crate::net::Address;
+use crate::pool::Common;
 
 use super::Positions;
 use super::report::Errand;
@@ -59,8 +60,8 @@ struct Server {
     /// Asks the probe to come at once.
     wake: Notify,
     errand: Errand,
-    /// Counts what ends the use of its connections: see [`View::is_over`].
-    term: Arc<AtomicU64>,
+    /// Its `term` counts what ends the use of its connections: see [`View::is_over`].
+    common: Common,
     metrics: Arc<ServerMetrics>,
     /// When it was removed.
     gone: Mutex<Option<Instant>>,
@@ -77,7 +78,7 @@ impl Server {
             measured: AtomicU64::new(0),
             wake: Notify::new(),
             errand: Errand::default(),
-            term: Arc::default(),
+            common: Common::default(),
             metrics: metrics.server(&address.to_string()),
             gone: Mutex::default(),
             next: OnceLock::new(),
@@ -219,7 +220,13 @@ impl Cluster {
     /// Grows when open connections to a server must not be used any more: its role has changed, or it was fenced.
     #[must_use]
     pub fn term(&self, node: Node) -> Arc<AtomicU64> {
-        self.server(node).map_or_else(Arc::default, |server| server.term.clone())
+        self.server(node).map_or_else(Arc::default, |server| server.common.term.clone())
+    }
+
+    /// What all pools of a server have in common; a place of its own for one of another cluster.
+    #[must_use]
+    pub fn common(&self, node: Node) -> Common {
+        self.server(node).map_or_else(Common::default, |server| server.common.clone())
     }
 
     /// How far the servers have come.
@@ -423,7 +430,7 @@ impl Cluster {
         let after = Arc::new(after);
         for node in self.nodes().filter(|node| before.is_over(&after, *node)) {
             if let Some(server) = self.server(node) {
-                server.term.fetch_add(1, Ordering::AcqRel);
+                server.common.term.fetch_add(1, Ordering::AcqRel);
             }
         }
         self.view.store(Arc::clone(&after));

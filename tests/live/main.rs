@@ -52,5 +52,6 @@ mod servers;
 mod settings;
 mod sharing;
 mod speaker;
+mod storms;
 mod told;
 mod wire;

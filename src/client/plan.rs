@@ -456,7 +456,7 @@ impl Session {
         let cluster = &self.identity.database.cluster;
         match route.target {
             // Nobody overtakes those who have waited for it.
-            Target::Primary if self.identity.database.failover.is_busy() || self.net.doubt.is_some() => None,
+            Target::Primary if self.identity.database.failover.is_busy() || self.is_wary() => None,
             Target::Primary => cluster.view().primary(),
             Target::Replica => {
                 let avoid = self.net.again().map(|rerun| rerun.avoid);
@@ -529,6 +529,7 @@ impl Session {
                 avoid: self.net.again().map(|rerun| rerun.avoid),
                 bytes: self.window.as_ref().map_or(0, Window::len),
                 doubt: self.net.doubt.take(),
+                lost: self.net.lost.take(),
                 catalog: self.identity.catalog.clone(),
             };
             let mut search = pin!(search.run(route, picked));

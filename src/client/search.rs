@@ -26,6 +26,8 @@ pub(super) struct Search {
     pub(super) bytes: usize,
     /// What became of it before.
     pub(super) doubt: Option<Doubt>,
+    /// A primary that has to be asked first, if it may be gone.
+    pub(super) lost: Option<Node>,
     /// By which it was judged.
     pub(super) catalog: Arc<Live>,
 }

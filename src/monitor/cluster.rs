@@ -438,6 +438,8 @@ impl Cluster {
         drop(applying);
         for is in &after.servers {
             let Some(server) = self.server(is.node) else { continue };
+            let down = is.health == Health::Down;
+            server.common.down.send_if_modified(|known| std::mem::replace(known, down) != down);
             match before.server(is.node) {
                 Some(was) => {
                     report(was, is);

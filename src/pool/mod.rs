@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{timeout, timeout_at};
 
 pub use keeper::Keeper;
@@ -80,6 +80,8 @@ pub struct Common {
     pub term: Arc<AtomicU64>,
     /// How often it is logged in to.
     pub logins: Arc<Logins>,
+    /// Whether it was found down.
+    pub down: Arc<watch::Sender<bool>>,
 }
 
 /// The server connections of one (database, user, server).
@@ -222,6 +224,16 @@ impl Pool {
         match grant {
             Grant::Server(server) => Ok(Lease::new(self.clone(), server)),
             Grant::Open => self.open(wants, deadline).await,
+        }
+    }
+
+    /// The same, unless the server is found down meanwhile; none then.
+    async fn lease_while_up(self: &Arc<Self>, wants: &Wants) -> Option<Result<Lease, LeaseError>> {
+        let mut down = self.common.down.subscribe();
+        tokio::select! {
+            biased;
+            lease = self.lease(wants) => Some(lease),
+            Ok(_) = down.wait_for(|down| *down) => None,
         }
     }
 

@@ -480,7 +480,7 @@ async fn reads_without_a_replica_do_as_they_are_told() {
     failing.ok("ROLLBACK").await;
 
     // Never more at once on the primary than may; writes are not counted.
-    let watch = crate::proxy::Watch::new(cluster.primary()).await;
+    let watch = Watch::new(cluster.primary()).await;
     let slow = "SELECT count(*), pg_sleep(0.2) FROM t";
     let mut readers = JoinSet::new();
     for _ in 0..8 {

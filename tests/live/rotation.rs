@@ -320,3 +320,31 @@ async fn no_second_is_much_worse_when_a_replica_is_killed() {
     println!("worst seconds: {shares:.3?}");
     assert!(shares[0] > 0.8, "{shares:.3?}");
 }
+
+/// Whatever it was asked when it fell silent: one time limit later it is down, and what it owes runs elsewhere.
+#[tokio::test]
+async fn a_silent_replica_is_out_after_one_time_limit() {
+    let cluster = started().await;
+    let relay = Relay::before(&cluster.replica(0).address()).await;
+    let servers = [cluster.primary().address(), cluster.replica(1).address(), relay.address()];
+    // Limit and pause of the probe: clients ask for its position in between.
+    let text = configuration(&servers, "", ROUTING)
+        .replace("\"200ms\"\ntimeout = \"1s\"", "\"1s\"\ntimeout = \"2s\"");
+    let proxy = Proxy::with(&text);
+    proxy.knows(3).await;
+    proxy.reads_catalog("postgres").await;
+    let stop = Arc::<AtomicBool>::default();
+    let mut clients = timed_reads(&proxy, &stop).await;
+    eventually(SOON, async || units(&proxy, &relay.address()).await > 50.0).await.unwrap();
+    relay.silence(true);
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    stop.store(true, Relaxed);
+    let mut slowest = Duration::ZERO;
+    while let Some(times) = clients.join_next().await {
+        slowest = slowest.max(times.unwrap().into_iter().map(|(_, took)| took).max().unwrap());
+    }
+    println!("slowest {slowest:?}");
+    assert!(slowest > Duration::from_secs(1), "nobody read there: {slowest:?}");
+    assert!(slowest < Duration::from_millis(3500), "{slowest:?}");
+    assert_eq!(proxy.sum("pgweir_errors_total", &[]).await as usize, 0);
+}

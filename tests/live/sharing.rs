@@ -213,37 +213,33 @@ async fn a_cancel_ends_its_own_statement_alone() {
 #[tokio::test]
 async fn connections_break_unseen() {
     let (cluster, proxy) = start(2, "pool_size = 3").await;
-    let stop = Arc::new(AtomicUsize::new(0));
+    let (stop, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut clients = JoinSet::new();
     for number in 1..=20_usize {
-        let (mut client, stop) = (proxy.client().await, stop.clone());
+        let (mut client, stop, done) = (proxy.client().await, stop.clone(), done.clone());
         clients.spawn(async move {
-            let mut rounds = 0;
             while stop.load(Relaxed) == 0 {
                 let value = client.value(&format!("SELECT what FROM b WHERE n = {number}")).await;
                 assert_eq!(value, format!("b{number}"));
-                rounds += 1;
+                done.fetch_add(1, Relaxed);
             }
-            rounds
         });
     }
     let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
         AND application_name NOT LIKE 'pgweir%' AND backend_type = 'client backend'";
-    let mut seen = 0;
+    // Many go together; not always, for on a busy machine no read is short.
+    eventually(SOON, || async { shared(&proxy, "answered").await > 200 }).await.unwrap();
     for _ in 0..10 {
-        // Each time many have gone together.
-        eventually(SOON, || async { shared(&proxy, "answered").await > seen + 200 }).await.unwrap();
-        seen = shared(&proxy, "answered").await;
+        let seen = done.load(Relaxed);
+        eventually(SOON, || async { done.load(Relaxed) > seen + 200 }).await.unwrap();
         for replica in 0..2 {
             cluster.replica(replica).sql(others).await.unwrap();
         }
     }
     stop.store(1, Relaxed);
-    let mut rounds = 0;
     while let Some(ended) = clients.join_next().await {
-        rounds += ended.unwrap();
+        ended.unwrap();
     }
-    assert!(rounds > 2000, "{rounds}");
     assert_eq!(proxy.sum("pgweir_errors_total", &[]).await as usize, 0);
 }
 

@@ -271,6 +271,7 @@ async fn a_long_answer_comes_whole() {
 async fn settings_are_not_shared() {
     let (_cluster, proxy) = start(1, "pool_size = 2").await;
     let zones = ["UTC", "Asia/Tokyo", "America/Lima"];
+    let stop = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for number in 0..18_usize {
         let zone = zones[number % 3];
@@ -279,20 +280,24 @@ async fn settings_are_not_shared() {
         if number % 3 > 0 {
             client.ok(&format!("SET TimeZone = '{zone}'")).await;
         }
+        let stop = stop.clone();
         clients.spawn(async move {
             let text = "SELECT current_setting('application_name') || extract(timezone FROM timestamptz '2020-01-01')::int";
             let hours = [0, 9, -5][number % 3];
-            for _ in 0..60 {
+            while stop.load(Relaxed) == 0 {
                 assert_eq!(client.value(text).await, format!("{name}{}", hours * 3600));
             }
         });
     }
+    // On a busy machine it takes a while until a read is short.
+    let enough = eventually(SOON, || async { shared(&proxy, "answered").await > 500 }).await;
+    assert!(enough.is_ok(), "{}", proxy.metrics().await);
+    stop.store(1, Relaxed);
     while let Some(ended) = clients.join_next().await {
         ended.unwrap();
     }
-    assert!(shared(&proxy, "answered").await > 18 * 60 / 4, "{}", proxy.metrics().await);
     // Each gets its settings put on, and no connection is lost by that.
-    assert!(shared(&proxy, "behind").await < 50, "{}", proxy.metrics().await);
+    assert!(shared(&proxy, "behind").await < 100, "{}", proxy.metrics().await);
     let connected = proxy.sum("pgweir_pool_connects_total", &[]).await;
     assert!(connected <= 6.0, "{connected} server connections");
 }

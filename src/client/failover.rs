@@ -139,6 +139,15 @@ pub(super) struct Wait<'a> {
     last: Option<LeaseError>,
 }
 
+impl Wait<'_> {
+    /// There is no need to wait any more.
+    pub(super) fn leave(mut self) {
+        if let Some((place, _)) = self.place.take() {
+            place.leave("served");
+        }
+    }
+}
+
 impl Search {
     pub(super) fn wait(&self) -> Wait<'_> {
         let deadline = clock::now() + self.database.failover.options.wait;
@@ -153,6 +162,9 @@ impl Search {
         or_replica: impl Fn(&View) -> bool,
     ) -> Result<Option<(Node, Lease)>, Failure> {
         let (cluster, failover) = (&self.database.cluster, &self.database.failover);
+        if let Some(lost) = self.lost {
+            cluster.wait_for(wait.deadline, |view| !is_suspect(view, lost)).await;
+        }
         loop {
             let epoch = cluster.epoch();
             let primary = self.believed()?;
@@ -307,6 +319,13 @@ impl Session {
         Ok(())
     }
 
+    /// Whether what would go to the primary has to wait until that was asked: it has refused a unit of this session, or lost one and
+    /// may be gone. One error for a client is enough.
+    pub(super) fn is_wary(&self) -> bool {
+        let may_be_gone = |node| is_suspect(&self.identity.database.cluster.view(), node);
+        self.net.doubt.is_some() || self.net.lost.is_some_and(may_be_gone)
+    }
+
     /// What a server says before it closes the connection is kept for whoever has to hear it.
     #[cold]
     pub(super) fn hear_last_words(&mut self, at: usize, size: usize) {
@@ -324,6 +343,10 @@ impl Session {
         let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
         if !held.lease.pool().is_over(&held.lease) {
             self.identity.database.cluster.lost(held.node, "a connection in use was lost");
+            // The others to a primary that has died break one after the other.
+            if target == Target::Primary {
+                self.net.lost = Some(held.node);
+            }
         }
         // What was sent to it may have been carried out.
         self.note_primary(true);

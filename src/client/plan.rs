@@ -456,7 +456,7 @@ impl Session {
         let cluster = &self.identity.database.cluster;
         match route.target {
             // Nobody overtakes those who have waited for it.
-            Target::Primary if self.identity.database.failover.is_busy() || self.net.doubt.is_some() => None,
+            Target::Primary if self.identity.database.failover.is_busy() || self.is_wary() => None,
             Target::Primary => cluster.view().primary(),
             Target::Replica => {
                 let avoid = self.net.again().map(|rerun| rerun.avoid);
@@ -529,6 +529,8 @@ impl Session {
                 avoid: self.net.again().map(|rerun| rerun.avoid),
                 bytes: self.window.as_ref().map_or(0, Window::len),
                 doubt: self.net.doubt.take(),
+                lost: self.net.lost.take(),
+                catalog: self.identity.catalog.clone(),
             };
             let mut search = pin!(search.run(route, picked));
             poll_fn(|cx| match search.as_mut().poll(cx) {
@@ -545,6 +547,7 @@ impl Session {
         self.identity.database.metrics.wait_time(start.elapsed());
         let Some(piece) = self.piece.take() else { return Ok(()) };
         match outcome {
+            Ok(None) if route.reason == Reason::CatalogLoading => self.judge_again(),
             Ok(None) => self.piece = Some(piece),
             Ok(Some((target, node, lease))) => {
                 self.hold(target, node, lease);

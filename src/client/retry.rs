@@ -95,6 +95,8 @@ pub(super) struct Net {
     pub(super) at_primary: Option<AtPrimary>,
     /// What runs again was refused by what should have been the primary.
     pub(super) doubt: Option<Doubt>,
+    /// A primary over whose connection something of the session was lost.
+    pub(super) lost: Option<Node>,
     /// So many units at the front of the client's window are to run again, and how.
     again: Option<(Rerun, usize)>,
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::fail::Failure;
-use super::failover::Doubt;
+use super::failover::{Doubt, Wait};
 use super::plan::note_outage;
 use super::shared::{Database, Shared};
 use crate::cluster::View;
 use crate::ids::Node;
+use crate::monitor::Live;
 use crate::pool::{Lease, LeaseError, Pool};
 use crate::route::{Reason, Route, Target};
 
@@ -25,18 +26,56 @@ pub(super) struct Search {
     pub(super) bytes: usize,
     /// What became of it before.
     pub(super) doubt: Option<Doubt>,
+    /// A primary that has to be asked first, if it may be gone.
+    pub(super) lost: Option<Node>,
+    /// By which it was judged.
+    pub(super) catalog: Arc<Live>,
 }
 
 impl Search {
     /// A connection for that target. A replica that cannot be reached costs a try elsewhere, in the end on the primary:
     /// nothing has been sent yet. None: there is no replica any more, and the operator has said what becomes of reads then.
-    /// `picked` is whose turn it is; to pick anew would pass it over.
+    /// Or the unit is to be judged again. `picked` is whose turn it is; to pick anew would pass it over.
     pub(super) async fn run(
         &self,
         route: Route,
-        mut picked: Option<Node>,
+        picked: Option<Node>,
     ) -> Result<Option<(Target, Node, Lease)>, Failure> {
         let mut wait = self.wait();
+        let found = tokio::select! {
+            biased;
+            found = self.find(route, picked, &mut wait) => Some(found),
+            () = self.learns(route) => None,
+        };
+        found.unwrap_or_else(|| {
+            wait.leave();
+            Ok(None)
+        })
+    }
+
+    /// Ends when it is known what the unit is about, if nobody could say that when it was judged, and there is no primary that
+    /// would carry it out all the same.
+    async fn learns(&self, route: Route) {
+        if route.reason != Reason::CatalogLoading {
+            return std::future::pending().await;
+        }
+        let cluster = &self.database.cluster;
+        loop {
+            self.catalog.learned().await;
+            let epoch = cluster.epoch();
+            if cluster.view().primary().is_none() {
+                return;
+            }
+            cluster.changed(epoch).await;
+        }
+    }
+
+    async fn find<'a>(
+        &'a self,
+        route: Route,
+        mut picked: Option<Node>,
+        wait: &mut Wait<'a>,
+    ) -> Result<Option<(Target, Node, Lease)>, Failure> {
         // Where there is no replica now, there may be one before there is a primary.
         let reads = route.target == Target::Replica || route.reason == Reason::NoReplica;
         let mut first = true;
@@ -67,7 +106,7 @@ impl Search {
                 return Ok(None);
             }
             let or_replica = |view: &View| reads && some(view);
-            if let Some((node, lease)) = self.primary(&mut wait, or_replica).await? {
+            if let Some((node, lease)) = self.primary(wait, or_replica).await? {
                 return Ok(Some((Target::Primary, node, lease)));
             }
         }

@@ -335,13 +335,18 @@ impl Session {
             held.doubt = Change::Open;
             held.made = Some(made.name);
             if self.forth.run == 0 && self.piece.is_some_and(|piece| piece.facts.names) {
-                // What was cut may name it: it is judged again.
-                self.piece = None;
-                self.gather = Gather::default();
-                self.statements.forget_read();
+                // What was cut may name it.
+                self.judge_again();
             }
         }
         shares
+    }
+
+    /// What was cut, and not sent, is cut again and judged by what is known now.
+    pub(super) fn judge_again(&mut self) {
+        self.piece = None;
+        self.gather = Gather::default();
+        self.statements.forget_read();
     }
 
     /// What the settings mean for what is judged, and for connections to come.

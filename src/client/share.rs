@@ -95,7 +95,7 @@ impl Session {
             && self.held.iter().all(Option::is_none)
             && self.begun.is_none()
             && self.net.again().is_none()
-            && self.net.doubt.is_none()
+            && !self.is_wary()
             && self.statements.is_quiet()
             && self.is_portable(piece)
     }

@@ -237,8 +237,8 @@ impl Shared {
             });
             let name = entry.server_database.as_ref().unwrap_or(database);
             let metrics = self.metrics.pool(&entry.name, user, &address.to_string());
-            let (options, term) = (entry.pool.clone(), entry.cluster.term(node));
-            Pool::new(address, login, name.to_string(), options, term, self.buffers.clone(), metrics)
+            let (options, common) = (entry.pool.clone(), entry.cluster.common(node));
+            Pool::new(address, login, name.to_string(), options, common, self.buffers.clone(), metrics)
         }))
     }
 }

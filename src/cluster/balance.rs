@@ -45,14 +45,54 @@ pub struct Spread {
 impl Spread {
     /// What a replica may get now: in a thousandth of its weight, from a tenth on.
     fn share(&self, server: &ServerView, now: Instant) -> u32 {
-        let up = server.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let up = server.back.map_or(Duration::ZERO, |back| now.saturating_duration_since(back));
         let ready = (up.as_secs_f64() / self.slow_start.as_secs_f64()).clamp(0.1, 1.0);
         // At most a thousand times a thousand.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let share = (ready * 1_000.0) as u32;
+        let share = (ready * FULL) as u32;
         share.saturating_mul(server.orders.weight.max(1))
     }
+
+    /// Of several replicas, some of which are new or back: these get their part of all reads, however idle they are meanwhile,
+    /// and less if others have less to do.
+    fn pick_slowly<'a>(
+        &self,
+        fit: impl Iterator<Item = &'a ServerView> + Clone,
+        load: impl Fn(Node) -> Load,
+        turn: u64,
+        now: Instant,
+    ) -> Option<Node> {
+        let of = |server: &ServerView, weight| Candidate { node: server.node, weight };
+        let whole = |server: &ServerView| u64::from(server.orders.weight.max(1)) * FULL as u64;
+        let is_cold = |server: &&ServerView| u64::from(self.share(server, now)) < whole(server);
+        let warm =
+            fit.clone().filter(|server| !is_cold(server)).map(|server| of(server, server.orders.weight));
+        if warm.clone().next().is_none() {
+            let all = fit.map(|server| of(server, self.share(server, now)));
+            return self.balance.pick(all, load, turn);
+        }
+        let all = fit.clone().map(whole).sum();
+        let mut place = part(turn, COLD, all);
+        for server in fit.filter(is_cold) {
+            match place.checked_sub(u64::from(self.share(server, now))) {
+                Some(left) => place = left,
+                None => {
+                    let does = |one: Candidate| (u64::from(load(one.node).running) << 20) / weight(&one);
+                    let most = warm.clone().map(does).min().filter(|_| self.balance.is_by_load());
+                    let cold = of(server, server.orders.weight);
+                    if most.is_none_or(|most| does(cold) <= most) {
+                        return Some(cold.node);
+                    }
+                    break;
+                }
+            }
+        }
+        self.balance.pick(warm, load, turn)
+    }
 }
+
+/// All of a share.
+const FULL: f64 = 1_000.0;
 
 impl View {
     /// The replica that the next read should go to: any, or one `among` these, a bit for each, and not the one to `avoid`;
@@ -74,12 +114,10 @@ impl View {
         let here = |server: &&ServerView| server.orders.zone == spread.zone;
         let zone = spread.zone.is_some() && fit().any(|server| here(&server));
         let fit = fit().filter(|server| !zone || here(server));
-        if spread.slow_start.is_zero() {
-            let candidates = fit.map(|server| Candidate { node: server.node, weight: server.orders.weight });
-            return spread.balance.pick(candidates, load, turn);
+        if !spread.slow_start.is_zero() {
+            return spread.pick_slowly(fit, load, turn, now());
         }
-        let now = now();
-        let candidates = fit.map(|server| Candidate { node: server.node, weight: spread.share(server, now) });
+        let candidates = fit.map(|server| Candidate { node: server.node, weight: server.orders.weight });
         spread.balance.pick(candidates, load, turn)
     }
 }
@@ -100,6 +138,11 @@ impl Balance {
         matches!(self, Self::LeastLatency | Self::Random)
     }
 
+    /// Whether it looks at what servers have to do.
+    fn is_by_load(self) -> bool {
+        matches!(self, Self::LeastLoaded | Self::LeastLatency)
+    }
+
     /// One of `candidates`, or none if there is none. `turn` is a counter, or a random number ([`Balance::is_by_chance`]).
     /// `load` may change between two calls for the same node: then the pick is merely not the best.
     #[must_use]
@@ -118,22 +161,32 @@ impl Balance {
                 in_turn(idlest, turn).or_else(|| in_turn(candidates, turn))
             }
             Self::LeastLatency => {
-                let cost = |one: &Candidate| {
-                    let Load { running, latency } = load(one.node);
-                    u128::from(latency) * u128::from(running + 1) * 1_000 / u128::from(weight(one))
-                };
                 let count = candidates.clone().count() as u64;
                 let first = turn.checked_rem(count)?;
                 let other =
                     (turn >> 32).checked_rem(count - 1).map(|other| other + u64::from(other >= first));
                 let nth = |place: u64| candidates.clone().nth(usize::try_from(place).ok()?);
                 let (first, other) = (nth(first)?, other.and_then(nth));
-                let better = other.filter(|other| cost(other) < cost(&first));
+                let better = other.filter(|other| is_faster(other, &first, &load));
                 Some(better.unwrap_or(first).node)
             }
             Self::RoundRobin | Self::Random => in_turn(candidates, turn),
         }
     }
+}
+
+/// Whether an answer of `one` is to be had sooner than one of `other`.
+fn is_faster(one: &Candidate, other: &Candidate, load: impl Fn(Node) -> Load) -> bool {
+    let (its, others) = (load(one.node), load(other.node));
+    // One that was never asked is tried, and is taken for an ordinary one until it has answered.
+    let latency = |own: Load, rival: Load| match own.latency {
+        0 if own.running > 0 => rival.latency.max(1),
+        latency => latency,
+    };
+    let cost = |own: Load, rival: Load, weighs: u64| {
+        u128::from(latency(own, rival)) * u128::from(own.running + 1) * 1_000 / u128::from(weighs)
+    };
+    cost(its, others, weight(one)) < cost(others, its, weight(other))
 }
 
 fn weight(candidate: &Candidate) -> u64 {
@@ -149,9 +202,7 @@ fn in_turn(candidates: impl Iterator<Item = Candidate> + Clone, turn: u64) -> Op
         let place = usize::try_from(turn.checked_rem(count)?).ok()?;
         return candidates.map(|one| one.node).nth(place);
     }
-    // Multiples of the golden ratio fall evenly into any parts of a whole.
-    let part = u128::from(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(all);
-    let mut place = u64::try_from(part >> 64).ok()?;
+    let mut place = part(turn, GOLDEN, all);
     for one in candidates {
         match place.checked_sub(weight(&one)) {
             Some(left) => place = left,
@@ -159,6 +210,17 @@ fn in_turn(candidates: impl Iterator<Item = Candidate> + Clone, turn: u64) -> Op
         }
     }
     None
+}
+
+/// Multiples of the golden ratio fall evenly into any parts of a whole; those of the root of two do so beside them.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+const COLD: u64 = 0x6a09_e667_f3bc_c909;
+
+/// A place below `all`.
+fn part(turn: u64, step: u64, all: u64) -> u64 {
+    let part = u128::from(turn.wrapping_mul(step)) * u128::from(all);
+    // Less than `all`.
+    u64::try_from(part >> 64).unwrap_or(0)
 }
 
 /// How long the units of a server take, lately: what is slower than before counts at once, what is faster little by little
@@ -173,6 +235,13 @@ pub fn latency_after(before: u64, took: u64, since: Duration) -> u64 {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let now = (before as f64 * keeps + took as f64 * (1.0 - keeps)) as u64;
     now.clamp(took, before)
+}
+
+/// What is believed of that so long after: one peak does not keep a server without reads for ever, which alone could show that
+/// it is over.
+#[must_use]
+pub fn latency_since(known: u64, since: Duration) -> u64 {
+    if known == 0 { 0 } else { latency_after(known, 1, since) }
 }
 
 /// What is left of an old latency after so many seconds is 1/e of it.
@@ -224,8 +293,9 @@ mod tests {
         assert_eq!(shares(Balance::LeastLatency, load(of(0, 1_000), of(0, 4_000))), [400, 0]);
         assert_eq!(shares(Balance::LeastLatency, load(of(0, 1_000), of(0, 2_900))), [0, 400]);
         assert_eq!(shares(Balance::LeastLatency, load(of(4, 1_000), of(0, 4_000))), [0, 400]);
-        // One that was never asked is tried.
+        // One that was never asked is tried, and not by all at once.
         assert_eq!(shares(Balance::LeastLatency, load(of(0, 1_000), of(0, 0))), [0, 400]);
+        assert_eq!(shares(Balance::LeastLatency, load(of(0, 1_000), of(3, 0))), [400, 0]);
         let three = (1..4).map(|node| Candidate { node: Node(node), weight: 1 });
         for turn in 0..1000 {
             let worst = |node: Node| of(0, u64::from(node.0) * 1_000);
@@ -243,5 +313,9 @@ mod tests {
         let later = latency_after(9_000, 500, 5 * second);
         assert!((3_600..3_700).contains(&later), "{later}");
         assert_eq!(latency_after(9_000, 500, 1_000 * second), 500);
+        // Without a read to show it, too.
+        assert_eq!((latency_since(0, 5 * second), latency_since(9_000, Duration::ZERO)), (0, 9_000));
+        let later = latency_since(9_000, 20 * second);
+        assert!((160..170).contains(&later), "{later}");
     }
 }

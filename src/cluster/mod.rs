@@ -18,7 +18,7 @@ use crate::clock::Instant;
 use crate::ids::Node;
 use crate::position::{Flushed, Lsn};
 
-pub use balance::{Balance, Candidate, Load, Spread, latency_after};
+pub use balance::{Balance, Candidate, Load, Spread, latency_after, latency_since};
 pub use health::Health;
 pub use role::{Role, Standing};
 
@@ -159,6 +159,8 @@ pub struct ServerView {
     pub why: String,
     /// Since when its health is what it is; none before the first event.
     pub since: Option<Instant>,
+    /// When it was first seen up since it was new or down; a connection that broke in between does not make it a cold one.
+    pub back: Option<Instant>,
     /// What the operator says of it.
     pub orders: Orders,
 }
@@ -179,6 +181,7 @@ impl ServerView {
             unconfirmed: 0,
             why: String::new(),
             since: None,
+            back: None,
             orders: Orders::default(),
         }
     }
@@ -293,6 +296,9 @@ impl View {
         let health = server.health.after(&event);
         if health != server.health || server.since.is_none() {
             server.since = Some(now);
+        }
+        if health == Health::Up && (server.back.is_none() || was == Health::Down) {
+            server.back = Some(now);
         }
         server.health = health;
         match event {

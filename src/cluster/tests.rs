@@ -187,6 +187,44 @@ fn balance() {
     assert!(Balance::LeastLoaded.pick(nodes(&[0, 1]), load, 1).is_some());
 }
 
+/// Of 1,000 reads, those that a replica gets which is back since a part of `slow_start`, beside three others that are as busy.
+fn cold_share(balance: Balance, up: f64, running: [u32; 2]) -> usize {
+    const WARM_UP: clock::Duration = clock::Duration::from_secs(10);
+    let start = clock::now();
+    let late = start + 10 * WARM_UP;
+    let events = [(0, probed(P, 1, 1)), (1, probed(R, 1, 1)), (2, probed(R, 1, 1)), (3, probed(R, 1, 1))];
+    let all = view(5, &events).apply(Node(4), probed(R, 1, 1), late);
+    let spread = Spread { balance, slow_start: WARM_UP, ..Spread::default() };
+    let load = |node: Node| Load { running: running[usize::from(node == Node(4))], latency: 1_000 };
+    let now = || late + WARM_UP.mul_f64(up);
+    let turn =
+        |turn: u64| if balance.is_by_chance() { turn.wrapping_mul(0xd134_2543_de82_ef95) } else { turn };
+    let picks = (0..1_000).filter_map(|at| all.pick(&spread, (None, None, None), load, turn(at), now));
+    picks.filter(|node| *node == Node(4)).count()
+}
+
+#[test]
+fn one_that_is_back_gets_its_part_and_no_more() {
+    for balance in [Balance::LeastLoaded, Balance::LeastLatency, Balance::RoundRobin, Balance::Random] {
+        // Also if nobody else is idle: it would be for ever, with next to nothing to do.
+        let running = if balance.is_by_chance() { [2, 1] } else { [4, 0] };
+        for (up, share) in [(0.0, 25), (0.5, 125), (0.9, 225)] {
+            let got = cold_share(balance, up, running);
+            assert!(got.abs_diff(share) < 30, "{balance:?} after {up}: {got}");
+        }
+        assert!(cold_share(balance, 1.0, [1, 1]).abs_diff(250) < 30, "{balance:?}");
+    }
+    assert_eq!(cold_share(Balance::LeastLoaded, 0.5, [1, 2]), 0, "it cannot keep up");
+    // A connection that broke is no absence, and neither is an order.
+    let early = clock::now();
+    let late = early + clock::Duration::from_secs(1);
+    let up = view(1, &[]).apply(Node(0), probed(R, 1, 1), early);
+    let back = |view: &View| view.servers.first().and_then(|server| server.back);
+    let again = |view: &View| view.apply(Node(0), probed(R, 1, 1), late);
+    assert_eq!(back(&again(&up.apply(Node(0), lost(), early))), Some(early));
+    assert_eq!(back(&again(&up.apply(Node(0), failed(), early))), Some(late));
+}
+
 /// What the operator says, between events.
 fn orders() -> impl Strategy<Value = Vec<(u16, Duty)>> {
     let duty = prop_oneof![Just(Duty::Serving), Just(Duty::Draining), Just(Duty::Removed)];

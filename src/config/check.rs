@@ -381,6 +381,10 @@ impl Check<'_, '_> {
         set(&mut options.freshness_wait, sheet.duration("freshness_wait", within));
         set(&mut options.login_retry, limit("server_login_retry"));
         set(&mut options.login_retry_max, limit("server_login_retry_max"));
+        set(
+            &mut options.login_rate,
+            sheet.count("server_login_rate", within).map(|rate| u32::try_from(rate).unwrap_or(u32::MAX)),
+        );
         if options.min_size > options.size {
             let (least, most) = (options.min_size.to_string(), options.size.to_string());
             self.more_than(("min_pool_size", least), ("pool_size", most), within);

@@ -187,6 +187,13 @@ static OF_ALL: &[Key] = &[
     )
     .per_database(),
     row(
+        "server_login_rate",
+        count(0, 100_000),
+        "200",
+        "Most logins to one server in a second, over all pools; a quarter of them may come at once. 0: as many as come.",
+    )
+    .per_database(),
+    row(
         "freshness_wait",
         millis_or_off(1, MINUTE),
         "\"5ms\"",

@@ -30,6 +30,7 @@ pub struct PoolMetrics {
     waiting: Part,
     connects: Counter,
     connect_failures: Counter,
+    login_waits: Counter,
 }
 
 impl PoolMetrics {
@@ -44,6 +45,7 @@ impl PoolMetrics {
             waiting: Part::of(registry.gauge(&table::POOL_WAITING, &labels)),
             connects: registry.counter(&table::POOL_CONNECTS, &labels),
             connect_failures: registry.counter(&table::POOL_CONNECT_FAILURES, &labels),
+            login_waits: registry.counter(&table::POOL_LOGIN_WAITS, &labels),
             labels: labels.map(Into::into),
             registry,
         }
@@ -65,6 +67,11 @@ impl PoolMetrics {
     /// An attempt to open one failed.
     pub fn connect_failed(&self) {
         self.connect_failures.increment(1);
+    }
+
+    /// A login had to wait for its turn.
+    pub fn login_waited(&self) {
+        self.login_waits.increment(1);
     }
 
     /// A server connection was closed. `why` is a short constant, such as `idle`, `lifetime` or `lost`. Takes a lock.

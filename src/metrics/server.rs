@@ -22,6 +22,7 @@ pub struct ServerMetrics {
     up: Gauge,
     fenced: Gauge,
     role_changes: Counter,
+    outages: Counter,
     roles: [(RoleLabel, Gauge); 3],
     units: Tally,
     running: Tally,
@@ -38,6 +39,7 @@ impl ServerMetrics {
             up: registry.gauge(&table::SERVER_UP, &[server]),
             fenced: registry.gauge(&table::SERVER_FENCED, &[server]),
             role_changes: registry.counter(&table::SERVER_ROLE_CHANGES, &[server]),
+            outages: registry.counter(&table::SERVER_OUTAGES, &[server]),
             roles: [
                 role(RoleLabel::Primary, "primary"),
                 role(RoleLabel::Replica, "replica"),
@@ -65,6 +67,11 @@ impl ServerMetrics {
     /// Whether it calls itself primary, and the cluster has moved on.
     pub fn fenced(&self, fenced: bool) {
         self.fenced.set(f64::from(u8::from(fenced)));
+    }
+
+    /// It was up, and is not any more.
+    pub fn went_out(&self) {
+        self.outages.increment(1);
     }
 
     /// It is something else than it was.

@@ -151,6 +151,8 @@ table! {
         "Server connections opened.";
     POOL_CONNECT_FAILURES Counter Count "pgweir_pool_connect_failures_total" ["database", "user", "server"]
         "Attempts to open a server connection that failed.";
+    POOL_LOGIN_WAITS Counter Count "pgweir_pool_login_waits_total" ["database", "user", "server"]
+        "Logins that waited because of `server_login_rate`.";
     POOL_CLOSED Counter Count "pgweir_pool_closed_total" ["database", "user", "server", "why"]
         "Server connections closed, by why.";
     CATALOG_OBJECTS Gauge Count "pgweir_catalog_objects" ["database", "dbname"]
@@ -167,6 +169,8 @@ table! {
         "1 for the server's role as probed (primary, replica or unknown), 0 for the other two.";
     SERVER_ROLE_CHANGES Counter Count "pgweir_server_role_changes_total" ["server"]
         "How often the server was found to be something else than before: a promotion or a demotion.";
+    SERVER_OUTAGES Counter Count "pgweir_server_outages_total" ["server"]
+        "How often the server was up and then was not: a connection that broke or was refused, or a probe that failed.";
     SERVER_FENCED Gauge Count "pgweir_server_fenced" ["server"]
         "1 while the server calls itself primary although the cluster has moved on to another: it gets nothing. An alarm.";
     SERVER_UNITS Counter Count "pgweir_server_units_total" ["server"]

@@ -13,12 +13,14 @@ use tracing::{info, warn};
 
 use crate::clock::{self, Duration, Instant};
 use crate::cluster::{
-    Duty, Event, Health, Load, Orders, Role, ServerView, Spread, Standing, View, latency_after,
+    Balance, Duty, Event, Health, Load, Orders, Role, ServerView, Spread, Standing, View, latency_after,
+    latency_since,
 };
 use crate::fresh::Writes;
 use crate::ids::{MOST_NODES, Node};
 use crate::metrics::{Metrics, RoleLabel, ServerMetrics};
 use crate::net::Address;
+use crate::pool::Common;
 
 use super::Positions;
 use super::report::Errand;
@@ -58,8 +60,8 @@ struct Server {
     /// Asks the probe to come at once.
     wake: Notify,
     errand: Errand,
-    /// Counts what ends the use of its connections: see [`View::is_over`].
-    term: Arc<AtomicU64>,
+    /// Its `term` counts what ends the use of its connections: see [`View::is_over`].
+    common: Common,
     metrics: Arc<ServerMetrics>,
     /// When it was removed.
     gone: Mutex<Option<Instant>>,
@@ -76,11 +78,17 @@ impl Server {
             measured: AtomicU64::new(0),
             wake: Notify::new(),
             errand: Errand::default(),
-            term: Arc::default(),
+            common: Common::default(),
             metrics: metrics.server(&address.to_string()),
             gone: Mutex::default(),
             next: OnceLock::new(),
         }
+    }
+
+    /// How long its units take, as is believed so many microseconds after `base`.
+    fn latency(&self, micros: u64) -> u64 {
+        let since = micros.saturating_sub(self.measured.load(Ordering::Relaxed));
+        latency_since(self.latency.load(Ordering::Relaxed), Duration::from_micros(since))
     }
 
     fn gone(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -212,7 +220,13 @@ impl Cluster {
     /// Grows when open connections to a server must not be used any more: its role has changed, or it was fenced.
     #[must_use]
     pub fn term(&self, node: Node) -> Arc<AtomicU64> {
-        self.server(node).map_or_else(Arc::default, |server| server.term.clone())
+        self.server(node).map_or_else(Arc::default, |server| server.common.term.clone())
+    }
+
+    /// What all pools of a server have in common; a place of its own for one of another cluster.
+    #[must_use]
+    pub fn common(&self, node: Node) -> Common {
+        self.server(node).map_or_else(Common::default, |server| server.common.clone())
     }
 
     /// How far the servers have come.
@@ -260,19 +274,26 @@ impl Cluster {
             false => self.turn.fetch_add(1, Ordering::Relaxed),
             true => rand::random(),
         };
+        let measures = spread.balance == Balance::LeastLatency;
+        let micros = if measures { self.micros(clock::now()) } else { 0 };
         let load = |node| {
             self.server(node).map_or_else(Load::default, |server| Load {
                 running: server.running.load(Ordering::Relaxed),
-                latency: server.latency.load(Ordering::Relaxed),
+                latency: if measures { server.latency(micros) } else { 0 },
             })
         };
         self.view().pick(spread, (among, avoid, prefers), load, turn, clock::now)
     }
 
+    /// Microseconds since `base`.
+    fn micros(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.base).as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// A unit has taken so long on a server, until `now`.
     pub fn took(&self, node: Node, time: Duration, now: Instant) {
         let Some(server) = self.server(node) else { return };
-        let micros = u64::try_from(now.saturating_duration_since(self.base).as_micros()).unwrap_or(u64::MAX);
+        let micros = self.micros(now);
         let since = micros.saturating_sub(server.measured.swap(micros, Ordering::Relaxed));
         let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let before = server.latency.load(Ordering::Relaxed);
@@ -409,7 +430,7 @@ impl Cluster {
         let after = Arc::new(after);
         for node in self.nodes().filter(|node| before.is_over(&after, *node)) {
             if let Some(server) = self.server(node) {
-                server.term.fetch_add(1, Ordering::AcqRel);
+                server.common.term.fetch_add(1, Ordering::AcqRel);
             }
         }
         self.view.store(Arc::clone(&after));
@@ -417,6 +438,8 @@ impl Cluster {
         drop(applying);
         for is in &after.servers {
             let Some(server) = self.server(is.node) else { continue };
+            let down = is.health == Health::Down;
+            server.common.down.send_if_modified(|known| std::mem::replace(known, down) != down);
             match before.server(is.node) {
                 Some(was) => {
                     report(was, is);
@@ -508,6 +531,9 @@ fn report(was: &ServerView, is: &ServerView) {
 fn record(was: &ServerView, is: &ServerView, metrics: &ServerMetrics) {
     if was.orders.duty != is.orders.duty || was.health != is.health {
         metrics.up(is.is_member().then_some(is.health == Health::Up));
+    }
+    if was.health == Health::Up && is.health != Health::Up && is.is_member() {
+        metrics.went_out();
     }
     if was.standing != is.standing {
         metrics.fenced(is.standing == Standing::Fenced);

@@ -117,7 +117,7 @@ async fn rest(
                         debug!(node = node.0, %refusal, "the server gives no report");
                     }
                     Err(failure) => {
-                        cluster.apply(node, Event::Lost(failure.to_string()));
+                        cluster.apply(node, unanswered(&failure));
                         break;
                     }
                 }
@@ -129,12 +129,21 @@ async fn rest(
         match timeout(limit, open.position()).await.unwrap_or(Err(LinkError::TimedOut(limit))) {
             Ok(answer) => tell(cluster, node, question.as_ref(), answer),
             Err(failure) => {
-                cluster.apply(node, Event::Lost(failure.to_string()));
+                cluster.apply(node, unanswered(&failure));
                 break;
             }
         }
     }
     *session = None;
+}
+
+/// A question without an answer: a server that is silent has failed a probe, whatever it was asked; one whose connection broke is
+/// asked over another.
+fn unanswered(failure: &LinkError) -> Event {
+    match failure {
+        LinkError::TimedOut(_) => Event::ProbeFailed(failure.to_string()),
+        _ => Event::Lost(failure.to_string()),
+    }
 }
 
 fn is_primary(cluster: &Cluster, node: Node) -> bool {

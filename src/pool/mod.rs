@@ -7,6 +7,7 @@ mod keeper;
 pub mod lane;
 mod lease;
 mod ledger;
+mod logins;
 mod options;
 mod set;
 
@@ -15,12 +16,13 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{timeout, timeout_at};
 
 pub use keeper::Keeper;
 pub use lease::Lease;
 pub use ledger::Counts;
+pub use logins::Logins;
 pub use options::{Options, PoolMode};
 pub use set::{PoolKey, PoolSet};
 
@@ -71,14 +73,24 @@ struct BackOff {
     failure: Option<(Instant, ConnectError)>,
 }
 
+/// What all pools of one server have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    /// Grows when connections that are open must not be used any more: the server is not what it was.
+    pub term: Arc<AtomicU64>,
+    /// How often it is logged in to.
+    pub logins: Arc<Logins>,
+    /// Whether it was found down.
+    pub down: Arc<watch::Sender<bool>>,
+}
+
 /// The server connections of one (database, user, server).
 pub struct Pool {
     address: Arc<Address>,
     login: Login,
     database: String,
     options: Options,
-    /// Grows when connections that are open must not be used any more: the server is not what it was.
-    term: Arc<AtomicU64>,
+    common: Common,
     buffers: Arc<Buffers>,
     metrics: Arc<PoolMetrics>,
     ledger: Mutex<Ledger<Box<Server>>>,
@@ -110,7 +122,7 @@ impl Pool {
         login: Login,
         database: String,
         options: Options,
-        term: Arc<AtomicU64>,
+        common: Common,
         buffers: Arc<Buffers>,
         metrics: Arc<PoolMetrics>,
     ) -> Self {
@@ -120,7 +132,7 @@ impl Pool {
             login,
             database,
             options,
-            term,
+            common,
             buffers,
             metrics,
             ledger,
@@ -215,6 +227,16 @@ impl Pool {
         }
     }
 
+    /// The same, unless the server is found down meanwhile; none then.
+    async fn lease_while_up(self: &Arc<Self>, wants: &Wants) -> Option<Result<Lease, LeaseError>> {
+        let mut down = self.common.down.subscribe();
+        tokio::select! {
+            biased;
+            lease = self.lease(wants) => Some(lease),
+            Ok(_) = down.wait_for(|down| *down) => None,
+        }
+    }
+
     /// Whether another takes its place.
     #[must_use]
     pub fn is_retired(&self) -> bool {
@@ -230,7 +252,7 @@ impl Pool {
     /// Whether the server is no longer what it was when that connection was opened.
     #[must_use]
     pub fn is_over(&self, server: &Server) -> bool {
-        server.term != self.term.load(Ordering::Acquire)
+        server.term != self.common.term.load(Ordering::Acquire)
     }
 
     /// What the ledger grants at once, or a place in the queue.
@@ -256,8 +278,17 @@ impl Pool {
     async fn open(self: &Arc<Self>, wants: &Wants, deadline: Instant) -> Result<Lease, LeaseError> {
         let mut permit = Permit { pool: self, used: false };
         self.turn(deadline).await?;
+        let asked = clock::now();
+        match timeout_at(deadline, self.common.logins.enter(self.options.login_rate)).await {
+            Ok(waited) if waited => self.metrics.login_waited(),
+            Ok(_) => {}
+            Err(_) => {
+                let (waited, leased) = (asked.elapsed(), self.counts().leased);
+                return Err(LeaseError::Timeout { waited, leased, size: self.options.size });
+            }
+        }
         let start = clock::now();
-        let term = self.term.load(Ordering::Acquire);
+        let term = self.common.term.load(Ordering::Acquire);
         let opening =
             server::connect(self.address.clone(), &self.login, &self.database, wants, &self.buffers);
         let opened = timeout(self.options.server_connect_timeout, opening).await;

@@ -43,6 +43,8 @@ pub struct Options {
     pub login_retry: Duration,
     /// Longest pause between failed logins.
     pub login_retry_max: Duration,
+    /// Most logins to the server in a second, over all pools; 0: as many as come.
+    pub login_rate: u32,
 }
 
 impl Default for Options {
@@ -61,6 +63,7 @@ impl Default for Options {
             server_connect_timeout: Duration::from_secs(5),
             login_retry: Duration::from_millis(100),
             login_retry_max: Duration::from_secs(5),
+            login_rate: 200,
         }
     }
 }

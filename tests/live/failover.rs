@@ -9,7 +9,7 @@ use pgweir::cli::demo::cluster::{Cluster, eventually};
 use pgweir::clock;
 use tokio::task::JoinSet;
 
-use crate::proxy::{Proxy, SOON, cluster, configuration};
+use crate::proxy::{Proxy, SOON, Watch, cluster, configuration};
 use crate::raw::{Raw, execute, query, sync};
 use crate::relay::Relay;
 
@@ -198,8 +198,8 @@ async fn twenty_kills_and_what_they_cost() {
     killed.sort_unstable();
     let share = killed[0] as f64 / alone[alone.len() / 2] as f64;
     println!("{share:.2} in the worst second; with one replica {alone:?}, with a kill {killed:?}");
-    // 0.8 is wanted, and 0.75 to 0.79 was seen on two cores, which the end and the start of servers share with the readers.
-    assert!(share > 0.7, "{share}");
+    // 0.90 was seen on two cores that had nothing else to do. Where others work beside it, this measures them.
+    assert!(share > 0.8, "{share}");
 }
 
 /// The probe finds out; what was asked there before that runs again elsewhere, and nobody connects there in vain.
@@ -289,6 +289,33 @@ async fn a_primary_is_replaced_under_writers_and_readers() {
     assert_eq!(rows, distinct, "something was written twice");
     assert!(rows >= right && rows <= right + errors.len(), "{rows} rows, {right} acknowledged");
     assert!(before < rows);
+}
+
+/// The connections to a primary that dies break one after the other: a client whose write was lost with the first does not lose
+/// the next one with the second.
+#[tokio::test]
+async fn a_client_hears_once_that_the_primary_is_gone() {
+    let cluster = servers(1).await;
+    let (old, new) = (cluster.primary(), cluster.replica(0));
+    let proxy = Proxy::start(&cluster, "").await;
+    let (mut writer, mut other) = (proxy.client().await, proxy.client().await);
+    let watch = Watch::new(old).await;
+    writer.send(&query("INSERT INTO w SELECT 0, 0 FROM pg_sleep(30)")).await.unwrap();
+    watch.becomes("state = 'active'", 1, SOON).await;
+    other.ok("INSERT INTO w VALUES (1, 1)").await;
+    assert_eq!(watch.pids().await.len(), 2);
+    let pid = watch.column("SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'").await.remove(0);
+    cluster.wait_replayed(SOON).await.unwrap();
+    old.sigstop().await.unwrap();
+    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    assert_eq!(writer.answer().await.unwrap().code(), "08007");
+    writer.send(&query("INSERT INTO w VALUES (0, 1)")).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(200), writer.message()).await;
+    assert!(early.is_err(), "it is not answered while nobody knows: {early:?}");
+    old.kill().await.unwrap();
+    new.promote().await.unwrap();
+    assert_eq!(writer.answer().await.unwrap().errors, []);
+    assert_eq!(written(new).await, (2, 2));
 }
 
 /// The old primary returns in the moment between two heartbeats of the new one: it must not be believed before the others
@@ -453,7 +480,7 @@ async fn reads_without_a_replica_do_as_they_are_told() {
     failing.ok("ROLLBACK").await;
 
     // Never more at once on the primary than may; writes are not counted.
-    let watch = crate::proxy::Watch::new(cluster.primary()).await;
+    let watch = Watch::new(cluster.primary()).await;
     let slow = "SELECT count(*), pg_sleep(0.2) FROM t";
     let mut readers = JoinSet::new();
     for _ in 0..8 {

@@ -2,17 +2,50 @@
 //! address does, and break a connection after a certain byte of the server's replies.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A client whose bytes hold this is the one whose connection is cut: see [`Relay::cut_after`].
 pub(crate) const CUT: &str = "cut here";
+
+/// What its connections say when they begin.
+const MONITOR: &[u8] = b"pgweir monitor";
+
+/// An address at which nobody answers, not even to say that nobody is there: the SYN is dropped.
+pub(crate) struct BlackHole {
+    address: SocketAddr,
+    _listener: TcpListener,
+    /// Who fills its queue.
+    _waiting: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    pub(crate) async fn open() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) =
+            tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+        {
+            waiting.push(stream.unwrap());
+            assert!(waiting.len() < 10, "it takes everybody");
+        }
+        Self { address, _listener: listener, _waiting: waiting }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+}
 
 /// The relay; dropped, it accepts no more.
 pub(crate) struct Relay {
@@ -21,6 +54,8 @@ pub(crate) struct Relay {
     target: Arc<Mutex<String>>,
     /// What a server may still say to who has sent [`CUT`].
     cut_after: Arc<AtomicUsize>,
+    /// Whether pgweir's monitor gets through.
+    probes: Arc<AtomicBool>,
     accepting: JoinHandle<()>,
 }
 
@@ -36,13 +71,14 @@ impl Relay {
         let silent = watch::Sender::new(false);
         let target = Arc::new(Mutex::new(target.to_owned()));
         let cut_after = Arc::new(AtomicUsize::new(usize::MAX));
-        let (hush, to, limit) = (silent.clone(), target.clone(), cut_after.clone());
+        let probes = Arc::new(AtomicBool::new(true));
+        let (hush, to, limit, asks) = (silent.clone(), target.clone(), cut_after.clone(), probes.clone());
         let accepting = tokio::spawn(async move {
             loop {
                 speaks(&mut hush.subscribe()).await;
                 let (client, _) = listener.accept().await.unwrap();
                 let to = to.lock().unwrap().clone();
-                let (hush, limit) = (hush.clone(), limit.clone());
+                let (hush, limit, asks) = (hush.clone(), limit.clone(), asks.clone());
                 tokio::spawn(async move {
                     // Accepted in the moment before it fell silent: nothing may come of it.
                     speaks(&mut hush.subscribe()).await;
@@ -56,7 +92,7 @@ impl Relay {
                         if bytes.windows(CUT.len()).any(|part| part == CUT.as_bytes()) {
                             left.store(limit.load(Relaxed), Relaxed);
                         }
-                        true
+                        asks.load(Relaxed) || !bytes.windows(MONITOR.len()).any(|part| part == MONITOR)
                     };
                     let said = |bytes: &mut &[u8]| {
                         let allowed = left.load(Relaxed);
@@ -71,7 +107,7 @@ impl Relay {
                 });
             }
         });
-        Self { address, silent, target, cut_after, accepting }
+        Self { address, silent, target, cut_after, probes, accepting }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -86,6 +122,11 @@ impl Relay {
     /// From what follows [`CUT`] on, only so many bytes of the server's replies are passed on; then both sides see the end.
     pub(crate) fn cut_after(&self, bytes: usize) {
         self.cut_after.store(bytes, Relaxed);
+    }
+
+    /// Whether connections of pgweir's monitor that are opened from now on get through; those of clients do.
+    pub(crate) fn lets_probes_through(&self, through: bool) {
+        self.probes.store(through, Relaxed);
     }
 
     /// New connections go there; those that are open stay where they are.

@@ -4,6 +4,7 @@ mod keep;
 mod load;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -51,6 +52,8 @@ pub struct Live {
     /// The primary has no such database.
     gone: AtomicBool,
     wake: Notify,
+    /// Tells those who wait for it that something is known.
+    learned: Notify,
 }
 
 impl Live {
@@ -61,6 +64,7 @@ impl Live {
             changes: Mutex::new(0),
             gone: AtomicBool::new(false),
             wake: Notify::new(),
+            learned: Notify::new(),
         })
     }
 
@@ -82,6 +86,18 @@ impl Live {
     #[must_use]
     pub fn known(&self) -> Known {
         Known::clone(&self.known.load())
+    }
+
+    /// Waits until it is known.
+    pub async fn learned(&self) {
+        loop {
+            let mut learned = pin!(self.learned.notified());
+            learned.as_mut().enable();
+            if !matches!(**self.known.load(), Known::Loading) {
+                return;
+            }
+            learned.await;
+        }
     }
 
     /// Definitions were changed through this pgweir: what was known is not believed any more, and is read again at once.
@@ -133,6 +149,7 @@ impl Live {
     fn put(&self, known: Known) {
         self.known.store(Arc::new(known));
         self.version.fetch_add(1, Ordering::AcqRel);
+        self.learned.notify_waiters();
     }
 }
 

@@ -285,15 +285,15 @@ async fn ask(pool: Arc<Pool>, thread: ThreadId) {
                 }
             }
         };
-        match pool.lease(&wants).await {
-            Ok(lease) => {
+        match pool.lease_while_up(&wants).await {
+            Some(Ok(lease)) => {
                 if let Some(lane) = pool.let_in(thread, lease) {
                     // All who were told are here before this goes on.
                     yield_now().await;
                     lane.expects_no_more();
                 }
             }
-            Err(_) => {
+            Some(Err(_)) | None => {
                 let mut yards = pool.yards.yards();
                 let Some(yard) = yards.iter_mut().find(|yard| yard.thread == thread) else { return };
                 // Each hears of it for itself.

@@ -10,7 +10,7 @@ use super::merge::{Addition, Key, Kind, Shape};
 use crate::wire::write::quote_literal;
 
 /// So many rows or fewer are updated one by one.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 
 /// Most bytes of one statement, about.
 const MOST_BYTES: usize = 256 * 1024;

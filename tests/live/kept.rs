@@ -16,7 +16,6 @@ use crate::counters::told;
 use crate::programs::{Program, signal};
 use crate::proxy::{Proxy, SOON, cluster, configuration};
 use crate::raw::{Raw, query};
-use crate::relay::{CUT, Relay};
 
 const VOTE: &str = "UPDATE photos SET votes = votes + 1 WHERE id = 1";
 
@@ -393,7 +392,7 @@ async fn a_journal_that_cannot_be_used_says_why() {
 }
 
 /// Votes until so many are kept. Returns how many were sent.
-async fn until_kept(proxy: &Proxy, client: &mut Raw, vote: &str, more: usize) -> usize {
+pub(crate) async fn until_kept(proxy: &Proxy, client: &mut Raw, vote: &str, more: usize) -> usize {
     let accepted = async || proxy.sum("pgweir_counter_accepted_total", &[]).await as usize;
     let (before, mut sent) = (accepted().await, 0);
     while accepted().await < before + more {
@@ -530,84 +529,6 @@ async fn a_reload_loses_nothing() {
     }
     console.ok("FLUSH COUNTERS").await;
     assert_eq!(client.value("SELECT votes FROM photos WHERE id = 1").await, sent.to_string());
-}
-
-/// The connection of a flush breaks within the server's replies, at every byte in the long form: what is acknowledged counts once, what is not at most once.
-#[tokio::test]
-async fn a_flush_that_is_cut_off() {
-    for durability in ["journal", "memory", "commit"] {
-        let cluster = cluster().start().await.unwrap();
-        let table = format!(
-            "CREATE TABLE {CUT:?} (id int PRIMARY KEY, n int DEFAULT 0); INSERT INTO {CUT:?} VALUES (1)"
-        );
-        cluster.primary().sql(&table).await.unwrap();
-        let relay = Relay::before(&cluster.primary().address()).await;
-        let folder = tempfile::tempdir().unwrap();
-        let rule = format!(
-            "server_login_retry = \"10ms\"\n[[databases.postgres.counters]]\ntable = {CUT:?}\nkey = [\"id\"]\ncolumns = [\"n\"]\n\
-             durability = {durability:?}\nflush_every = \"1h\"\nverify = \"never\"\n"
-        );
-        let path = folder.path().join("pgweir.toml");
-        let journal = "[journal]\nfolder = \"journal\"\n";
-        std::fs::write(&path, configuration(&[relay.address()], &rule, journal)).unwrap();
-        let proxy = Proxy::of_file(&path);
-        proxy.knows(1).await;
-        let (mut client, mut console) = (proxy.client().await, proxy.console().await);
-        let text = format!("UPDATE {CUT:?} SET n = n + 1 WHERE id = 1");
-        let vote = query(&text);
-        assert_eq!(told(&mut client, &vote).await, "UPDATE 1");
-        let failures = async || proxy.sum("pgweir_counter_failures_total", &[]).await as usize;
-        let (mut sure, mut unsure, mut whole) = (1, 0, 0);
-        // The long form cuts at each byte.
-        let step = if rounds(0) > 0 || durability == "commit" { 1 } else { 13 };
-        for cut in (0..).step_by(step) {
-            // Nothing else is asked about the table then.
-            if durability == "commit" {
-                assert_eq!(told(&mut client, &vote).await, "UPDATE 1");
-                sure += 1;
-            } else {
-                sure += until_kept(&proxy, &mut client, &text, 1).await;
-                console.ok("FLUSH COUNTERS").await;
-            }
-            let before = failures().await;
-            relay.cut_after(cut);
-            let answered = AtomicBool::new(false);
-            let (told, ()) = tokio::join!(
-                async {
-                    let told = told(&mut client, &vote).await;
-                    console.ok("FLUSH COUNTERS").await;
-                    answered.store(true, Relaxed);
-                    told
-                },
-                async {
-                    let seen = || async { answered.load(Relaxed) || failures().await > before };
-                    eventually(SOON, seen).await.unwrap();
-                    relay.cut_after(usize::MAX);
-                }
-            );
-            match told.as_str() {
-                "UPDATE 1" => sure += 1,
-                "08007" => unsure += 1,
-                other => panic!("{durability} after {cut} bytes: {other}"),
-            }
-            whole = if failures().await == before { whole + 1 } else { 0 };
-            let there = cluster.primary().value(&format!("SELECT n FROM {CUT:?}")).await.unwrap();
-            let there: usize = there.parse().unwrap();
-            assert!(
-                sure <= there && there <= sure + unsure,
-                "{durability} after {cut} bytes: {sure} <= {there} <= {}",
-                sure + unsure
-            );
-            // What was unknown is known now.
-            unsure -= there - sure;
-            sure = there;
-            if whole == 8 {
-                println!("{durability}: up to {cut} bytes were cut off");
-                assert!(cut > 60, "{durability}: nothing was cut after {cut} bytes");
-                break;
-            }
-        }
-    }
 }
 
 /// A right that is missing is its client's error, at once; and nobody else waits for what cannot be flushed.

@@ -51,10 +51,14 @@ impl Relay {
                     server.set_nodelay(true).unwrap();
                     let (client, server) = (client.into_split(), server.into_split());
                     let (there, back) = (hush.subscribe(), hush.subscribe());
-                    let left = AtomicUsize::new(usize::MAX);
+                    let (left, of) = (AtomicUsize::new(usize::MAX), AtomicUsize::new(usize::MAX));
                     let asked = |bytes: &mut &[u8]| {
-                        if bytes.windows(CUT.len()).any(|part| part == CUT.as_bytes()) {
-                            left.store(limit.load(Relaxed), Relaxed);
+                        let limit = limit.load(Relaxed);
+                        let marked = || bytes.windows(CUT.len()).any(|part| part == CUT.as_bytes());
+                        // What follows counts on.
+                        if of.load(Relaxed) != limit && marked() {
+                            of.store(limit, Relaxed);
+                            left.store(limit, Relaxed);
                         }
                         true
                     };
@@ -83,7 +87,7 @@ impl Relay {
         self.silent.send_replace(silent);
     }
 
-    /// From what follows [`CUT`] on, only so many bytes of the server's replies are passed on; then both sides see the end.
+    /// From what follows the first [`CUT`] on, only so many bytes of the server's replies are passed on; then both sides see the end.
     pub(crate) fn cut_after(&self, bytes: usize) {
         self.cut_after.store(bytes, Relaxed);
     }

@@ -49,7 +49,7 @@ fn write(cluster: &Cluster, folder: &Path, rule: &str) -> PathBuf {
 }
 
 /// A pgweir in a process of its own, and where it listens.
-async fn run(path: &Path) -> (Child, std::net::SocketAddr) {
+pub(crate) async fn run(path: &Path) -> (Child, std::net::SocketAddr) {
     let mut child = Program::pgweir().args(["run", "--config"]).args([path]).spawn();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = loop {

@@ -8,6 +8,7 @@
     reason = "these are tests, their helper functions too"
 )]
 
+mod accidents;
 mod addresses;
 mod advise;
 mod auth;

@@ -21,6 +21,7 @@ pub(crate) struct Relay {
     target: Arc<Mutex<String>>,
     /// What a server may still say to who has sent [`CUT`].
     cut_after: Arc<AtomicUsize>,
+    cuts: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -37,12 +38,14 @@ impl Relay {
         let target = Arc::new(Mutex::new(target.to_owned()));
         let cut_after = Arc::new(AtomicUsize::new(usize::MAX));
         let (hush, to, limit) = (silent.clone(), target.clone(), cut_after.clone());
+        let cuts: Arc<AtomicUsize> = Arc::default();
+        let count = cuts.clone();
         let accepting = tokio::spawn(async move {
             loop {
                 speaks(&mut hush.subscribe()).await;
                 let (client, _) = listener.accept().await.unwrap();
                 let to = to.lock().unwrap().clone();
-                let (hush, limit) = (hush.clone(), limit.clone());
+                let (hush, limit, count) = (hush.clone(), limit.clone(), count.clone());
                 tokio::spawn(async move {
                     // Accepted in the moment before it fell silent: nothing may come of it.
                     speaks(&mut hush.subscribe()).await;
@@ -66,7 +69,9 @@ impl Relay {
                         let allowed = left.load(Relaxed);
                         *bytes = &bytes[..bytes.len().min(allowed)];
                         left.store(allowed - bytes.len(), Relaxed);
-                        allowed > bytes.len()
+                        let goes_on = allowed > bytes.len();
+                        count.fetch_add(usize::from(!goes_on), Relaxed);
+                        goes_on
                     };
                     tokio::select! {
                         () = forward(client.0, server.1, there, asked) => {}
@@ -75,7 +80,7 @@ impl Relay {
                 });
             }
         });
-        Self { address, silent, target, cut_after, accepting }
+        Self { address, silent, target, cut_after, cuts, accepting }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -90,6 +95,11 @@ impl Relay {
     /// From what follows the first [`CUT`] on, only so many bytes of the server's replies are passed on; then both sides see the end.
     pub(crate) fn cut_after(&self, bytes: usize) {
         self.cut_after.store(bytes, Relaxed);
+    }
+
+    /// How many connections were cut.
+    pub(crate) fn cuts(&self) -> usize {
+        self.cuts.load(Relaxed)
     }
 
     /// New connections go there; those that are open stay where they are.

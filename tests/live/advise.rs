@@ -130,7 +130,7 @@ async fn a_workload_is_judged_and_its_rules_are_merged_by() {
     assert!(told.contains("counters of photos (id): merged"), "{told}");
     assert!(told.contains("counters of Shop.Item's (Id): merged"), "{told}");
     let again = advise(&["--connect", &url, "--config", file]).await.ok();
-    assert!(rules(&again).is_empty() && again.contains("the configuration has its rule"), "{again}");
+    assert!(rules(&again).is_empty() && again.contains("COUNTERS THAT HAVE A RULE"), "{again}");
 
     let proxy = Proxy::of_file(&path);
     proxy.knows(1).await;
@@ -141,6 +141,13 @@ async fn a_workload_is_judged_and_its_rules_are_merged_by() {
         let merged = proxy.sum("pgweir_counter_increments_total", &[]).await;
         assert_eq!(merged as usize, nth + 1, "{text} was not merged");
     }
+    // What carried them out is no candidate.
+    let told = advise(&["--connect", &url, "--json", "--top", "100"]).await.ok();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["own"]["calls"].as_u64(), Some(3), "{}", told["own"]);
+    assert!(!told["almost"].to_string().contains(" AS t SET"), "{}", told["almost"]);
+    let text = advise(&["--connect", &url]).await.ok();
+    assert!(text.contains("pgweir's own: what carries out increments"), "{text}");
 }
 
 async fn its_json_says_the_same(url: &str) {
@@ -204,6 +211,8 @@ async fn what_is_missing_is_said_with_a_hint() {
     fails(&["--connect", "postgres://postgres@127.0.0.1:1/x"], &["refused"]).await;
     fails(&["--connect", &url, "--config", "/not/there.toml"], &["/not/there.toml: cannot be read"]).await;
     assert_eq!(advise(&[]).await.code, Some(2));
+    let none = advise(&["--connect", &url, "--top", "0"]).await;
+    assert!(none.code == Some(2) && none.err.contains("--top"), "{none:?}");
 }
 
 /// A role that may not see the texts of others is told how much it does not see.

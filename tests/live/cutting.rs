@@ -29,11 +29,11 @@ impl Stage {
         cluster.primary().sql(&table).await.unwrap();
         let relay = Relay::before(&cluster.primary().address()).await;
         let folder = tempfile::tempdir().unwrap();
+        let kept = if durability == "commit" { "" } else { "flush_every = \"1h\"\nverify = \"never\"\n" };
         let rule = format!(
             "server_login_retry = \"10ms\"\n[[databases.postgres.counters]]\ntable = {CUT:?}\nkey = [\"id\"]\ncolumns = [\"n\"]\n\
-             durability = {durability:?}\nflush_every = \"1h\"\nverify = \"never\"\n"
+             durability = {durability:?}\n{kept}"
         );
-        let rule = if durability == "commit" { rule.replace("flush_every = \"1h\"\n", "") } else { rule };
         let path = folder.path().join("pgweir.toml");
         let journal = "[journal]\nfolder = \"journal\"\n";
         std::fs::write(&path, configuration(&[relay.address()], &rule, journal)).unwrap();

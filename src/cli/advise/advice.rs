@@ -6,6 +6,7 @@ use super::counters::{Counter, almost, with_zeros};
 use super::source::{Counted, Place, Source, Sum};
 use super::text;
 use crate::cli::court::Court;
+use crate::counter::is_own;
 use crate::route::{Class, Reason, Target};
 use crate::sql::{fingerprint, increment};
 
@@ -58,6 +59,8 @@ pub(super) struct Advice {
     pub(super) worth: Worth,
     /// Worth merging.
     pub(super) counters: Vec<Counter>,
+    /// The configuration has their rules.
+    pub(super) present: Vec<Counter>,
     /// They could be merged, but seldom come.
     pub(super) seldom: Vec<Counter>,
     /// They cannot.
@@ -70,6 +73,8 @@ pub(super) struct Advice {
     pub(super) stays: Sum,
     pub(super) staying: Vec<Group>,
     pub(super) writes: Sum,
+    /// What pgweir sends to carry out increments.
+    pub(super) own: Sum,
     pub(super) rest: Vec<Group>,
 }
 
@@ -80,12 +85,17 @@ enum Fate {
     /// A read, to the primary.
     Stays(Reason),
     Writes,
+    /// It is pgweir's own: it would not come without a rule.
+    Own,
     Rest(Reason),
 }
 
 fn fate(counted: &Counted, court: &Court) -> Fate {
     // As in the proxy: a unit that is not looked at as a whole.
     let Some(text) = &counted.text else { return Fate::Rest(Reason::UnitTooLong) };
+    if is_own(text) {
+        return Fate::Own;
+    }
     let (facts, route) = court.judge(text);
     match (facts.class, route.reason) {
         (_, Reason::Rejected) => Fate::Rest(Reason::Rejected),
@@ -208,6 +218,7 @@ impl Advice {
             begun: 0,
             worth,
             counters: Vec::new(),
+            present: Vec::new(),
             seldom: Vec::new(),
             refused: Vec::new(),
             almost: Vec::new(),
@@ -217,6 +228,7 @@ impl Advice {
             stays: Sum::default(),
             staying: Vec::new(),
             writes: Sum::default(),
+            own: Sum::default(),
             rest: Vec::new(),
         };
         let (mut staying, mut rest, mut found) = (Groups::default(), Groups::default(), Vec::new());
@@ -232,6 +244,7 @@ impl Advice {
                     let names = names.iter().map(|name| text::printable(name, 64)).collect();
                     staying.add(reason, counted, Some(line(counted, names)));
                 }
+                Fate::Own => advice.own.add(counted),
                 Fate::Writes => {
                     advice.writes.add(counted);
                     found.extend(advice.addition(counted, court));
@@ -274,15 +287,19 @@ impl Advice {
             let percent = text::percent(counter.sum.time, self.all.time);
             if counter.why.is_some() {
                 self.refused.push(counter);
+            } else if counter.present {
+                self.merges.join(counter.sum);
+                self.present.push(counter);
             } else if counter.sum.calls < self.worth.calls || percent < self.worth.percent {
                 self.seldom.push(counter);
             } else {
-                counter.rule = Some(counter.text(database)).filter(|_| !counter.present);
+                counter.rule = Some(counter.text(database));
                 self.merges.join(counter.sum);
                 self.counters.push(counter);
             }
         }
         self.counters.truncate(top);
+        self.present.truncate(top);
         self.seldom.truncate(top);
         self.refused.truncate(top);
     }
@@ -326,7 +343,7 @@ mod tests {
                 let fate = match fate(&counted, &court) {
                     Fate::Moves => 'm',
                     Fate::Stays(_) => 's',
-                    Fate::Writes => 'w',
+                    Fate::Writes | Fate::Own => 'w',
                     Fate::Rest(_) => 'r',
                 };
                 assert_eq!(fate, code, "{text:?}");

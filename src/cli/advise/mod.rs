@@ -9,6 +9,7 @@ mod source;
 mod text;
 
 use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -35,8 +36,8 @@ pub(super) struct Question {
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
     /// Statements that are shown of each kind
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    top: usize,
+    #[arg(long, value_name = "N", default_value = "20")]
+    top: NonZeroUsize,
     /// Calls that make a counter worth a rule
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     min_calls: u64,
@@ -71,12 +72,13 @@ async fn advise(question: &Question, config: Option<&Config>) -> anyhow::Result<
     let entry = config.map(|config| court::entry(config, Some(&name))).transpose()?.flatten();
     let who = Who { database: &name, ..Who::default() };
     let court = Court::new(config, entry, &who, Some(&seen));
+    let top = question.top.get();
     let worth = Worth { calls: question.min_calls, percent: question.min_share };
-    let (mut advice, found) = Advice::new(source, &court, worth, question.top);
+    let (mut advice, found) = Advice::new(source, &court, worth, top);
     let known = entry.map(|entry| entry.counters.as_slice()).unwrap_or_default();
     let judged = counters::judge(&mut visit, found, known).await?;
     let name = entry.map_or(name, |entry| entry.name.clone());
-    advice.take(judged, &name, question.top);
+    advice.take(judged, &name, top);
     Ok(advice)
 }
 

@@ -52,17 +52,20 @@ impl Advice {
         let (calls, part) = (self.worth.calls, self.worth.percent);
         writeln!(f, "\nCOUNTERS WORTH MERGING: at least {calls} calls and {part} % of the time")?;
         if self.counters.is_empty() {
-            writeln!(f, "  none")?;
+            writeln!(f, "  none{}", if self.present.is_empty() { "" } else { " that has no rule yet" })?;
         }
         for (nth, counter) in self.counters.iter().enumerate() {
             if nth > 0 {
                 writeln!(f)?;
             }
             self.counter(f, counter)?;
-            match &counter.rule {
-                Some(rule) => write!(f, "\n{rule}")?,
-                None => writeln!(f, "    the configuration has its rule")?,
-            }
+            write!(f, "\n{}", counter.rule.as_deref().unwrap_or_default())?;
+        }
+        if !self.present.is_empty() {
+            writeln!(f, "\nCOUNTERS THAT HAVE A RULE: the configuration merges them already")?;
+        }
+        for counter in &self.present {
+            self.counter(f, counter)?;
         }
         if !self.seldom.is_empty() {
             writeln!(f, "\nCOUNTERS THAT SELDOM COME: a rule would do, and gain little")?;
@@ -148,6 +151,9 @@ impl Advice {
     fn others(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nEVERYTHING ELSE: writes, and what sessions and transactions are made of")?;
         self.row(f, self.writes, "writes")?;
+        if self.own.statements > 0 {
+            self.row(f, self.own, "pgweir's own: what carries out increments")?;
+        }
         for Group { reason, sum, .. } in &self.rest {
             self.row(f, *sum, reason)?;
         }

@@ -1,9 +1,12 @@
 //! What is made of a database's statements: which would move, which would not and why, and which are counters. Pure.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::counters::{Counter, almost, with_zeros};
-use super::source::{Counted, Place, Source, Sum};
+use super::shapes::with_parameters;
+use super::source::{By, Counted, Place, Source, Sum};
 use super::text;
 use crate::cli::court::Court;
 use crate::counter::is_own;
@@ -47,6 +50,7 @@ pub(super) struct Group {
 /// All of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Advice {
+    pub(super) source: By,
     pub(super) database: String,
     pub(super) user: String,
     pub(super) is_replica: bool,
@@ -54,6 +58,7 @@ pub(super) struct Advice {
     pub(super) forgotten: u64,
     pub(super) all: Sum,
     pub(super) hidden: Sum,
+    pub(super) others: Sum,
     /// Transactions that were begun, and may write.
     pub(super) begun: u64,
     pub(super) worth: Worth,
@@ -92,6 +97,12 @@ enum Fate {
 
 fn fate(counted: &Counted, court: &Court) -> Fate {
     // As in the proxy: a unit that is not looked at as a whole.
+    if let Some((target, reason)) = counted.judged {
+        return match (target, reason) {
+            (Target::Replica, Reason::Read) => Fate::Moves,
+            (_, reason) => not_a_read(reason),
+        };
+    }
     let Some(text) = &counted.text else { return Fate::Rest(Reason::UnitTooLong) };
     if is_own(text) {
         return Fate::Own;
@@ -101,11 +112,15 @@ fn fate(counted: &Counted, court: &Court) -> Fate {
         (_, Reason::Rejected) => Fate::Rest(Reason::Rejected),
         (Class::Read, _) if route.target == Target::Replica || route.would.is_some() => Fate::Moves,
         (Class::Read, reason) => Fate::Stays(reason),
-        (Class::Write, Reason::Write | Reason::Into | Reason::Ddl | Reason::Maintenance | Reason::CopyIn) => {
-            Fate::Writes
-        }
-        (_, reason) if is_of_a_read(reason) => Fate::Stays(reason),
-        (_, reason) => Fate::Rest(reason),
+        (_, reason) => not_a_read(reason),
+    }
+}
+
+fn not_a_read(reason: Reason) -> Fate {
+    match reason {
+        Reason::Write | Reason::Into | Reason::Ddl | Reason::Maintenance | Reason::CopyIn => Fate::Writes,
+        reason if is_of_a_read(reason) => Fate::Stays(reason),
+        reason => Fate::Rest(reason),
     }
 }
 
@@ -190,13 +205,23 @@ impl Groups {
     }
 }
 
+/// The text as it can be looked at: whole, and with parameters for its constants.
+fn whole(counted: &Counted) -> Option<Cow<'_, str>> {
+    let text = counted.text.as_deref()?;
+    match counted.judged {
+        Some(_) => with_parameters(text).map(Cow::Owned),
+        None => Some(Cow::Borrowed(text)),
+    }
+}
+
 /// A statement, and what is in its way.
 fn line(counted: &Counted, because: Vec<String>) -> Line {
     let mut sum = Sum::default();
     sum.add(counted);
+    let of_text = || Some(format!("{:016x}", fingerprint(counted.text.as_ref()?.as_bytes())));
     Line {
         statement: text::statement(counted.text.as_deref()),
-        shape: counted.text.as_ref().map(|text| format!("{:016x}", fingerprint(text.as_bytes()))),
+        shape: counted.shape.clone().or_else(of_text),
         sum,
         because,
     }
@@ -205,9 +230,10 @@ fn line(counted: &Counted, because: Vec<String>) -> Line {
 impl Advice {
     /// Of all statements, and those of them that may be counters: the server has to be asked about these.
     pub(super) fn new(source: Source, court: &Court, worth: Worth, top: usize) -> (Self, Vec<Counter>) {
-        let Source { place, all, hidden, statements } = source;
-        let Place { database, user, is_replica, since, forgotten } = place;
+        let Source { place, all, hidden, others, statements } = source;
+        let Place { by, database, user, is_replica, since, forgotten } = place;
         let mut advice = Self {
+            source: by,
             database,
             user,
             is_replica,
@@ -215,6 +241,7 @@ impl Advice {
             forgotten,
             all,
             hidden,
+            others,
             begun: 0,
             worth,
             counters: Vec::new(),
@@ -240,7 +267,7 @@ impl Advice {
                 }
                 Fate::Stays(reason) => {
                     advice.stays.add(counted);
-                    let names = counted.text.as_deref().map(|text| court.culprits(text)).unwrap_or_default();
+                    let names = whole(counted).map(|text| court.culprits(&text)).unwrap_or_default();
                     let names = names.iter().map(|name| text::printable(name, 64)).collect();
                     staying.add(reason, counted, Some(line(counted, names)));
                 }
@@ -266,9 +293,10 @@ impl Advice {
 
     /// The counter that a write adds to, if it does nothing else.
     fn addition(&mut self, counted: &Counted, court: &Court) -> Option<Counter> {
-        let text = counted.text.as_deref()?;
+        let (shown, text) = (counted.text.as_deref()?, whole(counted)?);
+        let text = &*text;
         if let Some(increment) = increment(with_zeros(text).as_bytes()) {
-            let mut counter = Counter::of(increment, counted, text::statement(Some(text)));
+            let mut counter = Counter::of(increment, counted, text::statement(Some(shown)));
             if court.judge(text).1.limit.is_some() {
                 counter.why = Some("a rule of the configuration limits how long it may run".to_owned());
             }

@@ -4,6 +4,7 @@
 
 mod advice;
 mod counters;
+mod shapes;
 mod show;
 mod source;
 mod text;
@@ -25,8 +26,8 @@ use advice::{Advice, Worth};
 /// What is asked.
 #[derive(Debug, Args)]
 pub(super) struct Question {
-    /// The database, on its primary: a URL, or key=value pairs as libpq takes them. Names without a schema are looked up as
-    /// for its role
+    /// The database, on its primary, or through a pgweir that stands before it, or the console of that (database pgweir): a URL, or
+    /// key=value pairs as libpq takes them. Names without a schema are looked up as for its role
     #[arg(long, value_name = "URL")]
     connect: String,
     /// A configuration, for its lists of functions, its rules and its counters
@@ -65,8 +66,12 @@ pub(super) fn run(question: &Question) -> ExitCode {
 }
 
 async fn advise(question: &Question, config: Option<&Config>) -> anyhow::Result<Advice> {
-    let mut visit = Visit::begin(&question.connect, "pgweir advise").await?;
-    let source = source::read(&mut visit).await?;
+    let behind = shapes::behind(&question.connect, question.database.as_deref()).await?;
+    let mut visit = Visit::begin(&question.connect, behind.as_deref(), "pgweir advise").await?;
+    let source = match behind {
+        Some(database) => shapes::read(&question.connect, database, &mut visit).await?,
+        None => source::read(&mut visit).await?,
+    };
     let seen = visit.catalog().await?;
     let name = question.database.clone().unwrap_or_else(|| source.place.database.clone());
     let entry = config.map(|config| court::entry(config, Some(&name))).transpose()?.flatten();

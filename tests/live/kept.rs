@@ -504,6 +504,48 @@ async fn a_row_that_is_refused_is_left_out() {
     assert_eq!(told(&mut fresh, &query(full)).await, "22003");
 }
 
+/// The first statement of a transaction waits for what others have counted in its table; later ones wait for nobody, and nobody for them.
+#[tokio::test]
+async fn a_transaction_begins_behind_what_is_kept() {
+    let cluster = servers(0).await;
+    cluster.primary().sql("CREATE TABLE archive (id int, votes int)").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&cluster, folder.path(), "durability = \"journal\"\nflush_every = \"1h\"");
+    let proxy = Proxy::of_file(&path);
+    proxy.knows(1).await;
+    proxy.reads_catalog("postgres").await;
+    let (mut client, mut other, mut console) =
+        (proxy.client().await, proxy.client().await, proxy.console().await);
+    let there = async || {
+        let there = cluster.primary().value("SELECT votes FROM photos WHERE id = 1").await.unwrap();
+        there.parse::<usize>().unwrap()
+    };
+    // Moved away, and set back.
+    let mut sent = until_kept(&proxy, &mut client, VOTE, 5).await;
+    other.ok("BEGIN").await;
+    other.ok("INSERT INTO archive SELECT id, votes FROM photos WHERE id = 1").await;
+    other.ok("UPDATE photos SET votes = 0 WHERE id = 1").await;
+    other.ok("COMMIT").await;
+    assert_eq!(other.value("SELECT votes FROM archive").await, sent.to_string());
+    // Locked, whatever is read.
+    sent = until_kept(&proxy, &mut client, VOTE, 5).await;
+    other.ok("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+    assert_eq!(other.value("SELECT votes FROM photos WHERE id = 1 FOR UPDATE").await, sent.to_string());
+    // The row is locked. What is counted meanwhile may be kept, or wait for its commit: later statements wait for neither.
+    client.send(&query(VOTE)).await.unwrap();
+    sent += 1;
+    proxy.becomes("pgweir_counter_waiting", &["table=\"photos\""], 1.0).await;
+    let start = tokio::time::Instant::now();
+    other.ok("UPDATE photos SET title = 'x' WHERE id IN (1, 2)").await;
+    other.ok("UPDATE photos SET votes = votes + 10 WHERE id = 1").await;
+    other.ok("COMMIT").await;
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!(client.answer().await.unwrap().tags, "CZ");
+    console.ok("FLUSH COUNTERS").await;
+    assert_eq!(there().await, sent + 10);
+    assert_eq!(proxy.sum("pgweir_counter_lost_total", &[]).await as usize, 0);
+}
+
 /// A configuration that is loaded again finds what the one before has kept.
 #[tokio::test]
 async fn a_reload_loses_nothing() {

@@ -238,6 +238,47 @@ async fn exact_under_load() {
     }
 }
 
+/// Two pgweirs flush the same many rows, each in one statement: no row is missed for good.
+#[tokio::test]
+async fn many_rows_under_load() {
+    for durability in ["journal", "memory"] {
+        let cluster = servers(0).await;
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let rule = format!("durability = {durability:?}\nflush_every = \"2ms\"");
+        let proxies = [&one, &other].map(|folder| Proxy::of_file(&write(&cluster, folder.path(), &rule)));
+        let mut clients = JoinSet::new();
+        for number in 0..32 {
+            let proxy = &proxies[number % 2];
+            proxy.knows(1).await;
+            proxy.reads_catalog("postgres").await;
+            let mut client = proxy.client().await;
+            clients.spawn(async move {
+                for nth in 0..400 {
+                    let id = 1 + (nth * 7 + number) % 20;
+                    let text = match nth % 8 {
+                        0 => format!("INSERT INTO pages AS p (path, views) VALUES ('{id}', 1) ON CONFLICT (path) DO UPDATE SET views = p.views + 1"),
+                        _ => format!("UPDATE photos SET votes = votes + 1 WHERE id = {id}"),
+                    };
+                    assert_eq!(client.ok(&text).await.tags, "CZ");
+                }
+            });
+        }
+        while let Some(ended) = clients.join_next().await {
+            ended.unwrap();
+        }
+        for proxy in &proxies {
+            proxy.console().await.ok("FLUSH COUNTERS").await;
+            for name in ["pgweir_counter_lost_total", "pgweir_counter_unmatched_total"] {
+                assert_eq!(proxy.sum(name, &[]).await as usize, 0, "{durability}: {name}");
+            }
+        }
+        let there = "SELECT (SELECT sum(votes) FROM photos) || ' ' || (SELECT sum(views) FROM pages)";
+        assert_eq!(cluster.primary().value(there).await.unwrap(), "11200 1600", "{durability}");
+        let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'";
+        println!("{durability}: {} deadlocks", cluster.primary().value(deadlocks).await.unwrap());
+    }
+}
+
 /// pgweir is killed while clients vote: its journal has what it has acknowledged.
 #[tokio::test]
 async fn a_killed_pgweir_finds_its_journal() {

@@ -105,7 +105,7 @@ impl Session {
         let run = self.run_of(unit)?;
         let increment = increment(run.text)?;
         let counters = self.identity.database.counters.clone();
-        let rule = counters.rules().iter().position(|rule| is_about(rule, &increment))?;
+        let rule = rule_for(counters.rules(), &increment)?;
         let given = given(counters.rules().get(rule)?, &increment, &run)?;
         let form = self.form_of(&run, &increment)?;
         let group = self.counter_group(rule)?;
@@ -238,6 +238,12 @@ impl Session {
 
 /// Stands in a form for a Describe of the statement.
 const DESCRIBED: u8 = b't';
+
+/// The place of the rule for that increment: one that names its table as it does comes before one that leaves open which schema is meant.
+fn rule_for(rules: &[counter::Rule], increment: &Increment) -> Option<usize> {
+    let exact = |rule: &counter::Rule| rule.schema == increment.schema && is_about(rule, increment);
+    rules.iter().position(exact).or_else(|| rules.iter().position(|rule| is_about(rule, increment)))
+}
 
 /// Whether the rule is about that table, key and columns. Which schema is meant, where only one of them says it, the server knows.
 fn is_about(rule: &counter::Rule, increment: &Increment) -> bool {

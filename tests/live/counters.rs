@@ -528,6 +528,33 @@ async fn a_name_is_what_it_is_to_its_client() {
     }
 }
 
+/// Rules for tables of one name in two schemas: each statement goes by the one that names its table as it does.
+#[tokio::test]
+async fn rules_for_two_schemas() {
+    let other = "[[databases.postgres.counters]]\ntable = \"other.photos\"\nkey = [\"id\"]\ncolumns = [\"votes\"]\n\
+        [[databases.postgres.counters]]\ntable = \"pages\"\nkey = [\"id\"]\ncolumns = [\"n\"]\n\
+        [[databases.postgres.counters]]\ntable = \"other.pages\"\nkey = [\"id\"]\ncolumns = [\"n\"]\n";
+    let (cluster, proxy) = start(0, other).await;
+    let tables = "CREATE SCHEMA other; CREATE TABLE other.photos (id int PRIMARY KEY, votes bigint DEFAULT 0); INSERT INTO other.photos VALUES (7); \
+        CREATE TABLE other.pages (id int PRIMARY KEY, n int DEFAULT 0); INSERT INTO other.pages VALUES (7)";
+    cluster.primary().sql(tables).await.unwrap();
+    let mut client = proxy.client().await;
+    for (nth, text) in [
+        "UPDATE other.photos SET votes = votes + 1 WHERE id = 7",
+        "UPDATE photos SET votes = votes + 1 WHERE id = 7",
+        "UPDATE public.photos SET votes = votes + 1 WHERE id = 7",
+        "UPDATE other.pages SET n = n + 1 WHERE id = 7",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(told(&mut client, &query(text)).await, "UPDATE 1", "{text}");
+        assert_eq!(merged(&proxy).await, nth + 1, "{text}");
+    }
+    let there = "SELECT (SELECT votes FROM photos WHERE id = 7) || ' ' || (SELECT votes FROM other.photos) || ' ' || (SELECT n FROM other.pages)";
+    assert_eq!(cluster.primary().value(there).await.unwrap(), "2 1 1");
+}
+
 /// What the operator has looked at is no reason against it.
 #[tokio::test]
 async fn what_is_allowed() {

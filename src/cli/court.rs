@@ -20,7 +20,7 @@ pub(super) fn entry<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Resul
     let named = |name: &str| config.databases.iter().find(|database| database.name == name);
     // As in the proxy: `*` serves the names that have no entry of their own, wherever it stands in the file.
     match named(wanted).or_else(|| named("*")) {
-        None => anyhow::bail!("pgweir: the configuration has no database {wanted:?}"),
+        None => anyhow::bail!("the configuration has no database {wanted:?}"),
         found => Ok(found),
     }
 }

@@ -36,7 +36,7 @@ enum Command {
     },
     /// Say where a statement would go, and why
     Route(route::Question),
-    /// Say what pgweir would do for a database, by the statements that its server has counted (pg_stat_statements): counters worth
+    /// Say what pgweir would do for a database, by the statements that its server (pg_stat_statements) or a pgweir has counted: counters worth
     /// merging, with their rules, reads that would move to replicas, and reads that would not, and why
     Advise(advise::Question),
     /// Start a primary and replicas in a temporary folder, put pgweir before them, and watch a small site's load

@@ -86,16 +86,18 @@ pub(super) fn run(question: &Question) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("pgweir: {error}")),
+        Err(error) => fail(&format!("pgweir route: {error}")),
     }
 }
 
 fn court(question: &Question) -> anyhow::Result<Court> {
     let config = question.config.as_ref().map(|file| config::load(file)).transpose()?;
     let wanted = question.database.as_deref();
-    let entry = config.as_ref().map(|config| court::entry(config, wanted)).transpose()?.flatten();
+    let entry = config.as_ref().map(|config| court::entry(config, wanted)).transpose();
+    let entry = entry.map_err(|error| anyhow::anyhow!("pgweir route: {error}"))?.flatten();
     let seen = question.connect.as_deref().map(seen).transpose();
-    let seen = seen.map_err(|error| anyhow::anyhow!("pgweir: the catalog could not be read: {error}"))?;
+    let seen =
+        seen.map_err(|error| anyhow::anyhow!("pgweir route: the catalog could not be read: {error}"))?;
     let who = Who {
         user: &question.user,
         database: wanted.or(entry.map(|database| database.name.as_str())).unwrap_or_default(),

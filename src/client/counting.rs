@@ -14,6 +14,7 @@ use crate::counter::{self, Form, Given, Taken, Value};
 use crate::pool::PoolMode;
 use crate::route::{Class, Reason, Route, Target};
 use crate::sql::{Increment, Operand, increment};
+use crate::wire::answer;
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::frontend::{self, Named};
 
@@ -25,6 +26,8 @@ pub(super) struct Run<'a> {
     pub(super) text: &'a [u8],
     types: Vec<u32>,
     values: Vec<frontend::Bound<'a>>,
+    /// The statement is described, of that name.
+    described: Option<&'a [u8]>,
     form: Vec<u8>,
 }
 
@@ -102,10 +105,10 @@ impl Session {
         let run = self.run_of(unit)?;
         let increment = increment(run.text)?;
         let counters = self.identity.database.counters.clone();
-        let rule = counters.rules().iter().position(|rule| is_about(rule, &increment))?;
+        let rule = rule_for(counters.rules(), &increment)?;
         let given = given(counters.rules().get(rule)?, &increment, &run)?;
+        let form = self.form_of(&run, &increment)?;
         let group = self.counter_group(rule)?;
-        let form = Form(run.form.into());
         let place = match node {
             Some(node) => Some(counter::Place {
                 cluster,
@@ -141,14 +144,15 @@ impl Session {
         identity.database.counters.group(&identity.name, &identity.user, &identity.wants.parameters, rule)
     }
 
-    /// The statement that a unit runs, if it runs one and asks for nothing else.
+    /// The statement that a unit runs, if it runs one and asks for nothing else but what that is.
     pub(super) fn run_of<'a>(&'a self, unit: &'a [u8]) -> Option<Run<'a>> {
         let (mut parsed, mut run, mut form) = (None, None, Vec::new());
-        let mut executed = 0;
+        let (mut executed, mut described, mut bound) = (0, None, (&b""[..], &b""[..]));
         let mut rest = unit;
         while let Ok(Some(head)) = frame::header(rest, Side::Frontend) {
             let (message, after) = rest.split_at_checked(head.size)?;
             let body = message.get(HEADER..)?;
+            let mut tag = head.tag;
             match head.tag {
                 b'Q' => {
                     executed += 1;
@@ -156,36 +160,88 @@ impl Session {
                 }
                 b'P' => {
                     let (name, text) = frontend::parse(body)?;
-                    if !name.is_empty() || parsed.is_some() {
+                    if !name.is_empty() || parsed.is_some() || run.is_some() || described.is_some() {
                         return None;
                     }
                     parsed = Some((text, frontend::parameter_types(body).collect()));
                 }
                 b'B' => {
-                    let (_, name) = frontend::bind(body)?;
-                    let (text, types) = if name.is_empty() {
-                        parsed.take()?
-                    } else {
-                        let prepared = self.statements.find(name)?.shared()?;
-                        let body = prepared.message().get(HEADER..)?;
-                        (frontend::parse(body)?.1, frontend::parameter_types(body).collect())
-                    };
-                    if run.is_some() {
+                    let (portal, name) = frontend::bind(body)?;
+                    if run.is_some() || described.is_some_and(|described| described != name) {
                         return None;
                     }
+                    let (text, types) = match parsed.take().filter(|_| name.is_empty()) {
+                        Some(parsed) => parsed,
+                        None => {
+                            let body = self.statements.find(name)?.parse.as_ref()?.get(HEADER..)?;
+                            (frontend::parse(body)?.1, frontend::parameter_types(body).collect())
+                        }
+                    };
+                    bound = (portal, name);
                     run = Some((text, types, frontend::bind_parameters(body)?));
                 }
-                b'D' if run.is_some() && matches!(frontend::named(body)?, Named::Portal(_)) => {}
-                b'E' if run.is_some() => executed += 1,
+                b'D' => match frontend::named(body)? {
+                    Named::Portal(portal) if run.is_some() && portal == bound.0 => {}
+                    Named::Statement(name) if run.is_none() || name == bound.1 => {
+                        described = Some(name);
+                        tag = DESCRIBED;
+                    }
+                    _ => return None,
+                },
+                b'E' if run.is_some() && frontend::execute(body)?.0 == bound.0 => executed += 1,
                 b'S' => {}
                 _ => return None,
             }
-            form.push(head.tag);
+            form.push(tag);
             rest = after;
         }
         let (text, types, values) = run.filter(|_| executed == 1)?;
-        Some(Run { text, types, values, form })
+        Some(Run { text, types, values, described, form })
     }
+
+    /// How a unit is answered, if all of that is known: what it asks of its statement, too. `increment`: what that does.
+    fn form_of(&self, run: &Run<'_>, increment: &Increment) -> Option<Form> {
+        let operands = increment.keys.iter().map(|(_, operand)| operand);
+        let mut used = 0_u64;
+        for operand in operands.chain(increment.adds.iter().map(|add| &add.amount)) {
+            if let Operand::Param(number) = operand {
+                used |= 1_u64.checked_shl(u32::from(*number).checked_sub(1)?)?;
+            }
+        }
+        let count = run.types.len().max(used.checked_ilog2().map_or(0, |last| last as usize + 1));
+        // What nothing is known of has no type, and a Bind gives each a value: the server says what is wrong.
+        let known = |nth: usize| used >> nth & 1 == 1 || run.types.get(nth).is_some_and(|of| *of != 0);
+        let simple = run.form.first() == Some(&b'Q');
+        if count > 63 || !(0..count).all(known) || !simple && run.values.len() != count {
+            return None;
+        }
+        let Some(name) = run.described else { return Some(Form(run.form.as_slice().into())) };
+        let given = (run.types.len() == count && !run.types.contains(&0)).then_some(&*run.types);
+        let told = || {
+            let told = self.statements.find(name).filter(|_| !run.form.contains(&b'P'))?.told.as_ref()?;
+            told.parameters.as_deref().filter(|types| types.len() == count)
+        };
+        let types = given.or_else(told)?;
+        let mut form = Vec::with_capacity(run.form.len() + 8 + 4 * count);
+        for tag in &run.form {
+            if *tag == DESCRIBED {
+                answer::parameter_description(types, &mut form);
+                form.push(b'D');
+            } else {
+                form.push(*tag);
+            }
+        }
+        Some(Form(form.into()))
+    }
+}
+
+/// Stands in a form for a Describe of the statement.
+const DESCRIBED: u8 = b't';
+
+/// The place of the rule for that increment: one that names its table as it does comes before one that leaves open which schema is meant.
+fn rule_for(rules: &[counter::Rule], increment: &Increment) -> Option<usize> {
+    let exact = |rule: &counter::Rule| rule.schema == increment.schema && is_about(rule, increment);
+    rules.iter().position(exact).or_else(|| rules.iter().position(|rule| is_about(rule, increment)))
 }
 
 /// Whether the rule is about that table, key and columns. Which schema is meant, where only one of them says it, the server knows.

@@ -1,8 +1,9 @@
 //! Increments of a session that were answered before they were committed: what it does next may have to see them.
 //!
 //! What it reads of their table waits until they are committed, unless their rule says `reads = "stale"`; what changes the table, by
-//! whoever, waits until all are that are kept for it. Within a transaction nothing waits: its own are committed before it begins, and
-//! a flush of others' could wait for a row that it has locked.
+//! whoever, waits until all are that are kept for it. So does the first statement of a transaction, and for all that the session has counted, whatever it reads later.
+//! Later statements of a transaction wait for nothing: a flush could wait for a row that the transaction has locked, in a circle that no
+//! server sees; and where its snapshot is taken already, a flush would make its writes fail that would not have failed.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -61,8 +62,9 @@ impl Session {
         let meets = |account: &Arc<Account>| account.tables().meets(tables);
         let mut accounts: Vec<_> = self.sharing.kept.own.iter().map(|(account, _)| account.clone()).collect();
         accounts.retain(|account| meets(account));
-        if facts.class == Class::Write && !begins {
-            for account in self.identity.database.counters.uncommitted(&self.identity.name, tables) {
+        if facts.class == Class::Write {
+            // The first statement of a transaction that no server knows of yet: it has locked nothing.
+            for account in self.identity.database.counters.uncommitted(&self.identity.name, facts.tables) {
                 if !accounts.iter().any(|known| Arc::ptr_eq(known, &account)) {
                     accounts.push(account);
                 }

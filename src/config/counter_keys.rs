@@ -91,5 +91,6 @@ pub(super) const KEYS: &[Key] = &[
         millis(1_000, 31 * 24 * HOUR),
         "\"1h\"",
         "How long increments stay there after their commit: a replica that takes over without it gets them again.",
-    ),
+    )
+    .example("\"1h\""),
 ];

@@ -16,6 +16,14 @@ impl Check<'_, '_> {
         set(&mut options.every, sheet.duration("databases.NAME.discover_every", within));
         set(&mut options.most, sheet.count("databases.NAME.discover_max", within));
         set(&mut options.ports, sheet.ports("databases.NAME.discover_port", within).map(<[u16]>::to_vec));
+        let complained = |key| self.log.is_about(&format!("databases.{}.{key}", name.name));
+        let complained = complained("discover") || complained("discover_port");
+        let silent = sheet.entry("databases.NAME.discover", within).is_none() && !complained;
+        if let Some(entry) = sheet.entry("databases.NAME.discover_port", within).filter(|_| silent) {
+            let wrong = Wrong::new("means nothing without `discover`");
+            let hint = "say discover = \"replication\" or \"dns\", or leave it out";
+            self.log.add(entry.at, &entry.shown, wrong.hint(hint));
+        }
         let named = servers.iter().any(|server| server.address.host_name().is_some());
         if let Some(entry) = sheet.entry("databases.NAME.discover", within).filter(|_| options.dns && !named)
         {

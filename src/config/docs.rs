@@ -206,7 +206,9 @@ fn what_a_row_promises_is_taken() {
         };
         for value in values {
             let line = format!("{} = {value}\n", key.path);
-            let text = format!("{line}users.a.password = \"a\"\ndatabases.app.servers = [\"h:1\"]\n");
+            // Nothing is kept without a folder.
+            let folder = if key.path == "journal.keep" { "journal.folder = \"j\"\n" } else { "" };
+            let text = format!("{line}{folder}users.a.password = \"a\"\ndatabases.app.servers = [\"h:1\"]\n");
             let said =
                 parse_here(&text, "x").map_or_else(|complaints| complaints.to_string(), |_| String::new());
             assert!(

@@ -23,6 +23,7 @@ use super::journal::Journal;
 use super::ledger::Line;
 use super::merge::{Addition, Key, Shape};
 use super::reply::{Held, Load, Outcome, Reply, Trial, Waiter};
+use super::statement::Names;
 use super::sums::Sums;
 use super::task::{Due, Flusher};
 use crate::clock::{self, Duration, Instant};
@@ -36,6 +37,9 @@ use crate::server::{Parameters, Wants};
 
 /// After this long, what the server has refused may be all right.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Its table is looked at again after this long.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// Where an account's flushes go: it outlives clients, and configurations.
 pub trait Means: Send + Sync {
@@ -78,6 +82,8 @@ pub(super) struct Inner {
     pub(super) trouble: Option<String>,
     /// and when, if the server has refused it: others are not kept waiting for that, and nothing more is kept.
     pub(super) stuck: Option<Instant>,
+    /// What statements on its table are made of, and when that was seen.
+    pub(super) names: Option<(Instant, Arc<Names>)>,
     /// What cannot be flushed is to be thrown away.
     pub(super) discard: bool,
     /// It takes nothing any more.
@@ -354,6 +360,12 @@ impl Account {
         self.moved.notify_waiters();
     }
 
+    /// What statements on its table are made of, if that was seen a moment ago.
+    pub(super) fn names(&self) -> Option<Arc<Names>> {
+        let inner = self.inner();
+        inner.names.as_ref().filter(|(since, _)| since.elapsed() < RECHECK).map(|(_, names)| names.clone())
+    }
+
     /// How long the first of these has waited.
     pub(super) fn age(&self) -> Duration {
         self.inner().since.map_or(Duration::ZERO, |since| since.elapsed())
@@ -394,9 +406,9 @@ impl Account {
 
     /// A flush with that increment is committed.
     fn tried(self: &Arc<Self>, number: u64, trial: Trial, outcome: &Outcome) {
-        if outcome.refused.contains_key(&trial.key) || outcome.missing.contains(&trial.key) {
+        if outcome.refused.contains_key(&trial.key) || outcome.missing.contains_key(&trial.key) {
             self.void(number - 1, number);
-            if outcome.missing.contains(&trial.key) {
+            if outcome.missing.contains_key(&trial.key) {
                 trial.reply.tell(self.shape.upsert, false);
             } else {
                 trial.again();

@@ -6,19 +6,23 @@ use super::ask::{Failed, Refusal, ask, plain};
 use super::check;
 use super::journal::Back;
 use super::ledger;
-use super::merge::Addition;
+use super::merge::{Addition, Key};
 use super::reply::{Load, Outcome, Trial};
-use super::statement::{Names, batch_of};
+use super::statement::{FEW, Names, batch_of};
 use super::sums::Sums;
 use super::task::Flusher;
 use crate::clock::{self, Duration};
 use crate::ids::Node;
 use crate::monitor::Cluster;
 use crate::pool::Lease;
+use crate::wire::TransactionStatus;
 
 /// Pauses between tries that fail: the first, and the longest.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Each statement of a flush sees what was committed before it, whatever the role has set: a row that others have changed is no error.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// What the ledger answers with where a number is not that which was expected.
 const NOT_THERE: &[u8; 5] = b"22012";
@@ -68,6 +72,14 @@ impl Way {
         }
         let rows = ask(&mut self.lease, text).await?;
         if self.holds() { Ok(rows) } else { Err(Failed::Lost) }
+    }
+
+    /// Ends a transaction that the server has refused something in.
+    async fn roll_back(&mut self) {
+        if self.lease.owed.status() != TransactionStatus::Idle {
+            // A connection that is lost is not given back.
+            let _ = self.ask("ROLLBACK").await;
+        }
     }
 
     fn give_back(self) {
@@ -233,7 +245,7 @@ impl Flusher {
                     let Load { sums, trials, .. } = load;
                     let count = usize::try_from(sums.count()).unwrap_or(usize::MAX);
                     self.account.metrics.flushed(count, sums.rows(), start.elapsed());
-                    self.count_refused(&found, &trials);
+                    self.count_lost(&found, &trials);
                     return self.account.moved(sums.to, &found, trials);
                 }
                 Err(Not::Later(why)) => (why, true),
@@ -267,25 +279,39 @@ impl Flusher {
         }
     }
 
-    /// What the server has refused by itself is lost, but for those whose clients hear of it.
-    fn count_refused(&self, found: &Outcome, trials: &[(u64, Trial)]) {
+    /// What the server has refused by itself is lost, and so is what was for rows that are not there, but for those whose clients hear of it.
+    fn count_lost(&self, found: &Outcome, trials: &[(u64, Trial)]) {
+        let table = self.account.table();
+        let acknowledged = |key: &Vec<Key>, count: u64| {
+            count.saturating_sub(trials.iter().filter(|(_, trial)| trial.key == *key).count() as u64)
+        };
         for (key, (count, why)) in &found.refused {
-            let told = trials.iter().filter(|(_, trial)| trial.key == *key).count() as u64;
-            let count = count.saturating_sub(told);
+            let count = acknowledged(key, *count);
             if count > 0 {
-                let table = self.account.table();
                 tracing::error!(%table, ?key, count, %why, "increments are lost that were acknowledged: the server refuses them");
                 self.account.metrics.lost(count);
+            }
+        }
+        for (key, count) in &found.missing {
+            (0..*count).for_each(|_| self.account.metrics.unmatched());
+            let count = acknowledged(key, *count);
+            if count > 0 {
+                tracing::warn!(%table, ?key, count, "there is no row for increments that were acknowledged");
             }
         }
     }
 
     async fn try_once(&self, sums: &Sums) -> Result<Outcome, Not> {
         let mut way = self.way().await.map_err(Not::NoWay)?;
-        let outcome = match self.carry_out(&mut way, sums).await {
-            Err(Not::Rows(refusal)) => self.apart(&mut way, sums, &refusal).await,
-            outcome => outcome,
-        };
+        let mut outcome = self.carry_out(&mut way, sums).await;
+        if matches!(outcome, Err(Not::Rows(_) | Not::Later(_))) {
+            // The table may be another one than it was a moment ago.
+            self.account.inner().names = None;
+            way.roll_back().await;
+        }
+        if let Err(Not::Rows(refusal)) = &outcome {
+            outcome = self.apart(&mut way, sums, refusal).await;
+        }
         if outcome.is_ok() {
             let cluster = &way.cluster;
             cluster.writes().note(self.account.tables, cluster.positions().primary().now());
@@ -343,62 +369,42 @@ impl Flusher {
         Ok(committed)
     }
 
-    /// What the statement is made of.
-    async fn names(&self, way: &mut Way) -> Result<Names, Not> {
+    /// What the statement is made of. What was seen a moment ago is good enough.
+    async fn names(&self, way: &mut Way) -> Result<Arc<Names>, Not> {
+        if let Some(names) = self.account.names() {
+            return Ok(names);
+        }
         let rule = self.account.definition.rule();
         let rows = way.ask(&check::question(&rule)).await?;
-        check::verdict(&rule, &rows).map_err(Not::Later)
+        let names = Arc::new(check::verdict(&rule, &rows).map_err(Not::Later)?);
+        self.account.inner().names = Some((clock::now(), names.clone()));
+        Ok(names)
     }
 
+    /// All of these and the ledger, in one transaction.
     async fn carry_out(&self, way: &mut Way, sums: &Sums) -> Result<Outcome, Not> {
         let names = self.names(way).await?;
-        let (additions, counts): (Vec<Addition>, Vec<u64>) =
-            sums.additions(&self.account.shape).into_iter().unzip();
-        let merged = batch_of(&names, &additions, usize::MAX);
-        let advance = self.account.line.advance(sums.from, sums.to);
-        let returned = way.ask(&format!("{advance}; {}", merged.text)).await?;
-        let found = merged.found(returned.get(1..).unwrap_or_default());
-        let missed: Vec<_> =
-            found.iter().zip(&counts).zip(&additions).filter(|((found, _), _)| !**found).collect();
-        let mut outcome = Outcome::default();
-        for ((_, count), addition) in missed {
-            // PostgreSQL 18.0 misses rows that others change at that moment.
-            let again = batch_of(&names, std::slice::from_ref(addition), usize::MAX);
-            let there = match way.ask(&again.text).await {
-                Ok(returned) => again.found(&returned).contains(&true),
-                Err(_) => false,
-            };
-            if !there {
-                let table = self.account.table();
-                tracing::warn!(%table, key = ?addition.key, count, "there is no row for increments that were acknowledged");
-                (0..*count).for_each(|_| self.account.metrics.unmatched());
-                outcome.missing.insert(addition.key.clone());
-            }
-        }
-        Ok(outcome)
+        let all = sums.additions(&self.account.shape);
+        let begin = format!("{BEGIN}; {}; ", self.account.line.advance(sums.from, sums.to));
+        let missing = add(way, &names, &begin, &all).await?.into_iter().collect();
+        way.ask("COMMIT").await?;
+        Ok(Outcome { missing, ..Outcome::default() })
     }
 
     /// Some rows are refused: each that is not is carried out, in one transaction with the ledger.
     async fn apart(&self, way: &mut Way, sums: &Sums, refusal: &Refusal) -> Result<Outcome, Not> {
         self.account.metrics.failed();
         let names = self.names(way).await?;
-        way.ask("BEGIN").await?;
-        way.ask(&self.account.line.advance(sums.from, sums.to)).await?;
-        let (additions, counts): (Vec<Addition>, Vec<u64>) =
-            sums.additions(&self.account.shape).into_iter().unzip();
+        way.ask(&format!("{BEGIN}; {}", self.account.line.advance(sums.from, sums.to))).await?;
+        let all = sums.additions(&self.account.shape);
         let mut outcome = Outcome::default();
-        let mut parts = vec![(0, additions.len())];
+        let mut parts = vec![(0, all.len())];
         while let Some((from, to)) = parts.pop() {
-            let part = additions.get(from..to).unwrap_or_default();
-            if part.is_empty() {
-                continue;
-            }
-            way.ask("SAVEPOINT part").await?;
-            let merged = batch_of(&names, part, usize::MAX);
-            match way.ask(&merged.text).await {
-                Ok(returned) => {
-                    let missing = part.iter().zip(merged.found(&returned)).filter(|(_, found)| !found);
-                    outcome.missing.extend(missing.map(|(addition, _)| addition.key.clone()));
+            let part = all.get(from..to).unwrap_or_default();
+            let Some((first, count)) = part.first() else { continue };
+            match add(way, &names, "SAVEPOINT part; ", part).await {
+                Ok(missing) => {
+                    outcome.missing.extend(missing);
                     way.ask("RELEASE SAVEPOINT part").await?;
                 }
                 Err(Failed::Lost) => return Err(Not::Known),
@@ -409,9 +415,7 @@ impl Flusher {
                         parts.extend([(middle, to), (from, middle)]);
                         continue;
                     }
-                    let count = counts.get(from).copied().unwrap_or(0);
-                    let Some(key) = part.first().map(|one| one.key.clone()) else { continue };
-                    outcome.refused.insert(key, (count, why.message));
+                    outcome.refused.insert(first.key.clone(), (*count, why.message));
                 }
             }
         }
@@ -419,6 +423,32 @@ impl Flusher {
         tracing::debug!(first = %refusal.message, "a flush was taken apart");
         Ok(outcome)
     }
+}
+
+/// Adds all of these, in the transaction that `lead` begins or goes on with. Returns which rows are not there, and of how many
+/// increments each is.
+///
+/// Rows that the statement has missed are asked for by themselves before the transaction ends: PostgreSQL 18.0 misses rows that others
+/// change at that moment, and every version misses one that others have deleted and made anew.
+async fn add(
+    way: &mut Way,
+    names: &Names,
+    lead: &str,
+    all: &[(Addition, u64)],
+) -> Result<Vec<(Vec<Key>, u64)>, Failed> {
+    let additions: Vec<_> = all.iter().map(|(addition, _)| addition.clone()).collect();
+    let merged = batch_of(names, &additions, usize::MAX);
+    let found = merged.found(&way.ask(&format!("{lead}{}", merged.text)).await?);
+    let missed = all.iter().zip(found).filter(|(_, found)| !found).map(|(one, _)| one.clone());
+    let (missed, counts): (Vec<_>, Vec<_>) = missed.unzip();
+    let mut missing = Vec::new();
+    for (part, counts) in missed.chunks(FEW).zip(counts.chunks(FEW)) {
+        let again = batch_of(names, part, usize::MAX);
+        let found = again.found(&way.ask(&again.text).await?);
+        let gone = part.iter().zip(counts).zip(found).filter(|(_, found)| !found);
+        missing.extend(gone.map(|((addition, count), _)| (addition.key.clone(), *count)));
+    }
+    Ok(missing)
 }
 
 fn number(rows: &[Vec<Option<String>>]) -> Option<u64> {

@@ -34,14 +34,23 @@ const RETRY: Duration = Duration::from_secs(1);
 /// is merged.
 const MOST_FLIGHTS: usize = 8;
 
-/// How a unit is answered: the tags of its messages.
+/// How a unit is answered: the tags of its messages; where its statement is described, the ParameterDescription stands before that tag.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Form(pub Box<[u8]>);
 
 impl Form {
     pub(super) fn write(&self, upsert: bool, found: bool, out: &mut BytesMut) {
-        for tag in &self.0 {
+        let mut rest = &*self.0;
+        while let Some((tag, after)) = rest.split_first() {
+            rest = after;
             match tag {
+                b't' => {
+                    let size = after.first_chunk().map_or(0, |size| u32::from_be_bytes(*size) as usize);
+                    let (body, after) = after.split_at_checked(size).unwrap_or((after, &[]));
+                    out.extend_from_slice(b"t");
+                    out.extend_from_slice(body);
+                    rest = after;
+                }
                 b'P' => answer::parse_complete(out),
                 b'B' => answer::bind_complete(out),
                 b'D' => answer::no_data(out),

@@ -54,11 +54,11 @@ impl Line {
         format!("SELECT applied FROM {} WHERE {}", self.ledger, self.is())
     }
 
-    /// Moves it on. It fails with 22012 if it is not where it should be, and all with it.
+    /// Moves it on, and returns no row. It fails with 22012 if it is not where it should be, and all with it.
     pub(super) fn advance(&self, from: u64, to: u64) -> String {
         format!(
             "WITH w AS (UPDATE {} SET applied = {to}, changed = pg_catalog.now() WHERE {} AND applied = {from} RETURNING 1) \
-             SELECT 1 / pg_catalog.count(*) FROM w",
+             SELECT FROM w HAVING 1 / pg_catalog.count(*) = 0",
             self.ledger,
             self.is()
         )

@@ -21,6 +21,7 @@ mod journal;
 mod journal_error;
 mod ledger;
 mod merge;
+mod own;
 mod record;
 mod reply;
 mod statement;
@@ -37,6 +38,7 @@ pub use group::{Form, Group, Place, Taken};
 pub use journal::{Journal, JournalOptions};
 pub use journal_error::JournalError;
 pub use merge::{Add, Given, Value};
+pub use own::is_own;
 
 use crate::clock::Duration;
 use crate::fresh::Tables;

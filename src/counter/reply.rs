@@ -1,6 +1,6 @@
 //! Who waits for an increment that is kept, and for what.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -97,8 +97,8 @@ pub(super) struct Load {
 pub(super) struct Outcome {
     /// The connection broke: it is committed, and nothing else is known.
     pub(super) unknown: bool,
-    /// Rows that are not there.
-    pub(super) missing: HashSet<Vec<Key>>,
+    /// Rows that are not there: of how many increments.
+    pub(super) missing: HashMap<Vec<Key>, u64>,
     /// Rows that the server refuses: of how many increments, and why.
     pub(super) refused: HashMap<Vec<Key>, (u64, String)>,
 }

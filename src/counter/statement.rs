@@ -13,7 +13,7 @@ use super::merge::{Addition, Key, Kind, Shape};
 use crate::wire::write::{self, quote_literal};
 
 /// So many rows or fewer are updated one by one.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 
 /// So many rows or fewer cost less one by one, by a statement that is planned once, than by one about all of them: that is planned each time.
 const SINGLES: usize = 64;

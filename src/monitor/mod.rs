@@ -20,4 +20,4 @@ pub use listen::{Hub, Hubs, Inbox, InboxLimits, Missed};
 pub use options::{Discover, Options};
 pub use positions::{Positions, Reading};
 pub use report::{Report, examine};
-pub use visit::{Visit, probe_once, read_once};
+pub use visit::{Visit, ask_once, named, probe_once, read_once};

@@ -27,14 +27,17 @@ impl std::fmt::Debug for Visit {
 }
 
 impl Visit {
-    /// Connects and logs in. `connection` is a URL or `key=value` pairs, as libpq takes them.
+    /// Connects and logs in. `connection` is a URL or `key=value` pairs, as libpq takes them; `database` stands for the one that it
+    /// names.
     ///
     /// # Errors
     /// What is wrong with `connection`, or what the server or the network says.
-    pub async fn begin(connection: &str, application_name: &str) -> Result<Self, LinkError> {
-        let mut config: Config = connection.parse()?;
-        config.application_name(application_name);
-        let limit = *config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT);
+    pub async fn begin(
+        connection: &str,
+        database: Option<&str>,
+        application_name: &str,
+    ) -> Result<Self, LinkError> {
+        let (config, limit) = configured(connection, database, application_name)?;
         let open = async { Reader::over(Link::connect(&config).await?).await };
         let reader = timeout(limit, open).await.unwrap_or(Err(LinkError::TimedOut(limit)))?;
         Ok(Self { reader })
@@ -61,11 +64,7 @@ impl Visit {
     /// # Errors
     /// As the server says.
     pub async fn rows(&mut self, text: &str) -> Result<Vec<Vec<Option<String>>>, LinkError> {
-        let rows = self.reader.link().query(text).await?;
-        let cells = |row: &tokio_postgres::SimpleQueryRow| {
-            (0..row.len()).map(|at| Ok(row.try_get(at)?.map(str::to_owned))).collect()
-        };
-        rows.iter().map(cells).collect()
+        cells(&self.reader.link().query(text).await?)
     }
 
     /// The catalog as the login sees it.
@@ -77,12 +76,56 @@ impl Visit {
     }
 }
 
+fn configured(
+    connection: &str,
+    database: Option<&str>,
+    application_name: &str,
+) -> Result<(Config, Duration), LinkError> {
+    let mut config: Config = connection.parse()?;
+    config.application_name(application_name);
+    if let Some(database) = database {
+        config.dbname(database);
+    }
+    let limit = *config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT);
+    Ok((config, limit))
+}
+
+fn cells(rows: &[tokio_postgres::SimpleQueryRow]) -> Result<Vec<Vec<Option<String>>>, LinkError> {
+    let cells = |row: &tokio_postgres::SimpleQueryRow| {
+        (0..row.len()).map(|at| Ok(row.try_get(at)?.map(str::to_owned))).collect()
+    };
+    rows.iter().map(cells).collect()
+}
+
+/// The database that `connection` names, and the user.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn named(connection: &str) -> Result<(Option<String>, Option<String>), LinkError> {
+    let config: Config = connection.parse()?;
+    Ok((config.get_dbname().map(str::to_owned), config.get_user().map(str::to_owned)))
+}
+
+/// The rows of one simple query to whoever speaks the protocol in the database of that name: it may be no PostgreSQL.
+///
+/// # Errors
+/// As [`Visit::begin`], and there was no answer in time.
+pub async fn ask_once(
+    connection: &str,
+    database: &str,
+    text: &str,
+) -> Result<Vec<Vec<Option<String>>>, LinkError> {
+    let (config, limit) = configured(connection, Some(database), "pgweir")?;
+    let asked = async { cells(&Link::connect(&config).await?.query(text).await?) };
+    timeout(limit, asked).await.unwrap_or(Err(LinkError::TimedOut(limit)))
+}
+
 /// Reads the catalog that one login sees, once. `connection` is a URL or `key=value` pairs, as libpq takes them.
 ///
 /// # Errors
 /// What is wrong with `connection`, or what the server or the network says.
 pub async fn read_once(connection: &str) -> Result<Seen, LinkError> {
-    Visit::begin(connection, "pgweir route").await?.catalog().await
+    Visit::begin(connection, None, "pgweir route").await?.catalog().await
 }
 
 /// Asks a server who it is and how it is, once, as its probe does.

@@ -27,6 +27,15 @@ pub fn no_data(out: &mut BytesMut) {
     message(out, b'n', |_| {});
 }
 
+/// A ParameterDescription.
+pub fn parameter_description(types: &[u32], out: &mut Vec<u8>) {
+    let count = u16::try_from(types.len()).unwrap_or(u16::MAX);
+    out.push(b't');
+    out.extend((6 + 4 * u32::from(count)).to_be_bytes());
+    out.extend(count.to_be_bytes());
+    types.iter().take(usize::from(count)).for_each(|of| out.extend(of.to_be_bytes()));
+}
+
 /// An EmptyQueryResponse.
 pub fn empty_query(out: &mut BytesMut) {
     message(out, b'I', |_| {});

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::programs::{Output, Program, cluster};
 use crate::proxy::{Proxy, configuration};
+use crate::raw::Raw;
 
 const SCHEMA: &str = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
     CREATE TABLE photos (id int PRIMARY KEY, votes int NOT NULL DEFAULT 0, score bigint NOT NULL DEFAULT 0, title text);
@@ -130,7 +131,7 @@ async fn a_workload_is_judged_and_its_rules_are_merged_by() {
     assert!(told.contains("counters of photos (id): merged"), "{told}");
     assert!(told.contains("counters of Shop.Item's (Id): merged"), "{told}");
     let again = advise(&["--connect", &url, "--config", file]).await.ok();
-    assert!(rules(&again).is_empty() && again.contains("the configuration has its rule"), "{again}");
+    assert!(rules(&again).is_empty() && again.contains("COUNTERS THAT HAVE A RULE"), "{again}");
 
     let proxy = Proxy::of_file(&path);
     proxy.knows(1).await;
@@ -141,6 +142,13 @@ async fn a_workload_is_judged_and_its_rules_are_merged_by() {
         let merged = proxy.sum("pgweir_counter_increments_total", &[]).await;
         assert_eq!(merged as usize, nth + 1, "{text} was not merged");
     }
+    // What carried them out is no candidate.
+    let told = advise(&["--connect", &url, "--json", "--top", "100"]).await.ok();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["own"]["calls"].as_u64(), Some(3), "{}", told["own"]);
+    assert!(!told["almost"].to_string().contains(" AS t SET"), "{}", told["almost"]);
+    let text = advise(&["--connect", &url]).await.ok();
+    assert!(text.contains("pgweir's own: what carries out increments"), "{text}");
 }
 
 async fn its_json_says_the_same(url: &str) {
@@ -204,6 +212,8 @@ async fn what_is_missing_is_said_with_a_hint() {
     fails(&["--connect", "postgres://postgres@127.0.0.1:1/x"], &["refused"]).await;
     fails(&["--connect", &url, "--config", "/not/there.toml"], &["/not/there.toml: cannot be read"]).await;
     assert_eq!(advise(&[]).await.code, Some(2));
+    let none = advise(&["--connect", &url, "--top", "0"]).await;
+    assert!(none.code == Some(2) && none.err.contains("--top"), "{none:?}");
 }
 
 /// A role that may not see the texts of others is told how much it does not see.
@@ -292,4 +302,89 @@ async fn check_asks_the_servers() {
     assert!(told.code == Some(1) && !told.err.contains("nowhere"), "{told:?}");
     // Without --connect nobody is asked.
     Program::pgweir().args(["check", file]).run().await.ok();
+}
+
+/// A pgweir has counted what went through it: its advice is that of the server's own counting, through it and from its console.
+#[tokio::test]
+async fn a_pgweir_is_asked_for_its_shapes() {
+    let cluster = worked().await;
+    let proxy = Proxy::before(&cluster.servers(), "");
+    proxy.knows(1).await;
+    proxy.reads_catalog("postgres").await;
+    let mut client = proxy.client().await;
+    for (text, times) in WORKLOAD {
+        for _ in 0..*times {
+            client.query(text).await.unwrap();
+        }
+    }
+    let through = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.address().port());
+    let console = format!("host=127.0.0.1 port={} user=postgres dbname=pgweir", proxy.address().port());
+    for url in [&through, &console] {
+        let text = advise(&["--connect", url]).await.ok();
+        println!("{text}");
+        for said in [
+            "Database postgres, as the role postgres sees it: what went through this pgweir",
+            "photos (id): votes, score\n    1500 calls",
+            "UPDATE photos SET votes = votes + ? WHERE id = ?",
+            "table = \"photos\"\nkey = [\"id\"]\ncolumns = [\"votes\", \"score\"]\n",
+            "table = \"Shop.Item's\"\nkey = [\"Id\"]\ncolumns = [\"Sold\"]\n",
+            "it has triggers",
+            "because of: it has RETURNING",
+            "  user_function: Calls a function of the database's own that is VOLATILE",
+            "because of: visit\n",
+        ] {
+            assert!(text.contains(said), "{said:?} is missing");
+        }
+        assert!(!text.contains(" at least\n") && !text.contains("\u{1b}"), "{text}");
+        let told = advise(&["--connect", url, "--json", "--top", "100"]).await.ok();
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["source"], "pgweir");
+        let moving = told["moving"].as_array().unwrap();
+        let read = moving.iter().find(|line| line["statement"] == "SELECT title FROM photos WHERE id = ?");
+        let read = read.unwrap_or_else(|| panic!("{moving:?}"));
+        assert_eq!(read["calls"].as_u64(), Some(500), "{read}");
+        // The shape as rules name it.
+        let mut routes = proxy.console().await;
+        let routes = routes.ok("SHOW ROUTES LIMIT 1000").await.rows;
+        let row = routes.iter().find(|row| row[9].as_deref() == read["statement"].as_str()).unwrap();
+        assert_eq!(row[8].as_deref(), read["shape"].as_str());
+        assert_eq!(told["all"]["calls"].as_u64().unwrap(), {
+            let calls = |list: &str| told[list]["calls"].as_u64().unwrap();
+            let rest: u64 =
+                told["rest"].as_array().unwrap().iter().map(|one| one["calls"].as_u64().unwrap()).sum();
+            calls("moves") + calls("stays") + calls("writes") + calls("own") + calls("others") + rest
+        });
+    }
+    let rules = async |url: &str| {
+        let told = rules(&advise(&["--connect", url]).await.ok());
+        // The order is that of times.
+        let mut all: Vec<_> = told.split("[[").map(|rule| rule.trim().to_owned()).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(rules(&through).await, rules(&url(&cluster, "postgres")).await);
+}
+
+/// A pgweir whose console is not for everybody, and one of several databases.
+#[tokio::test]
+async fn a_pgweir_that_says_nothing_says_why() {
+    let cluster = cluster().start().await.unwrap();
+    cluster.primary().sql("CREATE ROLE web LOGIN").await.unwrap();
+    let text = "stats_users = [\"postgres\"]\n".to_owned() + &configuration(&cluster.servers(), "", "");
+    let other = format!("[databases.other]\nservers = {:?}\ndbname = \"postgres\"\n", cluster.servers());
+    let proxy = Proxy::with(&(text + &other));
+    for database in ["postgres", "other"] {
+        let mut client = Raw::login(proxy.address(), &[("database", database)]).await.unwrap();
+        assert_eq!(client.value("SELECT 1").await, "1");
+    }
+    let url = |user: &str, database: &str| format!("postgres://{user}@{}/{database}", proxy.address());
+    for database in ["postgres", "pgweir"] {
+        let told = advise(&["--connect", &url("web", database)]).await;
+        assert!(told.code == Some(1) && told.err.contains("its console lets web not in"), "{told:?}");
+        assert!(told.err.contains("hint: name that user in stats_users"), "{told:?}");
+    }
+    let told = advise(&["--connect", &url("postgres", "pgweir")]).await;
+    assert!(told.code == Some(1) && told.err.contains("say which with --database"), "{told:?}");
+    let said = advise(&["--connect", &url("postgres", "pgweir"), "--database", "other"]).await.ok();
+    assert!(said.contains("Database other, as the role postgres sees it"), "{said}");
 }

@@ -10,10 +10,11 @@ use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, cluster};
 use crate::raw::{Raw, query};
-use crate::wire::{bind, close, describe, execute, parse, sync};
+use crate::wire::{bind, close, describe, execute, message, parse, sync};
 use shapes::SHAPES;
 
 mod shapes;
+mod units;
 
 const RULE: &str = "[[databases.postgres.counters]]\ntable = \"photos\"\nkey = [\"id\"]\ncolumns = [\"votes\", \"score\", \"exact\"]\ntouch = [\"seen\"]\n\
     [[databases.postgres.counters]]\ntable = \"pages\"\nkey = [\"site\", \"path\"]\ncolumns = [\"views\"]\n";
@@ -36,26 +37,90 @@ async fn merged(proxy: &Proxy) -> usize {
     proxy.sum("pgweir_counter_increments_total", &[]).await as usize
 }
 
-/// What an answer comes to: the last tag, or the SQLSTATE.
-pub(crate) async fn told(client: &mut Raw, unit: &[u8]) -> String {
+/// All messages of an answer, with what they say.
+async fn heard(client: &mut Raw, unit: &[u8]) -> Vec<(u8, Vec<u8>)> {
     client.send(unit).await.unwrap();
-    let mut told = String::new();
+    let mut heard = Vec::new();
     loop {
         let (tag, body) = client.message().await.unwrap();
+        heard.push((tag, body.to_vec()));
+        if tag == b'Z' {
+            assert_eq!(*body, *b"I");
+            return heard;
+        }
+    }
+}
+
+/// What an answer comes to: the last tag, or the SQLSTATE.
+pub(crate) async fn told(client: &mut Raw, unit: &[u8]) -> String {
+    sums_up(&heard(client, unit).await)
+}
+
+fn sums_up(heard: &[(u8, Vec<u8>)]) -> String {
+    let mut told = String::new();
+    for (tag, body) in heard {
         match tag {
-            b'C' => told = String::from_utf8_lossy(&body).trim_end_matches('\0').to_owned(),
+            b'C' => told = String::from_utf8_lossy(body).trim_end_matches('\0').to_owned(),
             b'E' => {
-                let text = String::from_utf8_lossy(&body).into_owned();
+                let text = String::from_utf8_lossy(body).into_owned();
                 let code = text.split('\0').find_map(|field| field.strip_prefix('C'));
                 told = code.unwrap_or_default().to_owned();
-            }
-            b'Z' => {
-                assert_eq!(body, b"I");
-                return told;
             }
             _ => {}
         }
     }
+    told
+}
+
+/// The same Parse with the types of its parameters.
+fn typed(text: &str, types: &[u32]) -> Vec<u8> {
+    let mut body = format!("\0{text}\0").into_bytes();
+    body.extend(u16::try_from(types.len()).unwrap().to_be_bytes());
+    types.iter().for_each(|of| body.extend(of.to_be_bytes()));
+    message(b'P', &body)
+}
+
+/// The types that a server gives a statement's parameters; none: it refuses the statement.
+async fn types_of(client: &mut Raw, text: &str) -> Option<Vec<u32>> {
+    let heard = heard(client, &[parse("", text), describe('S', ""), sync()].concat()).await;
+    let (_, body) = heard.iter().find(|(tag, _)| *tag == b't')?;
+    Some(body[2..].chunks(4).map(|of| u32::from_be_bytes(of.try_into().unwrap())).collect())
+}
+
+/// Units that run a statement, as drivers send them, and whether an increment can be merged that is sent so.
+fn ways(name: &str, text: &str, values: &[&str], types: Option<Vec<u32>>) -> Vec<(Vec<u8>, bool)> {
+    let run = |name: &str| [bind("", name, values), execute("", 0), sync()].concat();
+    let bound = |name: &str| [bind("", name, values), describe('P', ""), execute("", 0), sync()].concat();
+    let asked = |name: &str| [describe('S', name), run(name)].concat();
+    let parsed = parse("", text);
+    let mut ways = vec![
+        // psycopg 3, JDBC, node-postgres: what the portal returns is asked for.
+        ([&parsed[..], &bound("")].concat(), true),
+        ([parse(name, text), sync()].concat(), false),
+        (bound(name), true),
+        (bound(name), true),
+        // The statement is described: its types are known if there are none, if they were given, or if they were told.
+        ([&parsed[..], &asked("")].concat(), values.is_empty()),
+        (asked(name), values.is_empty()),
+        (asked(name), true),
+        (
+            [bind("", name, values), describe('S', name), describe('P', ""), execute("", 0), sync()].concat(),
+            true,
+        ),
+        // lib/pq: the unnamed statement is run later.
+        ([&parsed[..], &describe('S', ""), &sync()].concat(), false),
+        (run(""), true),
+        (asked(""), true),
+    ];
+    if values.is_empty() {
+        ways.insert(0, (query(text).to_vec(), true));
+    }
+    if let Some(types) = types {
+        let parsed = typed(text, &types);
+        ways.push(([&parsed[..], &bound("")].concat(), true));
+        ways.push(([&parsed[..], &describe('S', ""), &bound("")].concat(), true));
+    }
+    ways
 }
 
 /// Each shape, by itself and as a client of the same servers without rules would have it: the same answers, the same table.
@@ -69,27 +134,25 @@ async fn every_shape() {
     let sums = "SELECT (SELECT string_agg(concat_ws(',', id, votes, score, exact, seen IS NOT NULL), ' ' ORDER BY id) FROM photos \
         WHERE id IN (7, 8, 9) OR id > 1000) || (SELECT string_agg(concat_ws(',', site, path, views), ' ' ORDER BY site, path) FROM pages)";
     for (nth, (text, values, merges, expected)) in SHAPES.into_iter().enumerate() {
-        let name = format!("s{nth}");
-        let bound = |name: &str| [bind("", name, values), describe('P', ""), execute("", 0), sync()].concat();
-        let mut ways = vec![
-            [parse("", text), bound("")].concat(),
-            [parse(&name, text), sync()].concat(),
-            bound(&name),
-            bound(&name),
-        ];
-        if values.is_empty() {
-            ways.insert(0, query(text).to_vec());
-        }
-        for (way, unit) in ways.iter().enumerate() {
+        let types = types_of(&mut direct, text).await;
+        for (way, (unit, merges_so)) in ways(&format!("s{nth}"), text, values, types).into_iter().enumerate()
+        {
             let before = merged(&proxy).await;
-            let (through, plainly) = (told(&mut client, unit).await, told(&mut direct, unit).await);
-            assert_eq!(through, plainly, "{text} ({way})");
+            let (through, plainly) = (heard(&mut client, &unit).await, heard(&mut direct, &unit).await);
+            let tags =
+                |heard: &[(u8, Vec<u8>)]| heard.iter().map(|(tag, _)| char::from(*tag)).collect::<String>();
+            assert_eq!(tags(&through), tags(&plainly), "{text} ({way})");
+            let (told, merges) = (sums_up(&through), merges && merges_so);
+            if merges {
+                assert_eq!(through, plainly, "{text} ({way})");
+            }
+            assert_eq!(told, sums_up(&plainly), "{text} ({way})");
             let runs = unit.windows(5).any(|part| part == [b'E', 0, 0, 0, 9]) || unit[0] == b'Q';
             if runs {
-                let failed = through == "26000";
+                let failed = told == "26000";
                 assert!(
-                    failed || expected.split(" or ").any(|expected| expected == through),
-                    "{text} ({way}): {through}"
+                    failed || expected.split(" or ").any(|expected| expected == told),
+                    "{text} ({way}): {told}"
                 );
                 assert_eq!(merged(&proxy).await - before, usize::from(merges), "{text} ({way})");
             }
@@ -518,6 +581,33 @@ async fn a_name_is_what_it_is_to_its_client() {
             cluster.primary().value(&format!("SELECT votes FROM {table} WHERE id = 7")).await.unwrap();
         assert_eq!(there, votes, "{table}");
     }
+}
+
+/// Rules for tables of one name in two schemas: each statement goes by the one that names its table as it does.
+#[tokio::test]
+async fn rules_for_two_schemas() {
+    let other = "[[databases.postgres.counters]]\ntable = \"other.photos\"\nkey = [\"id\"]\ncolumns = [\"votes\"]\n\
+        [[databases.postgres.counters]]\ntable = \"pages\"\nkey = [\"id\"]\ncolumns = [\"n\"]\n\
+        [[databases.postgres.counters]]\ntable = \"other.pages\"\nkey = [\"id\"]\ncolumns = [\"n\"]\n";
+    let (cluster, proxy) = start(0, other).await;
+    let tables = "CREATE SCHEMA other; CREATE TABLE other.photos (id int PRIMARY KEY, votes bigint DEFAULT 0); INSERT INTO other.photos VALUES (7); \
+        CREATE TABLE other.pages (id int PRIMARY KEY, n int DEFAULT 0); INSERT INTO other.pages VALUES (7)";
+    cluster.primary().sql(tables).await.unwrap();
+    let mut client = proxy.client().await;
+    for (nth, text) in [
+        "UPDATE other.photos SET votes = votes + 1 WHERE id = 7",
+        "UPDATE photos SET votes = votes + 1 WHERE id = 7",
+        "UPDATE public.photos SET votes = votes + 1 WHERE id = 7",
+        "UPDATE other.pages SET n = n + 1 WHERE id = 7",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(told(&mut client, &query(text)).await, "UPDATE 1", "{text}");
+        assert_eq!(merged(&proxy).await, nth + 1, "{text}");
+    }
+    let there = "SELECT (SELECT votes FROM photos WHERE id = 7) || ' ' || (SELECT votes FROM other.photos) || ' ' || (SELECT n FROM other.pages)";
+    assert_eq!(cluster.primary().value(there).await.unwrap(), "2 1 1");
 }
 
 /// What the operator has looked at is no reason against it.

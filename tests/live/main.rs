@@ -8,6 +8,7 @@
     reason = "these are tests, their helper functions too"
 )]
 
+mod accidents;
 mod addresses;
 mod advise;
 mod auth;
@@ -22,6 +23,7 @@ mod clients_matrix;
 mod console;
 mod counters;
 mod counting;
+mod cutting;
 mod databases;
 mod discovery;
 mod dump;

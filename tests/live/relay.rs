@@ -15,6 +15,9 @@ use tokio::task::JoinHandle;
 /// A client whose bytes hold this is the one whose connection is cut: see [`Relay::cut_after`].
 pub(crate) const CUT: &str = "cut here";
 
+/// So does this: a Bind of what pgweir has prepared there before, whose text named that.
+const BOUND: &[u8] = b"\0pgweir_";
+
 /// What its connections say when they begin.
 const MONITOR: &[u8] = b"pgweir monitor";
 
@@ -56,6 +59,7 @@ pub(crate) struct Relay {
     cut_after: Arc<AtomicUsize>,
     /// Whether pgweir's monitor gets through.
     probes: Arc<AtomicBool>,
+    cuts: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -71,14 +75,15 @@ impl Relay {
         let silent = watch::Sender::new(false);
         let target = Arc::new(Mutex::new(target.to_owned()));
         let cut_after = Arc::new(AtomicUsize::new(usize::MAX));
-        let probes = Arc::new(AtomicBool::new(true));
+        let (probes, cuts): (_, Arc<AtomicUsize>) = (Arc::new(AtomicBool::new(true)), Arc::default());
         let (hush, to, limit, asks) = (silent.clone(), target.clone(), cut_after.clone(), probes.clone());
+        let count = cuts.clone();
         let accepting = tokio::spawn(async move {
             loop {
                 speaks(&mut hush.subscribe()).await;
                 let (client, _) = listener.accept().await.unwrap();
                 let to = to.lock().unwrap().clone();
-                let (hush, limit, asks) = (hush.clone(), limit.clone(), asks.clone());
+                let (hush, limit, asks, count) = (hush.clone(), limit.clone(), asks.clone(), count.clone());
                 tokio::spawn(async move {
                     // Accepted in the moment before it fell silent: nothing may come of it.
                     speaks(&mut hush.subscribe()).await;
@@ -87,18 +92,25 @@ impl Relay {
                     server.set_nodelay(true).unwrap();
                     let (client, server) = (client.into_split(), server.into_split());
                     let (there, back) = (hush.subscribe(), hush.subscribe());
-                    let left = AtomicUsize::new(usize::MAX);
+                    let (left, of) = (AtomicUsize::new(usize::MAX), AtomicUsize::new(usize::MAX));
                     let asked = |bytes: &mut &[u8]| {
-                        if bytes.windows(CUT.len()).any(|part| part == CUT.as_bytes()) {
-                            left.store(limit.load(Relaxed), Relaxed);
+                        let limit = limit.load(Relaxed);
+                        let has = |mark: &[u8]| bytes.windows(mark.len()).any(|part| part == mark);
+                        let marked = || has(CUT.as_bytes()) || has(BOUND);
+                        // What follows counts on.
+                        if of.load(Relaxed) != limit && marked() {
+                            of.store(limit, Relaxed);
+                            left.store(limit, Relaxed);
                         }
-                        asks.load(Relaxed) || !bytes.windows(MONITOR.len()).any(|part| part == MONITOR)
+                        asks.load(Relaxed) || !has(MONITOR)
                     };
                     let said = |bytes: &mut &[u8]| {
                         let allowed = left.load(Relaxed);
                         *bytes = &bytes[..bytes.len().min(allowed)];
                         left.store(allowed - bytes.len(), Relaxed);
-                        allowed > bytes.len()
+                        let goes_on = allowed > bytes.len();
+                        count.fetch_add(usize::from(!goes_on), Relaxed);
+                        goes_on
                     };
                     tokio::select! {
                         () = forward(client.0, server.1, there, asked) => {}
@@ -107,7 +119,7 @@ impl Relay {
                 });
             }
         });
-        Self { address, silent, target, cut_after, probes, accepting }
+        Self { address, silent, target, cut_after, probes, cuts, accepting }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -119,7 +131,7 @@ impl Relay {
         self.silent.send_replace(silent);
     }
 
-    /// From what follows [`CUT`] on, only so many bytes of the server's replies are passed on; then both sides see the end.
+    /// From what follows the first [`CUT`] on, only so many bytes of the server's replies are passed on; then both sides see the end.
     pub(crate) fn cut_after(&self, bytes: usize) {
         self.cut_after.store(bytes, Relaxed);
     }
@@ -127,6 +139,11 @@ impl Relay {
     /// Whether connections of pgweir's monitor that are opened from now on get through; those of clients do.
     pub(crate) fn lets_probes_through(&self, through: bool) {
         self.probes.store(through, Relaxed);
+    }
+
+    /// How many connections were cut.
+    pub(crate) fn cuts(&self) -> usize {
+        self.cuts.load(Relaxed)
     }
 
     /// New connections go there; those that are open stay where they are.

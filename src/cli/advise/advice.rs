@@ -1,11 +1,15 @@
 //! What is made of a database's statements: which would move, which would not and why, and which are counters. Pure.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::counters::{Counter, almost, with_zeros};
-use super::source::{Counted, Place, Source, Sum};
+use super::shapes::with_parameters;
+use super::source::{By, Counted, Place, Source, Sum};
 use super::text;
 use crate::cli::court::Court;
+use crate::counter::is_own;
 use crate::route::{Class, Reason, Target};
 use crate::sql::{fingerprint, increment};
 
@@ -46,6 +50,7 @@ pub(super) struct Group {
 /// All of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Advice {
+    pub(super) source: By,
     pub(super) database: String,
     pub(super) user: String,
     pub(super) is_replica: bool,
@@ -53,11 +58,14 @@ pub(super) struct Advice {
     pub(super) forgotten: u64,
     pub(super) all: Sum,
     pub(super) hidden: Sum,
+    pub(super) others: Sum,
     /// Transactions that were begun, and may write.
     pub(super) begun: u64,
     pub(super) worth: Worth,
     /// Worth merging.
     pub(super) counters: Vec<Counter>,
+    /// The configuration has their rules.
+    pub(super) present: Vec<Counter>,
     /// They could be merged, but seldom come.
     pub(super) seldom: Vec<Counter>,
     /// They cannot.
@@ -70,6 +78,8 @@ pub(super) struct Advice {
     pub(super) stays: Sum,
     pub(super) staying: Vec<Group>,
     pub(super) writes: Sum,
+    /// What pgweir sends to carry out increments.
+    pub(super) own: Sum,
     pub(super) rest: Vec<Group>,
 }
 
@@ -80,22 +90,37 @@ enum Fate {
     /// A read, to the primary.
     Stays(Reason),
     Writes,
+    /// It is pgweir's own: it would not come without a rule.
+    Own,
     Rest(Reason),
 }
 
 fn fate(counted: &Counted, court: &Court) -> Fate {
     // As in the proxy: a unit that is not looked at as a whole.
+    if let Some((target, reason)) = counted.judged {
+        return match (target, reason) {
+            (Target::Replica, Reason::Read) => Fate::Moves,
+            (_, reason) => not_a_read(reason),
+        };
+    }
     let Some(text) = &counted.text else { return Fate::Rest(Reason::UnitTooLong) };
+    if is_own(text) {
+        return Fate::Own;
+    }
     let (facts, route) = court.judge(text);
     match (facts.class, route.reason) {
         (_, Reason::Rejected) => Fate::Rest(Reason::Rejected),
         (Class::Read, _) if route.target == Target::Replica || route.would.is_some() => Fate::Moves,
         (Class::Read, reason) => Fate::Stays(reason),
-        (Class::Write, Reason::Write | Reason::Into | Reason::Ddl | Reason::Maintenance | Reason::CopyIn) => {
-            Fate::Writes
-        }
-        (_, reason) if is_of_a_read(reason) => Fate::Stays(reason),
-        (_, reason) => Fate::Rest(reason),
+        (_, reason) => not_a_read(reason),
+    }
+}
+
+fn not_a_read(reason: Reason) -> Fate {
+    match reason {
+        Reason::Write | Reason::Into | Reason::Ddl | Reason::Maintenance | Reason::CopyIn => Fate::Writes,
+        reason if is_of_a_read(reason) => Fate::Stays(reason),
+        reason => Fate::Rest(reason),
     }
 }
 
@@ -180,13 +205,23 @@ impl Groups {
     }
 }
 
+/// The text as it can be looked at: whole, and with parameters for its constants.
+fn whole(counted: &Counted) -> Option<Cow<'_, str>> {
+    let text = counted.text.as_deref()?;
+    match counted.judged {
+        Some(_) => with_parameters(text).map(Cow::Owned),
+        None => Some(Cow::Borrowed(text)),
+    }
+}
+
 /// A statement, and what is in its way.
 fn line(counted: &Counted, because: Vec<String>) -> Line {
     let mut sum = Sum::default();
     sum.add(counted);
+    let of_text = || Some(format!("{:016x}", fingerprint(counted.text.as_ref()?.as_bytes())));
     Line {
         statement: text::statement(counted.text.as_deref()),
-        shape: counted.text.as_ref().map(|text| format!("{:016x}", fingerprint(text.as_bytes()))),
+        shape: counted.shape.clone().or_else(of_text),
         sum,
         because,
     }
@@ -195,9 +230,10 @@ fn line(counted: &Counted, because: Vec<String>) -> Line {
 impl Advice {
     /// Of all statements, and those of them that may be counters: the server has to be asked about these.
     pub(super) fn new(source: Source, court: &Court, worth: Worth, top: usize) -> (Self, Vec<Counter>) {
-        let Source { place, all, hidden, statements } = source;
-        let Place { database, user, is_replica, since, forgotten } = place;
+        let Source { place, all, hidden, others, statements } = source;
+        let Place { by, database, user, is_replica, since, forgotten } = place;
         let mut advice = Self {
+            source: by,
             database,
             user,
             is_replica,
@@ -205,9 +241,11 @@ impl Advice {
             forgotten,
             all,
             hidden,
+            others,
             begun: 0,
             worth,
             counters: Vec::new(),
+            present: Vec::new(),
             seldom: Vec::new(),
             refused: Vec::new(),
             almost: Vec::new(),
@@ -217,6 +255,7 @@ impl Advice {
             stays: Sum::default(),
             staying: Vec::new(),
             writes: Sum::default(),
+            own: Sum::default(),
             rest: Vec::new(),
         };
         let (mut staying, mut rest, mut found) = (Groups::default(), Groups::default(), Vec::new());
@@ -228,10 +267,11 @@ impl Advice {
                 }
                 Fate::Stays(reason) => {
                     advice.stays.add(counted);
-                    let names = counted.text.as_deref().map(|text| court.culprits(text)).unwrap_or_default();
+                    let names = whole(counted).map(|text| court.culprits(&text)).unwrap_or_default();
                     let names = names.iter().map(|name| text::printable(name, 64)).collect();
                     staying.add(reason, counted, Some(line(counted, names)));
                 }
+                Fate::Own => advice.own.add(counted),
                 Fate::Writes => {
                     advice.writes.add(counted);
                     found.extend(advice.addition(counted, court));
@@ -253,9 +293,10 @@ impl Advice {
 
     /// The counter that a write adds to, if it does nothing else.
     fn addition(&mut self, counted: &Counted, court: &Court) -> Option<Counter> {
-        let text = counted.text.as_deref()?;
+        let (shown, text) = (counted.text.as_deref()?, whole(counted)?);
+        let text = &*text;
         if let Some(increment) = increment(with_zeros(text).as_bytes()) {
-            let mut counter = Counter::of(increment, counted, text::statement(Some(text)));
+            let mut counter = Counter::of(increment, counted, text::statement(Some(shown)));
             if court.judge(text).1.limit.is_some() {
                 counter.why = Some("a rule of the configuration limits how long it may run".to_owned());
             }
@@ -274,15 +315,19 @@ impl Advice {
             let percent = text::percent(counter.sum.time, self.all.time);
             if counter.why.is_some() {
                 self.refused.push(counter);
+            } else if counter.present {
+                self.merges.join(counter.sum);
+                self.present.push(counter);
             } else if counter.sum.calls < self.worth.calls || percent < self.worth.percent {
                 self.seldom.push(counter);
             } else {
-                counter.rule = Some(counter.text(database)).filter(|_| !counter.present);
+                counter.rule = Some(counter.text(database));
                 self.merges.join(counter.sum);
                 self.counters.push(counter);
             }
         }
         self.counters.truncate(top);
+        self.present.truncate(top);
         self.seldom.truncate(top);
         self.refused.truncate(top);
     }
@@ -326,7 +371,7 @@ mod tests {
                 let fate = match fate(&counted, &court) {
                     Fate::Moves => 'm',
                     Fate::Stays(_) => 's',
-                    Fate::Writes => 'w',
+                    Fate::Writes | Fate::Own => 'w',
                     Fate::Rest(_) => 'r',
                 };
                 assert_eq!(fate, code, "{text:?}");

@@ -4,11 +4,13 @@
 
 mod advice;
 mod counters;
+mod shapes;
 mod show;
 mod source;
 mod text;
 
 use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,8 +26,8 @@ use advice::{Advice, Worth};
 /// What is asked.
 #[derive(Debug, Args)]
 pub(super) struct Question {
-    /// The database, on its primary: a URL, or key=value pairs as libpq takes them. Names without a schema are looked up as
-    /// for its role
+    /// The database, on its primary, or through a pgweir that stands before it, or the console of that (database pgweir): a URL, or
+    /// key=value pairs as libpq takes them. Names without a schema are looked up as for its role
     #[arg(long, value_name = "URL")]
     connect: String,
     /// A configuration, for its lists of functions, its rules and its counters
@@ -35,8 +37,8 @@ pub(super) struct Question {
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
     /// Statements that are shown of each kind
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    top: usize,
+    #[arg(long, value_name = "N", default_value = "20")]
+    top: NonZeroUsize,
     /// Calls that make a counter worth a rule
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     min_calls: u64,
@@ -64,19 +66,24 @@ pub(super) fn run(question: &Question) -> ExitCode {
 }
 
 async fn advise(question: &Question, config: Option<&Config>) -> anyhow::Result<Advice> {
-    let mut visit = Visit::begin(&question.connect, "pgweir advise").await?;
-    let source = source::read(&mut visit).await?;
+    let behind = shapes::behind(&question.connect, question.database.as_deref()).await?;
+    let mut visit = Visit::begin(&question.connect, behind.as_deref(), "pgweir advise").await?;
+    let source = match behind {
+        Some(database) => shapes::read(&question.connect, database, &mut visit).await?,
+        None => source::read(&mut visit).await?,
+    };
     let seen = visit.catalog().await?;
     let name = question.database.clone().unwrap_or_else(|| source.place.database.clone());
     let entry = config.map(|config| court::entry(config, Some(&name))).transpose()?.flatten();
     let who = Who { database: &name, ..Who::default() };
     let court = Court::new(config, entry, &who, Some(&seen));
+    let top = question.top.get();
     let worth = Worth { calls: question.min_calls, percent: question.min_share };
-    let (mut advice, found) = Advice::new(source, &court, worth, question.top);
+    let (mut advice, found) = Advice::new(source, &court, worth, top);
     let known = entry.map(|entry| entry.counters.as_slice()).unwrap_or_default();
     let judged = counters::judge(&mut visit, found, known).await?;
     let name = entry.map_or(name, |entry| entry.name.clone());
-    advice.take(judged, &name, question.top);
+    advice.take(judged, &name, top);
     Ok(advice)
 }
 

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::advice::{Advice, Group, Line};
 use super::counters::Counter;
-use super::source::{MOST, Sum};
+use super::source::{By, MOST, Sum};
 use super::text::{mean, percent, printable, time};
 
 impl Display for Advice {
@@ -23,7 +23,11 @@ impl Advice {
         let Sum { statements, calls, time: all, .. } = self.all;
         let (database, user) = (printable(&self.database, 64), printable(&self.user, 64));
         let since = self.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
-        writeln!(f, "Database {database}, as the role {user} sees it: pg_stat_statements{since}")?;
+        let source = match self.source {
+            By::Server => "pg_stat_statements",
+            By::Pgweir => "what went through this pgweir, for all of its databases, since it was started",
+        };
+        writeln!(f, "Database {database}, as the role {user} sees it: {source}{since}")?;
         writeln!(f, "{statements} statements, {calls} calls, {}", time(all))?;
         if self.hidden.statements > 0 {
             let (calls, part) = (self.hidden.calls, percent(self.hidden.time, all));
@@ -52,17 +56,20 @@ impl Advice {
         let (calls, part) = (self.worth.calls, self.worth.percent);
         writeln!(f, "\nCOUNTERS WORTH MERGING: at least {calls} calls and {part} % of the time")?;
         if self.counters.is_empty() {
-            writeln!(f, "  none")?;
+            writeln!(f, "  none{}", if self.present.is_empty() { "" } else { " that has no rule yet" })?;
         }
         for (nth, counter) in self.counters.iter().enumerate() {
             if nth > 0 {
                 writeln!(f)?;
             }
             self.counter(f, counter)?;
-            match &counter.rule {
-                Some(rule) => write!(f, "\n{rule}")?,
-                None => writeln!(f, "    the configuration has its rule")?,
-            }
+            write!(f, "\n{}", counter.rule.as_deref().unwrap_or_default())?;
+        }
+        if !self.present.is_empty() {
+            writeln!(f, "\nCOUNTERS THAT HAVE A RULE: the configuration merges them already")?;
+        }
+        for counter in &self.present {
+            self.counter(f, counter)?;
         }
         if !self.seldom.is_empty() {
             writeln!(f, "\nCOUNTERS THAT SELDOM COME: a rule would do, and gain little")?;
@@ -86,12 +93,12 @@ impl Advice {
         writeln!(f, "  {table} ({key}): {}", list(&counter.columns))?;
         let Sum { calls, time: taken, .. } = counter.sum;
         let part = percent(taken, self.all.time);
-        let (mean, least) = (time(mean(taken, calls)), time(counter.least));
-        writeln!(
-            f,
-            "    {calls} calls, {}, {part:.1} % of the time; {mean} on average, {least} at least",
-            time(taken)
-        )?;
+        let mean = time(mean(taken, calls));
+        let least = match self.source {
+            By::Server => format!(", {} at least", time(counter.least)),
+            By::Pgweir => String::new(),
+        };
+        writeln!(f, "    {calls} calls, {}, {part:.1} % of the time; {mean} on average{least}", time(taken))?;
         counter.statements.iter().try_for_each(|statement| writeln!(f, "    {statement}"))
     }
 
@@ -148,11 +155,17 @@ impl Advice {
     fn others(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nEVERYTHING ELSE: writes, and what sessions and transactions are made of")?;
         self.row(f, self.writes, "writes")?;
+        if self.own.statements > 0 {
+            self.row(f, self.own, "pgweir's own: what carries out increments")?;
+        }
         for Group { reason, sum, .. } in &self.rest {
             self.row(f, *sum, reason)?;
         }
         if self.hidden.statements > 0 {
             self.row(f, self.hidden, "not seen")?;
+        }
+        if self.others.statements > 0 {
+            self.row(f, self.others, "not told apart: raise [routing] route_shapes")?;
         }
         Ok(())
     }

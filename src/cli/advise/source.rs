@@ -2,6 +2,7 @@
 
 use super::text::printable;
 use crate::monitor::{LinkError, Visit};
+use crate::route::{Reason, Target};
 
 /// Most shapes that are read, those that took most time first.
 pub(super) const MOST: usize = 5_000;
@@ -34,13 +35,33 @@ pub(super) enum NoSource {
         "pg_stat_statements has no column of that name: {column}\nhint: ALTER EXTENSION pg_stat_statements UPDATE"
     )]
     Unknown { column: &'static str },
+    #[error(
+        "this is a pgweir, and its console lets {user} not in\n\
+         hint: name that user in stats_users, or connect to the server itself, which has pg_stat_statements"
+    )]
+    NoConsole { user: String },
+    #[error("this is a pgweir before several databases\nhint: say which with --database, or in the URL")]
+    Several,
     #[error(transparent)]
     Link(#[from] LinkError),
+}
+
+/// Who has counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub(super) enum By {
+    /// The server, in `pg_stat_statements`.
+    #[default]
+    #[serde(rename = "pg_stat_statements")]
+    Server,
+    /// A pgweir, in SHOW ROUTES.
+    #[serde(rename = "pgweir")]
+    Pgweir,
 }
 
 /// Who is asked.
 #[derive(Debug, Default)]
 pub(super) struct Place {
+    pub(super) by: By,
     pub(super) database: String,
     pub(super) user: String,
     pub(super) is_replica: bool,
@@ -61,6 +82,10 @@ pub(super) struct Counted {
     /// The fastest call, in milliseconds; 0 where that is not known.
     pub(super) least: f64,
     pub(super) rows: u64,
+    /// Where it goes, and why, if pgweir has judged it: by what it really was.
+    pub(super) judged: Option<(Target, Reason)>,
+    /// Its shape as rules name it, if that is known without its text.
+    pub(super) shape: Option<String>,
 }
 
 /// A sum over statements.
@@ -96,6 +121,8 @@ pub(super) struct Source {
     pub(super) all: Sum,
     /// Those whose texts the role may not see.
     pub(super) hidden: Sum,
+    /// Those that are not told apart.
+    pub(super) others: Sum,
     pub(super) statements: Vec<Counted>,
 }
 
@@ -197,6 +224,8 @@ impl Source {
             time: float(row, 2),
             least: float(row, 3),
             rows: number(row, 4),
+            judged: None,
+            shape: None,
         };
         if counted.text.as_deref() == Some(HIDDEN) {
             self.hidden.add(&counted);
@@ -206,15 +235,15 @@ impl Source {
     }
 }
 
-fn cell(row: &[Option<String>], at: usize) -> Option<&str> {
+pub(super) fn cell(row: &[Option<String>], at: usize) -> Option<&str> {
     row.get(at)?.as_deref()
 }
 
-fn number(row: &[Option<String>], at: usize) -> u64 {
+pub(super) fn number(row: &[Option<String>], at: usize) -> u64 {
     cell(row, at).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-fn float(row: &[Option<String>], at: usize) -> f64 {
+pub(super) fn float(row: &[Option<String>], at: usize) -> f64 {
     cell(row, at).and_then(|text| text.parse().ok()).unwrap_or(0.0)
 }
 

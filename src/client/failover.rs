@@ -373,6 +373,7 @@ impl Session {
             }
             write::ready_for_query(&mut self.back.own, TransactionStatus::Idle);
         }
+        self.identity.cancel.settle();
         if open {
             if readies > 0 || !shown {
                 self.say_error(&failure);

@@ -40,6 +40,7 @@ mod shared;
 mod supply;
 mod told;
 mod unit;
+mod unwanted;
 mod way;
 
 use std::sync::Arc;

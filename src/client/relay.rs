@@ -188,7 +188,7 @@ impl Session {
             let left = if keeps && head.tag == b'E' { owed.left_in_unit() } else { 0 };
             let Verdict { mut show, event } = owed.reply(head.tag, body)?;
             if event == Event::Refused {
-                return Ok(self.say_outlived(at, there));
+                return Ok(self.say_refused(at, there));
             }
             if event == Event::Known {
                 window.replace(at, PARSE_COMPLETE);
@@ -335,6 +335,7 @@ impl Session {
             self.statements.outlived();
         }
         self.identity.database.metrics.error(&code, Origin::Server);
+        self.identity.cancel.settle();
         if self.active == Some(Target::Primary) && failover::is_doubt(&code) {
             self.doubt_primary();
         }
@@ -360,6 +361,7 @@ impl Session {
             }
         }
         self.net.answered();
+        self.identity.cancel.settle();
         self.names.clear();
         self.grown = None;
         let life = held.running.life;
@@ -496,6 +498,7 @@ impl Session {
         }
         if std::mem::take(&mut self.discard.then_ready) {
             write::ready_for_query(&mut self.back.own, status);
+            self.identity.cancel.settle();
             moved = true;
         }
         while self.discard.until_sync && self.discard.rest == 0 {
@@ -510,6 +513,7 @@ impl Session {
             if head.tag == b'S' {
                 self.discard.until_sync = false;
                 write::ready_for_query(&mut self.back.own, status);
+                self.identity.cancel.settle();
             }
         }
         Ok(moved)
@@ -540,7 +544,6 @@ impl Session {
         match self.place(piece)? {
             Place::Forward => {
                 self.forward();
-                self.begins_to_wait();
                 Ok(true)
             }
             Place::Done => Ok(true),

@@ -55,7 +55,7 @@ impl Session {
     fn is_increment(&self, piece: &Piece) -> bool {
         let unit = self.window.as_ref().and_then(|window| window.bytes().get(..piece.size));
         let looks = piece.facts.class == Class::Write && piece.size <= MOST_UNIT;
-        let run = unit.filter(|_| looks).and_then(|unit| self.run_of(unit));
+        let run = unit.filter(|_| looks).and_then(|unit| self.run_of(unit, false));
         run.and_then(|run| increment(run.text)).is_some_and(|increment| {
             self.identity.database.counters.rules().iter().any(|rule| is_about(rule, &increment))
         })
@@ -99,7 +99,7 @@ impl Session {
             None => {}
         }
         let unit = self.window.as_ref()?.bytes().get(..piece.size)?;
-        let run = self.run_of(unit)?;
+        let run = self.run_of(unit, false)?;
         let increment = increment(run.text)?;
         let counters = self.identity.database.counters.clone();
         let rule = counters.rules().iter().position(|rule| is_about(rule, &increment))?;
@@ -142,8 +142,8 @@ impl Session {
         identity.database.counters.group(&identity.name, &identity.user, &identity.wants.parameters, rule)
     }
 
-    /// The statement that a unit runs, if it runs one and asks for nothing else.
-    pub(super) fn run_of<'a>(&'a self, unit: &'a [u8]) -> Option<Run<'a>> {
+    /// The statement that a unit runs, if it runs one and asks for nothing else; `makes`: it may give it a name.
+    pub(super) fn run_of<'a>(&'a self, unit: &'a [u8], makes: bool) -> Option<Run<'a>> {
         let (mut parsed, mut run, mut form) = (None, None, Vec::new());
         let mut executed = 0;
         let mut rest = unit;
@@ -157,19 +157,20 @@ impl Session {
                 }
                 b'P' => {
                     let (name, text) = frontend::parse(body)?;
-                    if !name.is_empty() || parsed.is_some() {
+                    if !(makes || name.is_empty()) || parsed.is_some() {
                         return None;
                     }
-                    parsed = Some((text, frontend::parameter_types(body).collect()));
+                    parsed = Some((name, text, frontend::parameter_types(body).collect()));
                 }
                 b'B' => {
                     let (_, name) = frontend::bind(body)?;
-                    let (text, types) = if name.is_empty() {
-                        parsed.take()?
-                    } else {
-                        let prepared = self.statements.find(name)?.shared()?;
-                        let body = prepared.message().get(HEADER..)?;
-                        (frontend::parse(body)?.1, frontend::parameter_types(body).collect())
+                    let (text, types) = match parsed.take_if(|(made, ..)| *made == name) {
+                        Some((_, text, types)) => (text, types),
+                        None => {
+                            let prepared = self.statements.find(name)?.shared()?;
+                            let body = prepared.message().get(HEADER..)?;
+                            (frontend::parse(body)?.1, frontend::parameter_types(body).collect())
+                        }
                     };
                     if run.is_some() {
                         return None;

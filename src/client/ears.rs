@@ -11,13 +11,14 @@ use std::task::Context;
 use tokio::time::sleep_until;
 
 use super::desk::{Answers, Refusal, Table};
+use super::echo::Echo;
 use super::fail::Failure;
 use super::plan::Place;
 use super::session::{Leave, Next, Session};
 use super::unit::{Kind, Piece};
 use crate::clock::{self, Duration};
 use crate::metrics::{DatabaseMetrics, TargetLabel};
-use crate::monitor::{Hub, Inbox};
+use crate::monitor::{Hub, Inbox, Own, Ticket};
 use crate::net::Window;
 use crate::pool::PoolMode;
 use crate::route::Class;
@@ -39,10 +40,30 @@ pub(super) struct Ears {
     channels: Vec<Box<str>>,
     /// Why the piece that is being placed could not listen.
     refusal: Option<String>,
+    /// What it says itself on these channels.
+    pub(super) echo: Echo,
     metrics: Arc<DatabaseMetrics>,
 }
 
 impl Ears {
+    /// What the unit that is being answered, and its transaction, have said is not waited for any more.
+    pub(super) fn take_back(&mut self) {
+        let tickets = self.echo.take_back();
+        self.gives_up(&tickets);
+    }
+
+    /// The client is told of the end of a unit.
+    pub(super) fn next(&mut self) {
+        let tickets = self.echo.next();
+        self.gives_up(&tickets);
+    }
+
+    fn gives_up(&self, tickets: &[Ticket]) {
+        if !tickets.is_empty() {
+            self.hub.takes_back(&self.inbox, tickets);
+        }
+    }
+
     fn leave(&mut self, gone: impl Fn(&str) -> bool) {
         let (hub, inbox) = (&self.hub, &self.inbox);
         self.channels.retain(|channel| {
@@ -196,7 +217,14 @@ impl Session {
         let inbox = Inbox::new(self.shared.options.inbox);
         let metrics = database.metrics.clone();
         metrics.listeners().increment(1.0);
-        Some(Box::new(Ears { hub, inbox, channels: Vec::new(), refusal: None, metrics }))
+        Some(Box::new(Ears {
+            hub,
+            inbox,
+            channels: Vec::new(),
+            refusal: None,
+            echo: Echo::default(),
+            metrics,
+        }))
     }
 
     /// Waits until the channels of the piece are listened on.
@@ -229,12 +257,16 @@ impl Session {
 
     /// Tells what has come, if nothing is under way. True: there was something.
     #[cold]
-    pub(super) fn tell_heard(&mut self, cx: &Context<'_>) -> Result<bool, Leave> {
-        let quiet = self.is_idle();
-        let Some(ears) = &self.ears else { return Ok(false) };
+    pub(super) fn tell_heard(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
+        let (idle, holds) = (self.is_idle(), self.holds_ready());
+        let quiet = idle || holds && self.back.run == 0 && self.back.own.is_empty();
+        let Some(ears) = &mut self.ears else { return Ok(false) };
         let most = if quiet { AT_ONCE } else { 0 };
-        match ears.inbox.take(cx, &mut self.back.own, most) {
-            Err(why) if quiet => Err(Leave::Told(Failure::Missed(why))),
+        let echo = &mut ears.echo;
+        let told = ears.inbox.take(cx, &mut self.back.own, most, |message| echo.told(message));
+        match told {
+            Err(why) if idle => Err(Leave::Told(Failure::Missed(why))),
+            told if holds => Ok(self.may_end_unit(cx, told.is_err()) || told.unwrap_or(false)),
             told => Ok(told.unwrap_or(false)),
         }
     }
@@ -245,12 +277,23 @@ impl Session {
         let database = &self.identity.database;
         let hub = database.hubs.known(database.server_database.as_ref().unwrap_or(&self.identity.name))?;
         let unit = self.window.as_ref()?.bytes().get(..piece.size)?;
-        let run = self.run_of(unit)?;
+        let run = self.run_of(unit, true)?;
         let (channel, payload) = lone_notify(run.text)?;
         let (channel, payload) = (run.text_of(&channel)?, run.text_of(&payload)?);
         let server = self.held.get(self.active?.index())?.as_ref()?.lease.key.process;
-        hub.says(self.identity.cancel.key.process, server, &channel, &payload);
+        let own = self.foresee(&channel, &payload);
+        hub.says(self.identity.cancel.key.process, server, &channel, &payload, own);
         Some(())
+    }
+
+    /// What the client is about to say comes to itself, too, if it listens there.
+    fn foresee(&mut self, channel: &str, payload: &str) -> Option<Own> {
+        let readable = self.identity.text_safe && !self.speaks_other();
+        let behind = self.held()?.lease.owed.readies();
+        let ears = self.ears.as_mut()?;
+        let listens = readable && ears.channels.iter().any(|known| **known == *channel);
+        let ticket = listens.then(|| ears.echo.foresee(channel, payload, behind))??;
+        Some(Own { ticket, inbox: ears.inbox.clone() })
     }
 
     /// The piece may have an UNLISTEN * or a DISCARD ALL among others, as what drivers send before a connection goes back to

@@ -321,6 +321,7 @@ impl Session {
     pub(super) fn server_lost(&mut self, failure: Failure) -> Result<(), Leave> {
         let Some(target) = self.active.take() else { return Ok(()) };
         self.identity.cancel.rest();
+        self.expects_nothing();
         let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
         if !held.lease.pool().is_over(&held.lease) {
             self.identity.database.cluster.lost(held.node, "a connection in use was lost");

@@ -12,6 +12,7 @@ mod counting;
 mod desk;
 mod drain;
 mod ears;
+mod echo;
 mod fail;
 mod failover;
 mod fallback;

@@ -10,6 +10,7 @@ use std::task::Context;
 
 use tokio::time::sleep_until;
 
+use super::begin::Begun;
 use super::desk::{Answers, Refusal, Table};
 use super::echo::Echo;
 use super::fail::Failure;
@@ -22,10 +23,9 @@ use crate::monitor::{Hub, Inbox, Own, Ticket};
 use crate::net::Window;
 use crate::pool::PoolMode;
 use crate::route::Class;
-use crate::sql::{Listen, lone_listen, lone_notify};
-use crate::wire::SqlState;
+use crate::sql::{Listen, asks_channels, lone_listen, lone_notify};
 use crate::wire::frame::{self, HEADER, Side};
-use crate::wire::frontend;
+use crate::wire::{SqlState, TransactionStatus, frontend};
 
 /// Longest that LISTEN waits for the server to confirm it.
 const CONFIRM: Duration = Duration::from_secs(10);
@@ -86,6 +86,10 @@ impl Drop for Ears {
 impl Answers for Ears {
     fn answer(&mut self, text: &str, run: bool) -> Result<Table, Refusal> {
         let done = |tag| Ok(Table { tag, ..Table::default() });
+        if asks_channels(text.as_bytes()) {
+            let rows = self.channels.iter().map(|channel| vec![Some(channel.to_string())]).collect();
+            return Ok(Table { columns: vec!["pg_listening_channels"], rows, tag: "SELECT" });
+        }
         match lone_listen(text.as_bytes()) {
             Some(Listen::On(name)) if run && !self.channels.contains(&name) => {
                 let why = self.refusal.as_deref().unwrap_or("the server did not answer in time");
@@ -110,10 +114,20 @@ impl Answers for Ears {
 }
 
 impl Session {
+    /// What a piece wants that is about channels alone, and can be answered without a connection of the client's own; nothing, if it
+    /// only asks. None: it goes the way of all others.
+    #[inline]
+    pub(super) fn is_about_channels(&self, piece: &Piece) -> Option<Vec<Listen>> {
+        if piece.facts.pins {
+            return self.listens(piece);
+        }
+        (self.ears.is_some() && self.asks_channels(piece)).then(Vec::new)
+    }
+
     /// What a piece wants that is made of LISTEN and UNLISTEN alone, and can be answered without a connection of the client's
     /// own; none: it goes the way of all others.
     #[cold]
-    pub(super) fn listens(&self, piece: &Piece) -> Option<Vec<Listen>> {
+    fn listens(&self, piece: &Piece) -> Option<Vec<Listen>> {
         let whole = piece.kind == Kind::Unit && piece.ends && piece.rest == 0 && !piece.flush;
         let free = self.active.is_none() && self.held.iter().all(Option::is_none) && self.begun.is_none();
         let mode = self.identity.database.pool.mode;
@@ -121,8 +135,26 @@ impl Session {
         if !fits || piece.facts.class != Class::Session || self.speaks_other() {
             return None;
         }
+        let texts = self.texts(piece, |text| lone_listen(text).is_some())?;
+        texts.into_iter().map(lone_listen).collect()
+    }
+
+    /// Whether a client that is listened for asks for nothing but its channels. A connection of its own would not know of them.
+    #[cold]
+    fn asks_channels(&self, piece: &Piece) -> bool {
+        !self.pinned
+            && piece.kind == Kind::Unit
+            && piece.ends
+            && piece.rest == 0
+            && self.held.iter().flatten().all(|held| held.lease.owed.status() != TransactionStatus::Failed)
+            && !matches!(self.begun, Some(Begun::Failed | Begun::TimedOut))
+            && self.texts(piece, asks_channels).is_some_and(|texts| !texts.is_empty())
+    }
+
+    /// The texts that a piece runs, if they and all that it prepares are such.
+    fn texts(&self, piece: &Piece, is: impl Fn(&[u8]) -> bool) -> Option<Vec<&[u8]>> {
         let bytes = self.window.as_ref()?.bytes().get(..piece.size)?;
-        let (mut wants, mut rest) = (Vec::new(), bytes);
+        let (mut texts, mut rest) = (Vec::new(), bytes);
         let mut unnamed = None;
         while let Ok(Some(head)) = frame::header(rest, Side::Frontend) {
             let (message, after) = rest.split_at_checked(head.size)?;
@@ -134,8 +166,7 @@ impl Session {
                     if name.is_empty() {
                         unnamed = Some(text);
                     }
-                    lone_listen(text)?;
-                    None
+                    is(text).then_some(None)?
                 }
                 b'B' => {
                     let name = frontend::bind(body)?.1;
@@ -148,11 +179,11 @@ impl Session {
                 _ => return None,
             };
             if let Some(text) = text {
-                wants.push(lone_listen(text)?);
+                texts.push(is(text).then_some(text)?);
             }
             rest = after;
         }
-        Some(wants)
+        Some(texts)
     }
 
     /// Whether its texts are in another encoding than those that are heard.

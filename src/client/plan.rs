@@ -337,9 +337,7 @@ impl Session {
     }
 
     fn place_unit(&mut self, piece: Piece) -> Result<Place, Leave> {
-        if piece.facts.pins
-            && let Some(wants) = self.listens(&piece)
-        {
+        if let Some(wants) = self.is_about_channels(&piece) {
             return self.answer_listen(piece, &wants);
         }
         if let Some(place) = self.place_begun(piece) {

@@ -75,14 +75,9 @@ async fn many_listen_on_one_connection() {
     assert!(watch.count("true").await <= 2, "{:?}", watch.pids().await);
 }
 
-/// In each way of saying it, what a client is told is the same as without pgweir.
-#[tokio::test]
-async fn as_without_pgweir() {
-    let (cluster, proxy) = start("pool_size = 1").await;
-    let mut direct = Raw::login(cluster.primary().address().parse().unwrap(), &[]).await.unwrap();
-    let mut through = proxy.client().await;
-    let mut teller = cluster.primary().connect("postgres").await.unwrap();
-    let units: [(&str, Vec<u8>); 12] = [
+/// Units about channels, and what they are.
+fn about_channels() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
         ("simple", query("LISTEN \"Some Thing\"").to_vec()),
         ("twice", query(" listen \"Some Thing\";").to_vec()),
         (
@@ -98,13 +93,40 @@ async fn as_without_pgweir() {
         ("off", query("UNLISTEN x").to_vec()),
         ("never on", query("UNLISTEN nothing").to_vec()),
         ("read", query("SELECT 1").to_vec()),
-    ];
-    for (what, unit) in &units {
+        ("which", query("SELECT * FROM pg_listening_channels()").to_vec()),
+        (
+            "which, prepared",
+            [parse("w", "SELECT pg_listening_channels()"), describe('S', "w"), sync()].concat(),
+        ),
+        ("which, run", [bind("", "w", &[]), describe('P', ""), execute("", 0), sync()].concat()),
+        (
+            "which, some",
+            [bind("", "w", &[]), execute("", 1), execute("", 1), execute("", 0), sync()].concat(),
+        ),
+        ("begin", query("BEGIN").to_vec()),
+        ("which, in a transaction", query("SELECT pg_catalog.pg_listening_channels();").to_vec()),
+        ("failed", query("SELECT 1/0").to_vec()),
+        ("which, in one that has failed", query("SELECT * FROM pg_listening_channels()").to_vec()),
+        ("end", query("ROLLBACK").to_vec()),
+    ]
+}
+
+/// In each way of saying it, what a client is told is the same as without pgweir.
+#[tokio::test]
+async fn as_without_pgweir() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let mut direct = Raw::login(cluster.primary().address().parse().unwrap(), &[]).await.unwrap();
+    let mut through = proxy.client().await;
+    let mut teller = cluster.primary().connect("postgres").await.unwrap();
+    for (what, unit) in &about_channels() {
         direct.send(unit).await.unwrap();
         through.send(unit).await.unwrap();
         let (expected, answer) = (direct.answer().await.unwrap(), through.answer().await.unwrap());
-        let said =
-            |answer: &crate::raw::Answer| (answer.tags.clone(), answer.code().to_owned(), answer.status);
+        let said = |answer: &crate::raw::Answer| {
+            let mut rows = answer.rows.clone();
+            rows.sort();
+            (answer.tags.clone(), answer.code().to_owned(), rows, answer.status)
+        };
         assert_eq!(said(&answer), said(&expected), "{what}");
     }
     for (channel, payload) in [("x", "off"), ("y", "1"), ("Some Thing", "2"), ("y", "3")] {

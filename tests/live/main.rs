@@ -21,6 +21,7 @@ mod clients_matrix;
 mod console;
 mod counters;
 mod counting;
+mod crowd;
 mod databases;
 mod discovery;
 mod dump;

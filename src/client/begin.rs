@@ -165,6 +165,7 @@ impl Session {
         let status = self.status();
         answer::command_complete(&mut self.back.own, tag);
         write::ready_for_query(&mut self.back.own, status);
+        self.identity.cancel.settle();
     }
 
     /// Where a piece goes that is the first in a transaction that no server knows of.

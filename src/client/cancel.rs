@@ -4,13 +4,20 @@
 //! the client leases at that moment, under the lock that the end of the lease takes too. The server closes a cancel
 //! connection only after it has sent the signal, and a backend that is idle ignores the signal: so a request that has been
 //! answered can hit nobody else, and a server connection with one still on its way is closed at the end of the lease.
+//!
+//! A server that has not got the statement yet ignores it, too. So requests are numbered, and the session knows which it has seen
+//! (`client/unwanted.rs`): one that came while a unit was under way here is carried out on what of that unit has not been sent.
+//! Whoever asks is answered when the session has looked at the request: what the client sends after that is another matter.
 
 use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::Waker;
 
 use subtle::ConstantTimeEq;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::roster::{Card, Connected, Pin};
@@ -21,7 +28,7 @@ use crate::pool::lane::Seat;
 use crate::route::Reason;
 use crate::server;
 
-/// Longest that a server may take to note a cancel request.
+/// Longest that a server may take to note a cancel request, and a session.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// What a client's key stands for now.
@@ -31,41 +38,62 @@ struct Slot {
     aim: Option<(Node, CancelKey)>,
     /// Requests on their way to it.
     under_way: u32,
-    /// All that there have been.
-    requests: u32,
     /// Who waits for its answers.
     waker: Option<Waker>,
     /// Its place on connections that others use, too.
     seat: Option<Arc<Seat>>,
-    /// Who waits for a connection.
-    waits: Option<Waker>,
-    /// The statement that waits is not to be sent.
-    cancelled: bool,
+    /// It waits for a connection.
+    waits: bool,
     /// Who it is; none before its login is over.
     card: Option<Arc<Card>>,
     /// What it has left on a connection.
     pin: Option<Pin>,
 }
 
-impl Slot {
-    /// Where a request goes; none: nowhere, or there is nothing to cancel.
-    fn take_aim(&mut self) -> Option<(Node, CancelKey)> {
-        if self.aim.is_none() {
-            self.cancel();
-        }
-        self.under_way += u32::from(self.aim.is_some());
-        self.requests = self.requests.wrapping_add(1);
-        self.aim.clone()
+/// A slot, and the requests that have come.
+#[derive(Debug, Default)]
+struct Link {
+    slot: Mutex<Slot>,
+    /// How many there have been.
+    requests: AtomicU32,
+    /// How many of them the session has looked at.
+    looked: AtomicU32,
+    /// It has looked at some.
+    noted: Notify,
+}
+
+impl Link {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The client has no connection of its own: its statement is under way together with others', or waits for one.
-    fn cancel(&mut self) {
-        if let Some(seat) = &self.seat {
+    /// One more has come. Returns its number, and where it goes; none: the session alone can tell.
+    fn request(&self) -> (u32, Option<(Node, CancelKey)>) {
+        let mut slot = self.slot();
+        let number = self.requests.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        slot.under_way += u32::from(slot.aim.is_some());
+        if slot.aim.is_none()
+            && let Some(seat) = &slot.seat
+        {
+            // Its statement may be under way together with others'.
             seat.cancel();
         }
-        if let Some(waker) = self.waits.take() {
-            self.cancelled = true;
-            waker.wake();
+        if let Some(waker) = &slot.waker {
+            waker.wake_by_ref();
+        }
+        (number, slot.aim.clone())
+    }
+
+    /// Waits until the session has looked at that one.
+    async fn looked(&self, number: u32) {
+        loop {
+            let mut noted = pin!(self.noted.notified());
+            noted.as_mut().enable();
+            // Numbers begin anew at their end.
+            if self.looked.load(Ordering::Acquire).wrapping_sub(number) < u32::MAX / 2 {
+                return;
+            }
+            noted.await;
         }
     }
 }
@@ -74,7 +102,7 @@ impl Slot {
 #[derive(Clone)]
 struct Entry {
     secret: Arc<[u8]>,
-    slot: Arc<Mutex<Slot>>,
+    link: Arc<Link>,
     cluster: Arc<Cluster>,
 }
 
@@ -88,9 +116,13 @@ pub struct Cancels {
 /// One client's entry; removed when dropped.
 pub(super) struct Registration {
     cancels: Arc<Cancels>,
-    slot: Arc<Mutex<Slot>>,
+    link: Arc<Link>,
     /// What the client was told.
     pub(super) key: CancelKey,
+    /// The last request that is settled: it was for a unit that is over, or for none.
+    seen: u32,
+    /// The server fails for the sake of one.
+    refuses: bool,
 }
 
 impl Default for Cancels {
@@ -107,7 +139,7 @@ impl Cancels {
     /// A key that no other client has, for one with these servers. A long secret is for who speaks
     /// protocol 3.2: the instance and 24 random bytes; a short one is 4 random bytes.
     pub(super) fn register(self: &Arc<Self>, cluster: &Arc<Cluster>, long: bool) -> Registration {
-        let slot = Arc::new(Mutex::new(Slot::default()));
+        let link = Arc::new(Link::default());
         let mut clients = self.clients();
         let secret: Arc<[u8]> = if long {
             self.instance.into_iter().chain(rand::random::<[u8; 24]>()).collect()
@@ -118,18 +150,19 @@ impl Cancels {
             // Drivers hold the process number in a signed integer.
             let process = rand::random_range(1..=i32::MAX.cast_unsigned());
             if let std::collections::hash_map::Entry::Vacant(entry) = clients.entry(process) {
-                entry.insert(Entry { secret: secret.clone(), slot: slot.clone(), cluster: cluster.clone() });
+                entry.insert(Entry { secret: secret.clone(), link: link.clone(), cluster: cluster.clone() });
                 drop(clients);
-                return Registration { cancels: self.clone(), slot, key: CancelKey { process, secret } };
+                let key = CancelKey { process, secret };
+                return Registration { cancels: self.clone(), link, key, seen: 0, refuses: false };
             }
         }
     }
 
     /// Has every client that a server connection works for look at it.
     pub(super) fn wake(&self) {
-        let slots: Vec<_> = self.clients().values().map(|entry| entry.slot.clone()).collect();
-        for slot in slots {
-            let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let links: Vec<_> = self.clients().values().map(|entry| entry.link.clone()).collect();
+        for link in links {
+            let slot = link.slot();
             if let (Some(_), Some(waker)) = (slot.aim.as_ref(), &slot.waker) {
                 waker.wake_by_ref();
             }
@@ -141,10 +174,10 @@ impl Cancels {
     pub fn connected(&self) -> Vec<Connected> {
         let entries: Vec<Entry> = self.clients().values().cloned().collect();
         let shown = |entry: Entry| {
-            let slot = lock(&entry.slot);
+            let slot = entry.link.slot();
             let (state, node) = match &slot.aim {
                 Some((node, _)) => ("active", Some(*node)),
-                None if slot.waits.is_some() => ("waiting", None),
+                None if slot.waits => ("waiting", None),
                 None if slot.seat.as_ref().is_some_and(|seat| seat.is_taken()) => ("shared", None),
                 None => ("idle", None),
             };
@@ -159,7 +192,7 @@ impl Cancels {
     /// Has every client look around.
     pub fn wake_all(&self) {
         for entry in self.clients().values() {
-            if let Some(waker) = &lock(&entry.slot).waker {
+            if let Some(waker) = &entry.link.slot().waker {
                 waker.wake_by_ref();
             }
         }
@@ -168,29 +201,26 @@ impl Cancels {
     /// Passes a request on, if its key is right and the client has a statement running. As in PostgreSQL, whoever asks
     /// learns nothing of what came of it.
     pub(super) async fn forward(&self, key: CancelKey) {
-        let Some(Entry { secret, slot, cluster }) = self.clients().get(&key.process).cloned() else {
+        let Some(Entry { secret, link, cluster }) = self.clients().get(&key.process).cloned() else {
             return;
         };
         if !bool::from(secret.ct_eq(&key.secret)) {
             return;
         }
-        let aim = lock(&slot).take_aim();
+        let (number, aim) = link.request();
         if let Some(aim) = aim {
-            carry_out(slot, cluster, aim).await;
+            carry_out(&link, &cluster, aim).await;
         }
+        let _ = timeout(LONGEST, link.looked(number)).await;
     }
 }
 
-fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Tells the server.
-async fn carry_out(slot: Arc<Mutex<Slot>>, cluster: Arc<Cluster>, (node, key): (Node, CancelKey)) {
+async fn carry_out(link: &Link, cluster: &Cluster, (node, key): (Node, CancelKey)) {
     let Some(address) = cluster.address(node) else { return };
     match timeout(LONGEST, server::cancel(address, &key)).await {
         Ok(Ok(())) => {
-            let mut slot = lock(&slot);
+            let mut slot = link.slot();
             // The lease may have ended in between: then the count began anew, and the connection was closed.
             if slot.aim.as_ref().is_some_and(|(_, aim)| *aim == key) {
                 slot.under_way = slot.under_way.saturating_sub(1);
@@ -203,19 +233,52 @@ async fn carry_out(slot: Arc<Mutex<Slot>>, cluster: Arc<Cluster>, (node, key): (
 
 impl Registration {
     fn slot(&self) -> MutexGuard<'_, Slot> {
-        lock(&self.slot)
+        self.link.slot()
     }
 
     /// Cancels what runs, as a request with the client's key would.
     pub(super) fn cancel(&self, cluster: &Arc<Cluster>) {
-        if let Some(aim) = self.slot().take_aim() {
-            Handle::current().spawn(carry_out(self.slot.clone(), cluster.clone(), aim));
+        if let (_, Some(aim)) = self.link.request() {
+            let (link, cluster) = (self.link.clone(), cluster.clone());
+            Handle::current().spawn(async move { carry_out(&link, &cluster, aim).await });
         }
     }
 
-    /// Another number after each request.
-    pub(super) fn requests(&self) -> u32 {
-        self.slot().requests
+    /// Whether a request has come that is not settled.
+    pub(super) fn is_asked(&self) -> bool {
+        self.link.requests.load(Ordering::Acquire) != self.seen
+    }
+
+    /// What has come is settled.
+    pub(super) fn settle(&mut self) {
+        self.seen = self.link.requests.load(Ordering::Acquire);
+        self.refuses = false;
+    }
+
+    /// Whether the session has looked at all that have come.
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.link.looked.load(Ordering::Relaxed) == self.link.requests.load(Ordering::Acquire)
+    }
+
+    /// The session looks at what has come: if no unit is under way, it is settled.
+    #[cold]
+    pub(super) fn look(&mut self, has_unit: bool) {
+        let requests = self.link.requests.load(Ordering::Acquire);
+        if !has_unit {
+            self.seen = requests;
+        }
+        self.link.looked.store(requests, Ordering::Release);
+        self.link.noted.notify_waiters();
+    }
+
+    /// The server is made to fail for the sake of a request.
+    pub(super) fn refuses(&mut self) {
+        self.refuses = true;
+    }
+
+    /// Whether that is why it has failed.
+    pub(super) fn has_refused(&mut self) -> bool {
+        std::mem::take(&mut self.refuses)
     }
 
     /// From now on the key stands for that server connection.
@@ -249,21 +312,12 @@ impl Registration {
         self.slot().seat = Some(seat.clone());
     }
 
-    /// Whether a request came for the statement that waits for a connection; if not, the task is woken when one does.
-    pub(super) fn is_cancelled(&self, cx: &Context<'_>) -> bool {
-        let mut slot = self.slot();
-        slot.waits = Some(cx.waker().clone());
-        std::mem::take(&mut slot.cancelled)
+    /// Whether it waits for a connection.
+    pub(super) fn waits(&self, waits: bool) {
+        self.slot().waits = waits;
     }
 
-    /// The statement waits no more.
-    pub(super) fn goes_on(&self) {
-        let mut slot = self.slot();
-        slot.waits = None;
-        slot.cancelled = false;
-    }
-
-    /// Who is woken by [`Cancels::wake`].
+    /// Who is woken by [`Cancels::wake`], and by requests.
     pub(super) fn wake_by(&self, waker: &Waker) {
         self.slot().waker = Some(waker.clone());
     }
@@ -272,5 +326,6 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.cancels.clients().remove(&self.key.process);
+        self.look(false);
     }
 }

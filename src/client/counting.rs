@@ -58,7 +58,7 @@ impl Session {
     fn is_increment(&self, piece: &Piece) -> bool {
         let unit = self.window.as_ref().and_then(|window| window.bytes().get(..piece.size));
         let looks = piece.facts.class == Class::Write && piece.size <= MOST_UNIT;
-        let run = unit.filter(|_| looks).and_then(|unit| self.run_of(unit));
+        let run = unit.filter(|_| looks).and_then(|unit| self.run_of(unit, false));
         run.and_then(|run| increment(run.text)).is_some_and(|increment| {
             self.identity.database.counters.rules().iter().any(|rule| is_about(rule, &increment))
         })
@@ -102,7 +102,7 @@ impl Session {
             None => {}
         }
         let unit = self.window.as_ref()?.bytes().get(..piece.size)?;
-        let run = self.run_of(unit)?;
+        let run = self.run_of(unit, false)?;
         let increment = increment(run.text)?;
         let counters = self.identity.database.counters.clone();
         let rule = rule_for(counters.rules(), &increment)?;
@@ -144,8 +144,8 @@ impl Session {
         identity.database.counters.group(&identity.name, &identity.user, &identity.wants.parameters, rule)
     }
 
-    /// The statement that a unit runs, if it runs one and asks for nothing else but what that is.
-    pub(super) fn run_of<'a>(&'a self, unit: &'a [u8]) -> Option<Run<'a>> {
+    /// The statement that a unit runs, if it runs one and asks for nothing else but what that is; `makes`: it may give it a name.
+    pub(super) fn run_of<'a>(&'a self, unit: &'a [u8], makes: bool) -> Option<Run<'a>> {
         let (mut parsed, mut run, mut form) = (None, None, Vec::new());
         let (mut executed, mut described, mut bound) = (0, None, (&b""[..], &b""[..]));
         let mut rest = unit;
@@ -160,18 +160,19 @@ impl Session {
                 }
                 b'P' => {
                     let (name, text) = frontend::parse(body)?;
-                    if !name.is_empty() || parsed.is_some() || run.is_some() || described.is_some() {
+                    let free = parsed.is_none() && run.is_none() && described.is_none();
+                    if !free || !(makes || name.is_empty()) {
                         return None;
                     }
-                    parsed = Some((text, frontend::parameter_types(body).collect()));
+                    parsed = Some((name, text, frontend::parameter_types(body).collect()));
                 }
                 b'B' => {
                     let (portal, name) = frontend::bind(body)?;
                     if run.is_some() || described.is_some_and(|described| described != name) {
                         return None;
                     }
-                    let (text, types) = match parsed.take().filter(|_| name.is_empty()) {
-                        Some(parsed) => parsed,
+                    let (text, types) = match parsed.take().filter(|(made, ..)| *made == name) {
+                        Some((_, text, types)) => (text, types),
                         None => {
                             let body = self.statements.find(name)?.parse.as_ref()?.get(HEADER..)?;
                             (frontend::parse(body)?.1, frontend::parameter_types(body).collect())

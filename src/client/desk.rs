@@ -19,7 +19,7 @@ pub struct Table {
     pub columns: Vec<&'static str>,
     /// The rows; a value that is none is null.
     pub rows: Vec<Vec<Option<String>>>,
-    /// What CommandComplete says.
+    /// What CommandComplete says; with SELECT, the number of rows, too.
     pub tag: &'static str,
 }
 
@@ -218,10 +218,11 @@ impl Desk {
             answer::data_row(out, row);
             *shown += 1;
         }
-        if *shown < table.rows.len() {
+        if *shown - before == most {
+            // As PostgreSQL, which has not looked whether there are more.
             answer::portal_suspended(out);
         } else {
-            answer::command_complete(out, table.tag);
+            complete(table, *shown - before, out);
         }
         Ok(())
     }
@@ -235,7 +236,14 @@ fn simple(table: &Table, out: &mut BytesMut) {
     for row in &table.rows {
         answer::data_row(out, row);
     }
-    answer::command_complete(out, table.tag);
+    complete(table, table.rows.len(), out);
+}
+
+fn complete(table: &Table, rows: usize, out: &mut BytesMut) {
+    match table.tag {
+        "SELECT" => answer::command_complete(out, &format!("SELECT {rows}")),
+        tag => answer::command_complete(out, tag),
+    }
 }
 
 /// Whether a text holds no statement.

@@ -71,5 +71,6 @@ impl Session {
             && self.back.own.is_empty()
             && self.desk.is_none()
             && self.discard.is_nothing()
+            && !self.holds_ready()
     }
 }

@@ -10,21 +10,22 @@ use std::task::Context;
 
 use tokio::time::sleep_until;
 
+use super::begin::Begun;
 use super::desk::{Answers, Refusal, Table};
+use super::echo::Echo;
 use super::fail::Failure;
 use super::plan::Place;
 use super::session::{Leave, Next, Session};
 use super::unit::{Kind, Piece};
 use crate::clock::{self, Duration};
 use crate::metrics::{DatabaseMetrics, TargetLabel};
-use crate::monitor::{Hub, Inbox};
+use crate::monitor::{Hub, Inbox, Own, Ticket};
 use crate::net::Window;
 use crate::pool::PoolMode;
 use crate::route::Class;
-use crate::sql::{Listen, lone_listen, lone_notify};
-use crate::wire::SqlState;
+use crate::sql::{Listen, asks_channels, lone_listen, lone_notify};
 use crate::wire::frame::{self, HEADER, Side};
-use crate::wire::frontend;
+use crate::wire::{SqlState, TransactionStatus, frontend};
 
 /// Longest that LISTEN waits for the server to confirm it.
 const CONFIRM: Duration = Duration::from_secs(10);
@@ -39,10 +40,30 @@ pub(super) struct Ears {
     channels: Vec<Box<str>>,
     /// Why the piece that is being placed could not listen.
     refusal: Option<String>,
+    /// What it says itself on these channels.
+    pub(super) echo: Echo,
     metrics: Arc<DatabaseMetrics>,
 }
 
 impl Ears {
+    /// What the unit that is being answered, and its transaction, have said is not waited for any more.
+    pub(super) fn take_back(&mut self) {
+        let tickets = self.echo.take_back();
+        self.gives_up(&tickets);
+    }
+
+    /// The client is told of the end of a unit.
+    pub(super) fn next(&mut self) {
+        let tickets = self.echo.next();
+        self.gives_up(&tickets);
+    }
+
+    fn gives_up(&self, tickets: &[Ticket]) {
+        if !tickets.is_empty() {
+            self.hub.takes_back(&self.inbox, tickets);
+        }
+    }
+
     fn leave(&mut self, gone: impl Fn(&str) -> bool) {
         let (hub, inbox) = (&self.hub, &self.inbox);
         self.channels.retain(|channel| {
@@ -65,6 +86,10 @@ impl Drop for Ears {
 impl Answers for Ears {
     fn answer(&mut self, text: &str, run: bool) -> Result<Table, Refusal> {
         let done = |tag| Ok(Table { tag, ..Table::default() });
+        if asks_channels(text.as_bytes()) {
+            let rows = self.channels.iter().map(|channel| vec![Some(channel.to_string())]).collect();
+            return Ok(Table { columns: vec!["pg_listening_channels"], rows, tag: "SELECT" });
+        }
         match lone_listen(text.as_bytes()) {
             Some(Listen::On(name)) if run && !self.channels.contains(&name) => {
                 let why = self.refusal.as_deref().unwrap_or("the server did not answer in time");
@@ -89,10 +114,20 @@ impl Answers for Ears {
 }
 
 impl Session {
+    /// What a piece wants that is about channels alone, and can be answered without a connection of the client's own; nothing, if it
+    /// only asks. None: it goes the way of all others.
+    #[inline]
+    pub(super) fn is_about_channels(&self, piece: &Piece) -> Option<Vec<Listen>> {
+        if piece.facts.pins {
+            return self.listens(piece);
+        }
+        (self.ears.is_some() && self.asks_channels(piece)).then(Vec::new)
+    }
+
     /// What a piece wants that is made of LISTEN and UNLISTEN alone, and can be answered without a connection of the client's
     /// own; none: it goes the way of all others.
     #[cold]
-    pub(super) fn listens(&self, piece: &Piece) -> Option<Vec<Listen>> {
+    fn listens(&self, piece: &Piece) -> Option<Vec<Listen>> {
         let whole = piece.kind == Kind::Unit && piece.ends && piece.rest == 0 && !piece.flush;
         let free = self.active.is_none() && self.held.iter().all(Option::is_none) && self.begun.is_none();
         let mode = self.identity.database.pool.mode;
@@ -100,8 +135,26 @@ impl Session {
         if !fits || piece.facts.class != Class::Session || self.speaks_other() {
             return None;
         }
+        let texts = self.texts(piece, |text| lone_listen(text).is_some())?;
+        texts.into_iter().map(lone_listen).collect()
+    }
+
+    /// Whether a client that is listened for asks for nothing but its channels. A connection of its own would not know of them.
+    #[cold]
+    fn asks_channels(&self, piece: &Piece) -> bool {
+        !self.pinned
+            && piece.kind == Kind::Unit
+            && piece.ends
+            && piece.rest == 0
+            && self.held.iter().flatten().all(|held| held.lease.owed.status() != TransactionStatus::Failed)
+            && !matches!(self.begun, Some(Begun::Failed | Begun::TimedOut))
+            && self.texts(piece, asks_channels).is_some_and(|texts| !texts.is_empty())
+    }
+
+    /// The texts that a piece runs, if they and all that it prepares are such.
+    fn texts(&self, piece: &Piece, is: impl Fn(&[u8]) -> bool) -> Option<Vec<&[u8]>> {
         let bytes = self.window.as_ref()?.bytes().get(..piece.size)?;
-        let (mut wants, mut rest) = (Vec::new(), bytes);
+        let (mut texts, mut rest) = (Vec::new(), bytes);
         let mut unnamed = None;
         while let Ok(Some(head)) = frame::header(rest, Side::Frontend) {
             let (message, after) = rest.split_at_checked(head.size)?;
@@ -113,8 +166,7 @@ impl Session {
                     if name.is_empty() {
                         unnamed = Some(text);
                     }
-                    lone_listen(text)?;
-                    None
+                    is(text).then_some(None)?
                 }
                 b'B' => {
                     let name = frontend::bind(body)?.1;
@@ -127,11 +179,11 @@ impl Session {
                 _ => return None,
             };
             if let Some(text) = text {
-                wants.push(lone_listen(text)?);
+                texts.push(is(text).then_some(text)?);
             }
             rest = after;
         }
-        Some(wants)
+        Some(texts)
     }
 
     /// Whether its texts are in another encoding than those that are heard.
@@ -196,7 +248,14 @@ impl Session {
         let inbox = Inbox::new(self.shared.options.inbox);
         let metrics = database.metrics.clone();
         metrics.listeners().increment(1.0);
-        Some(Box::new(Ears { hub, inbox, channels: Vec::new(), refusal: None, metrics }))
+        Some(Box::new(Ears {
+            hub,
+            inbox,
+            channels: Vec::new(),
+            refusal: None,
+            echo: Echo::default(),
+            metrics,
+        }))
     }
 
     /// Waits until the channels of the piece are listened on.
@@ -229,12 +288,16 @@ impl Session {
 
     /// Tells what has come, if nothing is under way. True: there was something.
     #[cold]
-    pub(super) fn tell_heard(&mut self, cx: &Context<'_>) -> Result<bool, Leave> {
-        let quiet = self.is_idle();
-        let Some(ears) = &self.ears else { return Ok(false) };
+    pub(super) fn tell_heard(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
+        let (idle, holds) = (self.is_idle(), self.holds_ready());
+        let quiet = idle || holds && self.back.run == 0 && self.back.own.is_empty();
+        let Some(ears) = &mut self.ears else { return Ok(false) };
         let most = if quiet { AT_ONCE } else { 0 };
-        match ears.inbox.take(cx, &mut self.back.own, most) {
-            Err(why) if quiet => Err(Leave::Told(Failure::Missed(why))),
+        let echo = &mut ears.echo;
+        let told = ears.inbox.take(cx, &mut self.back.own, most, |message| echo.told(message));
+        match told {
+            Err(why) if idle => Err(Leave::Told(Failure::Missed(why))),
+            told if holds => Ok(self.may_end_unit(cx, told.is_err()) || told.unwrap_or(false)),
             told => Ok(told.unwrap_or(false)),
         }
     }
@@ -245,12 +308,23 @@ impl Session {
         let database = &self.identity.database;
         let hub = database.hubs.known(database.server_database.as_ref().unwrap_or(&self.identity.name))?;
         let unit = self.window.as_ref()?.bytes().get(..piece.size)?;
-        let run = self.run_of(unit)?;
+        let run = self.run_of(unit, true)?;
         let (channel, payload) = lone_notify(run.text)?;
         let (channel, payload) = (run.text_of(&channel)?, run.text_of(&payload)?);
         let server = self.held.get(self.active?.index())?.as_ref()?.lease.key.process;
-        hub.says(self.identity.cancel.key.process, server, &channel, &payload);
+        let own = self.foresee(&channel, &payload);
+        hub.says(self.identity.cancel.key.process, server, &channel, &payload, own);
         Some(())
+    }
+
+    /// What the client is about to say comes to itself, too, if it listens there.
+    fn foresee(&mut self, channel: &str, payload: &str) -> Option<Own> {
+        let readable = self.identity.text_safe && !self.speaks_other();
+        let behind = self.held()?.lease.owed.readies();
+        let ears = self.ears.as_mut()?;
+        let listens = readable && ears.channels.iter().any(|known| **known == *channel);
+        let ticket = listens.then(|| ears.echo.foresee(channel, payload, behind))??;
+        Some(Own { ticket, inbox: ears.inbox.clone() })
     }
 
     /// The piece may have an UNLISTEN * or a DISCARD ALL among others, as what drivers send before a connection goes back to

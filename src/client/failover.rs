@@ -340,6 +340,7 @@ impl Session {
     pub(super) fn server_lost(&mut self, failure: Failure) -> Result<(), Leave> {
         let Some(target) = self.active.take() else { return Ok(()) };
         self.identity.cancel.rest();
+        self.expects_nothing();
         let Some(held) = self.held.get_mut(target.index()).and_then(Option::take) else { return Ok(()) };
         if !held.lease.pool().is_over(&held.lease) {
             self.identity.database.cluster.lost(held.node, "a connection in use was lost");
@@ -396,6 +397,7 @@ impl Session {
             }
             write::ready_for_query(&mut self.back.own, TransactionStatus::Idle);
         }
+        self.identity.cancel.settle();
         if open {
             if readies > 0 || !shown {
                 self.say_error(&failure);

@@ -150,6 +150,7 @@ impl Session {
         fallback.waiting.fetch_add(1, Ordering::AcqRel);
         let waiting = Waiting(fallback.clone());
         fallback.metrics.fallback_waits(1.0);
+        self.identity.cancel.waits(true);
         let over = async {
             loop {
                 let (epoch, freed) = (cluster.epoch(), fallback.freed.notified());
@@ -169,12 +170,12 @@ impl Session {
         let outcome = poll_fn(|cx| match over.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Ok(true)),
             Poll::Pending if self.is_gone(cx) => Poll::Ready(Err(Leave::Gone)),
-            Poll::Pending if self.identity.cancel.is_cancelled(cx) => Poll::Ready(Ok(false)),
+            Poll::Pending if self.identity.cancel.is_asked() => Poll::Ready(Ok(false)),
             Poll::Pending => Poll::Pending,
         });
         let goes_on = outcome.await;
         drop(waiting);
-        self.identity.cancel.goes_on();
+        self.identity.cancel.waits(false);
         let outcome = match &goes_on {
             Ok(true) if clock::now() < until => Some("served"),
             Ok(true) => None,

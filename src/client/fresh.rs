@@ -282,7 +282,8 @@ impl Session {
         Ok(())
     }
 
-    /// Ready(Some): what was waited for is there; Ready(None): it is late; an error: the client has gone.
+    /// Ready(Some): what was waited for is there; Ready(None): it is late, or the client does not want it any more; an error: the
+    /// client has gone.
     pub(super) fn poll_wait<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -295,7 +296,11 @@ impl Session {
         if pin!(late).poll(cx).is_ready() {
             return Poll::Ready(Ok(None));
         }
-        if self.is_gone(cx) { Poll::Ready(Err(Leave::Gone)) } else { Poll::Pending }
+        if self.is_gone(cx) {
+            return Poll::Ready(Err(Leave::Gone));
+        }
+        let unwanted = self.piece.is_some_and(|piece| self.is_unwanted(&piece));
+        if unwanted { Poll::Ready(Ok(None)) } else { Poll::Pending }
     }
 
     /// Whether the piece asks for the position of the session, which is still to be found out.

@@ -107,6 +107,8 @@ impl Session {
         let flushed = poll_fn(|cx| self.poll_wait(cx, &mut flushed, &mut late)).await?;
         if matches!(flushed, Some(Ok(()))) {
             self.fresh.counted(&self.identity.database.cluster);
+        } else if self.is_unwanted(&piece) {
+            return Ok(());
         } else {
             self.sharing.kept.late = Some(table);
         }

@@ -12,6 +12,7 @@ mod counting;
 mod desk;
 mod drain;
 mod ears;
+mod echo;
 mod fail;
 mod failover;
 mod fallback;
@@ -40,6 +41,7 @@ mod shared;
 mod supply;
 mod told;
 mod unit;
+mod unwanted;
 mod way;
 
 use std::sync::Arc;

@@ -3,16 +3,25 @@
 //! What the protocol has prepared stands in a text under the name that servers know. A statement that DEALLOCATE drops is
 //! others' too: in its place the server drops one that is nothing. What PREPARE makes has the client's name, on a connection
 //! that the client keeps.
+//!
+//! A text that the protocol has prepared is looked through again with each Bind, for it means what its names mean then: the server
+//! gets it anew, under a name that no statement has for long.
+
+use std::sync::Arc;
 
 use super::prepared::{NOBODY, Sent};
 use super::session::Session;
-use super::supply::{NOTHING, Way};
+use super::supply::{NOTHING, Way, rename};
 use super::unit::primary_only;
 use crate::route::Reason;
+use crate::server::Prepared;
 use crate::server::owed::Show;
 use crate::sql::{Use, named};
 use crate::wire::frame::HEADER;
 use crate::wire::{Header, TransactionStatus, backend, frontend, write};
+
+/// The name under which a server gets a text of a client's that names others.
+const RUNS: &[u8] = b"pgweir execute";
 
 /// A text under way in which a name has grown.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +49,7 @@ impl Way<'_> {
         let opens = !self.held.lease.owed.is_open();
         let alone = opens && self.held.lease.owed.readies() == 0;
         let before = self.own.len();
-        let text = self.with_names(text.unwrap_or_default());
+        let text = self.with_names(text.unwrap_or_default(), tag == b'Q');
         if tag == b'Q' && opens && self.own.len() > before {
             // A Query ends what was begun by these, as a Sync does, but it would be carried out if one of them failed.
             self.held.lease.owed.sent(b'S', Show::Swallow);
@@ -56,13 +65,46 @@ impl Way<'_> {
         }
         match tag {
             b'Q' => write::query_bytes(self.own, &text),
-            _ => write::parse_bytes(self.own, &text, tail),
+            _ => write::parse_bytes(self.own, b"", &text, tail),
         }
         message.len()
     }
 
-    /// The text with the names that the server knows.
-    fn with_names(&mut self, text: &[u8]) -> Vec<u8> {
+    /// A Parse with a name, of a text that names others: the server looks at it, and the client alone keeps it. Returns how much of
+    /// the message went.
+    #[cold]
+    pub(super) fn make_naming(&mut self, prepared: Arc<Prepared>, message: &[u8]) -> usize {
+        let number = self.send_naming(message.get(HEADER..).unwrap_or_default(), Show::Forward, false);
+        self.statements.send(number, Sent::Known(prepared));
+        if number.is_some() { message.len() } else { 0 }
+    }
+
+    /// A Bind or a Describe of a statement whose text names others. Returns how much of the message went.
+    #[cold]
+    pub(super) fn run_naming(&mut self, parse: &[u8], head: Header, body: &[u8]) -> usize {
+        let parse = parse.get(HEADER..).unwrap_or_default();
+        if self.send_naming(parse, Show::Swallow, head.tag == b'B').is_some() {
+            self.statements.send_own(RUNS, NOBODY);
+        }
+        match self.held.lease.owed.sent(head.tag, Show::Forward) {
+            Some(_) => rename(self.own, head, body, RUNS),
+            None => 0,
+        }
+    }
+
+    /// Sends such a text, by the body of its Parse. Returns the number of what is owed for it.
+    fn send_naming(&mut self, parse: &[u8], show: Show, runs: bool) -> Option<u32> {
+        let (_, text) = frontend::parse(parse)?;
+        let tail = frontend::parse_tail(parse).unwrap_or_default();
+        self.close(RUNS);
+        let text = self.with_names(text, runs);
+        let number = self.held.lease.owed.sent(b'P', show)?;
+        write::parse_bytes(self.own, RUNS, &text, tail);
+        Some(number)
+    }
+
+    /// The text with the names that the server knows; `runs`: it is going to be carried out.
+    fn with_names(&mut self, text: &[u8], runs: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(text.len() + 64);
         let mut at = 0;
         let mut dropped = 0usize;
@@ -100,12 +142,13 @@ impl Way<'_> {
                 let start =
                     String::from_utf8_lossy(text.get(..one.start).unwrap_or_default()).chars().count();
                 let by = other.len().saturating_sub(one.end - one.start);
-                *self.grown = Some(Grown { start, by, several: self.grown.is_some() });
+                let other_one = |grown: Grown| (grown.start, grown.by) != (start, by);
+                *self.grown = Some(Grown { start, by, several: self.grown.is_some_and(other_one) });
                 out.extend_from_slice(text.get(at..one.start).unwrap_or_default());
                 out.extend_from_slice(&other);
                 at = one.end;
             }
-            if one.how != Use::Execute {
+            if runs && one.how != Use::Execute {
                 self.names.push_back(one);
             }
         }

@@ -161,6 +161,9 @@ impl Session {
             window.consume(piece.size);
         }
         self.desk = (!piece.ends).then_some(desk);
+        if piece.ends {
+            self.identity.cancel.settle();
+        }
         Ok(Place::Done)
     }
 

@@ -152,6 +152,7 @@ impl Session {
             // The unit began on a replica, before a Flush, and cannot go on there.
             return Err(Leave::Told(Failure::ReplicaTransaction));
         }
+        self.heed_within(&piece);
         self.note(&piece);
         Ok(Place::Forward)
     }
@@ -314,11 +315,14 @@ impl Session {
 
     /// A piece with nothing before it: the route is decided anew.
     fn place_anew(&mut self, piece: Piece) -> Result<Place, Leave> {
+        if self.is_unwanted(&piece) {
+            return Ok(self.refuse_unwanted(piece));
+        }
         if self.is_own(&piece) && piece.kind == Kind::Unit {
             return self.answer_own(piece);
         }
         match piece.kind {
-            Kind::Terminate => return Err(Leave::Gone),
+            Kind::Terminate => Err(Leave::Gone),
             Kind::Copy => {
                 // Data that nobody asked for is ignored, as PostgreSQL does after a COPY that failed.
                 if let Some(window) = &mut self.window {
@@ -326,13 +330,14 @@ impl Session {
                 }
                 self.discard.rest = piece.rest;
                 self.piece = None;
-                return Ok(Place::Done);
+                Ok(Place::Done)
             }
-            Kind::Unit => {}
+            Kind::Unit => self.place_unit(piece),
         }
-        if piece.facts.pins
-            && let Some(wants) = self.listens(&piece)
-        {
+    }
+
+    fn place_unit(&mut self, piece: Piece) -> Result<Place, Leave> {
+        if let Some(wants) = self.is_about_channels(&piece) {
             return self.answer_listen(piece, &wants);
         }
         if let Some(place) = self.place_begun(piece) {
@@ -384,7 +389,12 @@ impl Session {
                 return Ok(Place::Wait);
             }
         }
-        self.start_unit(piece, route)
+        self.begin_unit(piece, route)
+    }
+
+    /// A unit for the connection that works, with nothing before it.
+    fn begin_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
+        if self.is_unwanted(&piece) { Ok(self.refuse_unwanted(piece)) } else { self.start_unit(piece, route) }
     }
 
     /// A unit is not carried out, and has no server.
@@ -533,17 +543,16 @@ impl Session {
                 catalog: self.identity.catalog.clone(),
             };
             let mut search = pin!(search.run(route, picked));
+            self.identity.cancel.waits(true);
             poll_fn(|cx| match search.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
                 Poll::Pending if self.is_gone(cx) => Poll::Ready(Err(Leave::Gone)),
-                Poll::Pending if self.identity.cancel.is_cancelled(cx) => {
-                    Poll::Ready(Ok(Err(Failure::Cancelled)))
-                }
+                Poll::Pending if self.identity.cancel.is_asked() => Poll::Ready(Ok(Err(Failure::Cancelled))),
                 Poll::Pending => Poll::Pending,
             })
             .await?
         };
-        self.identity.cancel.goes_on();
+        self.identity.cancel.waits(false);
         self.identity.database.metrics.wait_time(start.elapsed());
         let Some(piece) = self.piece.take() else { return Ok(()) };
         match outcome {
@@ -556,7 +565,7 @@ impl Session {
                     Target::Primary => Reason::NoReplica,
                     Target::Replica => Reason::Read,
                 };
-                if matches!(self.start_unit(piece, Route { target, reason, ..route })?, Place::Forward) {
+                if matches!(self.begin_unit(piece, Route { target, reason, ..route })?, Place::Forward) {
                     self.piece = Some(piece);
                     self.forward();
                 }

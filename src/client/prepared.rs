@@ -342,6 +342,11 @@ impl Statements {
         matches!(self.ops.get(self.sent), Some(Op::Parse { name, keep: true, .. }) if !name.is_empty())
     }
 
+    /// Whether the next of the messages that were read is a Parse of a text that names statements.
+    pub(super) fn makes_naming(&self) -> bool {
+        matches!(self.ops.get(self.sent), Some(Op::Parse { statement, .. }) if statement.facts.names)
+    }
+
     /// The next of the messages that were read goes to a server, which owes `number` for it, or will ignore it.
     pub(super) fn send(&mut self, number: Option<u32>, how: Sent<'_>) {
         let Some(op) = self.ops.get_mut(self.sent) else { return };

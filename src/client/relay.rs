@@ -58,7 +58,7 @@ impl Session {
                 moved = true;
                 continue;
             }
-            if self.active.is_none() {
+            if self.active.is_none() || self.holds_ready() {
                 return Ok(moved);
             }
             if self.refused_settings.is_some() && self.settings_refused()? {
@@ -172,26 +172,23 @@ impl Session {
             if there < head.size && head.size <= WINDOW {
                 break;
             }
+            let body = message.get(HEADER..there).unwrap_or_default();
+            let fatal = head.tag == b'E' && matches!(backend::fields(body).severity, b"FATAL" | b"PANIC");
             let may_vanish = failed || keeps && head.tag == b'E' || owed.next_show() == Show::Swallow;
-            if may_vanish && shown > 0 {
+            if (may_vanish || fatal) && shown > 0 {
                 // What follows may still take back what is held behind these.
                 return Ok(self.show_and_hold(shown, at));
             }
-            let body = message.get(HEADER..there).unwrap_or_default();
-            if head.tag == b'E' && matches!(backend::fields(body).severity, b"FATAL" | b"PANIC") {
-                if shown > 0 {
-                    return Ok(self.show_and_hold(shown, at));
-                }
+            if fatal {
                 self.hear_last_words(at, there);
                 return Ok(true);
             }
             let left = if keeps && head.tag == b'E' { owed.left_in_unit() } else { 0 };
             let Verdict { mut show, event } = owed.reply(head.tag, body)?;
-            if event == Event::Refused {
-                return Ok(self.say_outlived(at, there));
-            }
-            if event == Event::Known {
-                window.replace(at, PARSE_COMPLETE);
+            match event {
+                Event::Refused => return Ok(self.say_refused(at, there)),
+                Event::Known => window.replace(at, PARSE_COMPLETE),
+                _ => {}
             }
             if head.tag == b'A' {
                 ears::sign(window, at, key.process, process);
@@ -207,6 +204,9 @@ impl Session {
             }
             let holds = self.net.holds();
             self.event(event, show, at, head);
+            if matches!(event, Event::Ready { .. }) && self.holds_ready() {
+                return Ok(self.keep_ready(at, there));
+            }
             if there < head.size {
                 self.back.rest = head.size - there;
                 self.back.rest_show = show;
@@ -268,6 +268,7 @@ impl Session {
             }
             Event::Prepared => self.saw_name(Use::Prepare),
             Event::Deallocated => self.saw_name(Use::Deallocate),
+            Event::RolledBack => self.takes_back(),
             Event::Error { parse } if show == Show::Swallow => {
                 if !self.heard_error(at, head) {
                     self.parse_refused(parse);
@@ -335,6 +336,7 @@ impl Session {
             self.statements.outlived();
         }
         self.identity.database.metrics.error(&code, Origin::Server);
+        self.identity.cancel.settle();
         if self.active == Some(Target::Primary) && failover::is_doubt(&code) {
             self.doubt_primary();
         }
@@ -360,6 +362,7 @@ impl Session {
             }
         }
         self.net.answered();
+        self.identity.cancel.settle();
         self.names.clear();
         self.grown = None;
         let life = held.running.life;
@@ -370,6 +373,7 @@ impl Session {
         self.statements.ended(number, &mut held.lease);
         let node = held.node;
         self.note_answer(target, node, life, status, shape);
+        self.awaits_own(status, failed);
     }
 
     /// Whether the active connection has nothing more to do: all was sent, answered and shown, no transaction is open.
@@ -417,7 +421,8 @@ impl Session {
                 moved = true;
                 continue;
             }
-            let busy = self.forth.rest > 0 || self.discard.rest > 0 || self.discard.until_sync;
+            let throws = self.discard.rest > 0 || self.discard.until_sync;
+            let busy = self.forth.rest > 0 || throws || self.holds_ready();
             if !busy && self.step()? {
                 moved = true;
                 continue;
@@ -496,6 +501,7 @@ impl Session {
         }
         if std::mem::take(&mut self.discard.then_ready) {
             write::ready_for_query(&mut self.back.own, status);
+            self.identity.cancel.settle();
             moved = true;
         }
         while self.discard.until_sync && self.discard.rest == 0 {
@@ -510,6 +516,7 @@ impl Session {
             if head.tag == b'S' {
                 self.discard.until_sync = false;
                 write::ready_for_query(&mut self.back.own, status);
+                self.identity.cancel.settle();
             }
         }
         Ok(moved)
@@ -540,7 +547,6 @@ impl Session {
         match self.place(piece)? {
             Place::Forward => {
                 self.forward();
-                self.begins_to_wait();
                 Ok(true)
             }
             Place::Done => Ok(true),

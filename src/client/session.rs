@@ -423,6 +423,7 @@ impl Session {
                 return Poll::Ready(Next::Leave(Leave::Told(Failure::Ending)));
             }
             self.give_windows_back();
+            self.heed();
             return Poll::Pending;
         }
     }
@@ -541,6 +542,7 @@ impl Session {
         } else {
             let status = self.status();
             write::ready_for_query(&mut self.back.own, status);
+            self.identity.cancel.settle();
         }
     }
 

@@ -185,6 +185,10 @@ impl Session {
             self.identity.database.metrics.prepared(PreparedWhat::Asked);
         }
         self.rides(piece, route, node, false);
+        if self.is_unwanted(piece) {
+            // The request may have come before the unit had its place.
+            self.seat().cancel();
+        }
         true
     }
 
@@ -250,6 +254,7 @@ impl Session {
         let (shape, time) = running.end();
         let answered = answer.len() as u64;
         let Some(piece) = self.piece.take() else { return };
+        self.identity.cancel.settle();
         let metrics = &self.identity.database.metrics;
         metrics.unit(label(Some(route.target)), route.reason.index(), route.reason.code());
         metrics.query_time(label(Some(route.target)), time);

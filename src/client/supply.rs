@@ -136,6 +136,10 @@ enum Needs {
     Taken,
     /// Its text names some.
     Text,
+    /// It makes one whose text names others.
+    MakeNaming(Arc<Prepared>),
+    /// It names one whose text, in the Parse of these bytes, names others.
+    Naming(Vec<u8>),
 }
 
 /// What messages pass on their way to a server.
@@ -161,15 +165,26 @@ pub(super) struct Way<'a> {
 impl Way<'_> {
     fn needs(&mut self, head: Header, message: &[u8]) -> Needs {
         let body = message.get(HEADER..head.size.min(message.len())).unwrap_or_default();
-        if self.named && (head.tag == b'Q' || head.tag == b'P' && body.first() == Some(&0)) {
+        let names_some =
+            self.named && (head.tag == b'Q' || head.tag == b'P' && self.statements.makes_naming());
+        if names_some && (head.tag == b'Q' || body.first() == Some(&0)) {
             return if head.size <= message.len() { Needs::Text } else { Needs::Nothing };
         }
         let Some(name) = names(head.tag, body) else { return Needs::Nothing };
         if head.tag == b'P' {
-            return self.makes(name, body);
+            return match self.makes(name, body) {
+                Needs::Make(prepared) if names_some => Needs::MakeNaming(prepared),
+                needs => needs,
+            };
         }
         let server: &Server = &self.held.lease;
         let wanted = self.statements.find(name);
+        if self.named
+            && let Some(parse) =
+                wanted.filter(|known| known.facts.names).and_then(|known| known.parse.as_deref())
+        {
+            return Needs::Naming(parse.to_vec());
+        }
         if let Some(statement) = wanted
             && let Some(prepared) = statement.shared()
         {
@@ -226,6 +241,8 @@ impl Way<'_> {
             Needs::Name(prepared, told) => return Some(self.tell(&prepared, told.as_ref(), head, body)),
             Needs::Make(prepared) => return Some(self.make(prepared, message)),
             Needs::Text => return Some(self.rewrite(head.tag, message)),
+            Needs::MakeNaming(prepared) => return Some(self.make_naming(prepared, message)),
+            Needs::Naming(parse) => return Some(self.run_naming(&parse, head, body)),
             Needs::Unnamed => self.fit_unnamed(head, body, rest),
             Needs::Checked => self.checked_unnamed(),
             Needs::Close => {

@@ -85,8 +85,6 @@ pub(super) struct Told {
     /// The portal that was bound last, if it is described next, and somebody wants to know.
     bound: Option<(Box<[u8]>, About)>,
     check: Option<Check>,
-    /// How many requests to cancel there had been when a Bind began to wait.
-    requests: Option<u32>,
     /// The rest of a RowDescription is to come.
     streams: bool,
 }
@@ -376,14 +374,6 @@ fn is_described(portal: &[u8], rest: &[u8]) -> bool {
 }
 
 impl Session {
-    /// Notes how many requests to cancel there were before a Bind waits, if one does.
-    #[inline]
-    pub(super) fn begins_to_wait(&mut self) {
-        if self.statements.told.awaits().is_some() && self.statements.told.requests.is_none() {
-            self.statements.told.requests = Some(self.identity.cancel.requests());
-        }
-    }
-
     /// Whether the Bind that waits for what the server says of its statement can go on, and does. None: no Bind waits.
     pub(super) fn awaits_description(&mut self) -> Option<bool> {
         let number = self.statements.told.awaits()?;
@@ -394,14 +384,10 @@ impl Session {
         let waits = self.held().is_some_and(|held| held.lease.owed.owes(number));
         if !waits && let Some(check) = &mut self.statements.told.check {
             check.waits = false;
-            let before = self.statements.told.requests.take();
-            self.forward();
-            let cancelled = before.is_some_and(|before| before != self.identity.cancel.requests());
-            self.begins_to_wait();
-            if cancelled {
-                // It found a server that had nothing to do, or a question of pgweir's own.
-                self.identity.cancel.cancel(&self.identity.database.cluster);
+            if let Some(piece) = self.piece {
+                self.heed_within(&piece);
             }
+            self.forward();
         }
         Some(!waits)
     }
@@ -441,13 +427,15 @@ impl Session {
         }
     }
 
-    /// What went before a Bind has failed: the error stands in the server's window at `at`, and the client is shown
-    /// PostgreSQL's own. True: something is to show, or was taken out.
-    pub(super) fn say_outlived(&mut self, at: usize, there: usize) -> bool {
+    /// What went before something that must not be carried out has failed: the error stands in the server's window at `at`, and the
+    /// client is shown why. True: something is to show, or was taken out.
+    pub(super) fn say_refused(&mut self, at: usize, there: usize) -> bool {
         let void = self.net.failed.is_some();
         if !void {
             self.release();
-            self.say_error(&Failure::ServerSaid(Bytes::from_static(OUTLIVED)));
+            let cancelled = self.identity.cancel.has_refused();
+            let outlived = || Failure::ServerSaid(Bytes::from_static(OUTLIVED));
+            self.say_error(&if cancelled { Failure::Cancelled } else { outlived() });
         }
         let Some(held) = self.held() else { return false };
         held.error_shown |= !void;

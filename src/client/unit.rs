@@ -198,6 +198,11 @@ impl Gather {
         }
     }
 
+    /// Whether a piece is being cut.
+    pub(super) fn has_some(&self) -> bool {
+        self.piece.size > 0
+    }
+
     /// What a text does may have been learned anew.
     pub(super) fn forget_memo(&mut self) {
         self.memo = Memo::default();

@@ -53,9 +53,13 @@ pub enum Missed {
     Full,
 }
 
+/// Which of its own notifications a client waits for.
+pub type Ticket = u64;
+
 #[derive(Debug, Default)]
 struct Mail {
-    queue: VecDeque<Bytes>,
+    /// Each with whether it is one of its own that the client waits for.
+    queue: VecDeque<(Bytes, bool)>,
     bytes: usize,
     missed: Option<Missed>,
     waker: Option<Waker>,
@@ -79,29 +83,39 @@ impl Inbox {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, message: &Bytes) {
+    fn put(&self, message: &Bytes, own: bool) {
         let mut mail = self.mail();
         let full = mail.queue.len() >= self.limits.count || mail.bytes + message.len() > self.limits.bytes;
         if mail.missed.is_none() && full {
             mail.miss(Missed::Full);
         } else if mail.missed.is_none() {
             mail.bytes += message.len();
-            mail.queue.push_back(message.clone());
+            mail.queue.push_back((message.clone(), own));
             mail.wake();
         }
     }
 
-    /// Takes up to so many bytes out, at least one message. If there is none the task is woken when there is.
+    /// Takes up to so many bytes out, at least one message, and shows those that are the client's own. If there is none the task is
+    /// woken when there is.
     ///
     /// # Errors
     /// Some were missed.
-    pub fn take(&self, cx: &Context<'_>, out: &mut BytesMut, most: usize) -> Result<bool, Missed> {
+    pub fn take(
+        &self,
+        cx: &Context<'_>,
+        out: &mut BytesMut,
+        most: usize,
+        mut shown: impl FnMut(&[u8]),
+    ) -> Result<bool, Missed> {
         let mut mail = self.mail();
         mail.waker = Some(cx.waker().clone());
         let before = out.len();
         while out.len() - before < most
-            && let Some(message) = mail.queue.pop_front()
+            && let Some((message, own)) = mail.queue.pop_front()
         {
+            if own {
+                shown(&message);
+            }
             mail.bytes -= message.len();
             out.extend_from_slice(&message);
         }
@@ -140,7 +154,26 @@ struct Author {
     channel: Box<str>,
     payload: Box<str>,
     client: u32,
+    /// Whose own it is, if it listens there itself.
+    own: Option<Own>,
+    /// It may have been rolled back.
+    void: bool,
     since: Instant,
+}
+
+impl Author {
+    fn is(&self, inbox: &Arc<Inbox>, tickets: &[Ticket]) -> bool {
+        self.own.as_ref().is_some_and(|own| tickets.contains(&own.ticket) && Arc::ptr_eq(&own.inbox, inbox))
+    }
+}
+
+/// A notification that whoever sends it waits for.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// Its number among those of that inbox.
+    pub ticket: Ticket,
+    /// Where it comes.
+    pub inbox: Arc<Inbox>,
 }
 
 #[derive(Debug, Default)]
@@ -154,16 +187,17 @@ struct Inner {
 }
 
 impl Inner {
-    /// The number by which clients know who said that: the client's, or that of the server's process.
-    fn author(&mut self, server: i32, channel: &str, payload: &str) -> i32 {
+    /// The number by which clients know who said that: the client's, or that of the server's process. And who waits for it.
+    fn author(&mut self, server: i32, channel: &str, payload: &str) -> (i32, Option<Own>) {
         let is = |author: &Author| {
             author.server.cast_signed() == server
                 && *author.channel == *channel
                 && *author.payload == *payload
         };
-        let place = self.authors.iter().position(is);
+        let certain = self.authors.iter().position(|author| is(author) && !author.void);
+        let place = certain.or_else(|| self.authors.iter().position(is));
         let author = place.and_then(|place| self.authors.remove(place));
-        author.map_or(server, |author| author.client.cast_signed())
+        author.map_or((server, None), |author| (author.client.cast_signed(), author.own))
     }
 }
 
@@ -271,11 +305,15 @@ impl Hub {
         self.wake.notify_one();
     }
 
-    /// A client is about to say that on that channel, by that process of the server.
-    pub fn says(&self, client: u32, server: u32, channel: &str, payload: &str) {
+    /// A client is about to say that on that channel, by that process of the server; `own`: it waits for that itself.
+    pub fn says(&self, client: u32, server: u32, channel: &str, payload: &str, own: Option<Own>) {
         let mut inner = self.inner();
         if !inner.channels.contains_key(channel) {
             return;
+        }
+        if let Some(own) = &own {
+            // What a transaction says twice comes once.
+            inner.authors.retain(|author| !author.is(&own.inbox, &[own.ticket]));
         }
         let since = clock::now();
         let late = |author: &Author| since.duration_since(author.since) > LONGEST_WAY;
@@ -283,7 +321,15 @@ impl Hub {
             inner.authors.pop_front();
         }
         let (channel, payload) = (channel.into(), payload.into());
-        inner.authors.push_back(Author { server, channel, payload, client, since });
+        inner.authors.push_back(Author { server, channel, payload, client, own, void: false, since });
+    }
+
+    /// What a client has said under these numbers was rolled back, or part of it was.
+    pub fn takes_back(&self, inbox: &Arc<Inbox>, tickets: &[Ticket]) {
+        for author in self.inner().authors.iter_mut().filter(|author| author.is(inbox, tickets)) {
+            author.own = None;
+            author.void = true;
+        }
     }
 
     async fn run(self: Arc<Self>) {
@@ -406,11 +452,13 @@ impl Hub {
                 let mut message = BytesMut::new();
                 let (channel, payload) = (heard.channel(), heard.payload());
                 let mut inner = self.inner();
-                let process = inner.author(heard.process_id(), channel, payload);
+                let (process, own) = inner.author(heard.process_id(), channel, payload);
                 write::notification(&mut message, process, channel, payload);
                 let message = message.freeze();
                 if let Some(channel) = inner.channels.get(channel) {
-                    channel.inboxes.iter().for_each(|inbox| inbox.put(&message));
+                    for inbox in &channel.inboxes {
+                        inbox.put(&message, own.as_ref().is_some_and(|own| Arc::ptr_eq(&own.inbox, inbox)));
+                    }
                 }
                 Ok(())
             }
@@ -427,18 +475,21 @@ mod tests {
     fn an_inbox_keeps_so_much_and_says_what_it_does_not() {
         let inbox = Inbox::new(InboxLimits { count: 3, bytes: 10 });
         let cx = Context::from_waker(Waker::noop());
-        let mut out = BytesMut::new();
-        assert_eq!(inbox.take(&cx, &mut out, 100), Ok(false));
-        for message in ["one", "two", "six"] {
-            inbox.put(&Bytes::from_static(message.as_bytes()));
+        let (mut out, mut own) = (BytesMut::new(), Vec::new());
+        let mut take =
+            |out: &mut BytesMut, most| inbox.take(&cx, out, most, |message| own.push(message.to_vec()));
+        assert_eq!(take(&mut out, 100), Ok(false));
+        for (message, own) in [("one", false), ("two", true), ("six", false)] {
+            inbox.put(&Bytes::from_static(message.as_bytes()), own);
         }
-        assert_eq!((inbox.take(&cx, &mut out, 4), &out[..]), (Ok(true), &b"onetwo"[..]));
-        inbox.put(&Bytes::from_static(b"seven"));
-        inbox.put(&Bytes::from_static(b"too much"));
-        inbox.put(&Bytes::from_static(b"8"));
+        assert_eq!((take(&mut out, 4), &out[..]), (Ok(true), &b"onetwo"[..]));
+        for message in ["seven", "too much", "8"] {
+            inbox.put(&Bytes::from_static(message.as_bytes()), true);
+        }
         out.clear();
         // What it has comes first.
-        assert_eq!((inbox.take(&cx, &mut out, 100), &out[..]), (Ok(true), &b"sixseven"[..]));
-        assert_eq!(inbox.take(&cx, &mut out, 100), Err(Missed::Full));
+        assert_eq!((take(&mut out, 100), &out[..]), (Ok(true), &b"sixseven"[..]));
+        assert_eq!(take(&mut out, 100), Err(Missed::Full));
+        assert_eq!(own, [&b"two"[..], b"seven"]);
     }
 }

@@ -16,7 +16,7 @@ mod visit;
 pub use catalog::{CatalogOptions, Catalogs, Live, Seen};
 pub use cluster::Cluster;
 pub use link::LinkError;
-pub use listen::{Hub, Hubs, Inbox, InboxLimits, Missed};
+pub use listen::{Hub, Hubs, Inbox, InboxLimits, Missed, Own, Ticket};
 pub use options::{Discover, Options};
 pub use positions::{Positions, Reading};
 pub use report::{Report, examine};

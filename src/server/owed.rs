@@ -101,6 +101,8 @@ pub enum Event {
     Prepared,
     /// DEALLOCATE of one statement succeeded.
     Deallocated,
+    /// ROLLBACK, to a savepoint perhaps, or a COMMIT of what had failed.
+    RolledBack,
     /// A parameter changed: ParameterStatus.
     Parameter,
 }
@@ -414,6 +416,7 @@ fn completed(body: &[u8]) -> Event {
         b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => Event::Forgotten,
         b"PREPARE\0" => Event::Prepared,
         b"DEALLOCATE\0" => Event::Deallocated,
+        b"ROLLBACK\0" => Event::RolledBack,
         _ => Event::None,
     }
 }

@@ -67,6 +67,19 @@ pub fn lone_notify(text: &[u8]) -> Option<(Operand, Operand)> {
     (comma && reader.kind(Kind::Close) && reader.is_over()).then_some((channel, payload))
 }
 
+/// Whether a text asks for the channels that its session listens on, and for nothing else.
+#[must_use]
+pub fn asks_channels(text: &[u8]) -> bool {
+    let Some(mut reader) = Reader::new(text, MOST_TOKENS) else { return false };
+    let selects = reader.word(b"select") && (!reader.operator(b"*") || reader.word(b"from"));
+    let qualified = reader.word(b"pg_catalog");
+    selects
+        && qualified == reader.kind(Kind::Dot)
+        && reader.calls(b"pg_listening_channels")
+        && reader.kind(Kind::Close)
+        && reader.is_over()
+}
+
 /// A text or a parameter, which may be cast to `text`.
 fn argument(reader: &mut Reader<'_>) -> Option<Operand> {
     let operand = reader.operand().filter(|operand| !matches!(operand, Operand::Number(_)))?;
@@ -102,6 +115,31 @@ mod tests {
         }
         assert_eq!(lone_listen(format!("LISTEN {}", "a".repeat(64)).as_bytes()), None);
         assert_eq!(lone_listen(b"LISTEN \"\xff\""), None);
+    }
+
+    #[test]
+    fn who_asks_what_it_listens_on() {
+        for text in [
+            "SELECT * FROM pg_listening_channels()",
+            "select pg_catalog.pg_listening_channels();",
+            "SELECT pg_listening_channels ( ) -- so",
+        ] {
+            assert!(asks_channels(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "",
+            "SELECT pg_listening_channels",
+            "SELECT x.pg_listening_channels()",
+            "SELECT .pg_listening_channels()",
+            "SELECT * pg_listening_channels()",
+            "SELECT FROM pg_listening_channels()",
+            "SELECT pg_listening_channels(), 1",
+            "SELECT * FROM pg_listening_channels() x",
+            "SELECT count(*) FROM pg_listening_channels()",
+            "SELECT pg_listening_channels(); SELECT 1",
+        ] {
+            assert!(!asks_channels(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

@@ -183,8 +183,9 @@ pub fn query_bytes(out: &mut BytesMut, statement: &[u8]) {
 }
 
 /// A Parse of the unnamed statement; `types` is what follows the text.
-pub fn parse_bytes(out: &mut BytesMut, statement: &[u8], types: &[u8]) {
+pub fn parse_bytes(out: &mut BytesMut, name: &[u8], statement: &[u8], types: &[u8]) {
     message(out, b'P', |out| {
+        out.extend_from_slice(name);
         out.put_u8(0);
         out.extend_from_slice(statement);
         out.put_u8(0);

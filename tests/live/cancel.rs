@@ -1,12 +1,15 @@
 //! A cancel request ends the statement it was meant for, and never anything else.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use pgweir::clock;
+use postgres_protocol::message::frontend;
 use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, Watch, cluster};
-use crate::raw::{Raw, query};
+use crate::raw::{Answer, Raw, execute, extended, flush, query, sync};
 use crate::wire::{Message, Until, Wire, packet, startup};
 
 #[tokio::test]
@@ -58,6 +61,156 @@ async fn what_was_meant_and_nothing_else() {
     assert_eq!(other.value("SELECT 8, txid_current()").await, "8");
 }
 
+/// What a unit waits for when its cancel request comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Held {
+    /// Its statement is prepared, and no more of it has come.
+    Prepared,
+    /// All but its Sync has come.
+    Gathered,
+}
+
+/// Sends a unit in two parts, with a request between them.
+async fn in_two_parts(client: &mut Raw, address: SocketAddr, held: Held) -> Answer {
+    let text = "SELECT pg_sleep(30)";
+    let rest = match held {
+        Held::Prepared => {
+            let mut parse = BytesMut::new();
+            frontend::parse("", text, [], &mut parse).unwrap();
+            client.send(&[parse, flush()].concat()).await.unwrap();
+            assert_eq!(client.message().await.unwrap().0, b'1');
+            [execute(""), sync()].concat()
+        }
+        Held::Gathered => {
+            client.send(&extended("", text)).await.unwrap();
+            sync().to_vec()
+        }
+    };
+    Raw::cancel(address, client.key).await.unwrap();
+    client.send(&rest).await.unwrap();
+    client.answer().await.unwrap()
+}
+
+/// A request that comes while part of a unit is still here hits that unit, although its server has nothing to cancel yet.
+#[tokio::test]
+async fn what_its_server_has_not_got_yet() {
+    let cluster = cluster().replicas(1).start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 1").await;
+    let (address, mut client) = (proxy.address(), proxy.client().await);
+    let start = clock::now();
+    for held in [Held::Prepared, Held::Gathered] {
+        let answer = in_two_parts(&mut client, address, held).await;
+        assert_eq!((answer.code(), answer.status), ("57014", 'I'), "{held:?}");
+        assert_eq!(client.value("SELECT 1").await, "1");
+        // In a transaction it fails the transaction: one that its server knows, and one whose BEGIN was held back.
+        for first in ["SELECT txid_current()", ""] {
+            client.ok("BEGIN").await;
+            if !first.is_empty() {
+                client.ok(first).await;
+            }
+            let answer = in_two_parts(&mut client, address, held).await;
+            assert_eq!((answer.code(), answer.status), ("57014", 'E'), "{held:?} {first}");
+            assert_eq!(client.query("SELECT 1").await.unwrap().code(), "25P02");
+            client.ok("ROLLBACK").await;
+            assert_eq!(client.value("SELECT 1").await, "1");
+        }
+    }
+    assert!(start.elapsed() < SOON);
+    assert_eq!(proxy.sum("pgweir_pool_connects_total", &[]).await, 2.0, "a connection was closed for it");
+
+    // Directly, what has all come but its Sync is cancelled, too; what was only prepared is not.
+    let mut direct = Raw::login(cluster.primary().address().parse().unwrap(), &[]).await.unwrap();
+    let direct_address = cluster.primary().address().parse().unwrap();
+    let answer = in_two_parts(&mut direct, direct_address, Held::Gathered).await;
+    assert_eq!((answer.code(), answer.status), ("57014", 'I'));
+}
+
+/// One that comes between two units is for neither, in whatever state the client is.
+#[tokio::test]
+async fn nothing_between_units() {
+    let cluster = cluster().start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 1").await;
+    let mut client = proxy.client().await;
+    let direct_address = cluster.primary().address().parse().unwrap();
+    let mut direct = Raw::login(direct_address, &[]).await.unwrap();
+    for (client, address) in [(&mut client, proxy.address()), (&mut direct, direct_address)] {
+        let mut parse = BytesMut::new();
+        frontend::parse("s", "SELECT pg_sleep(0.02), 7", [], &mut parse).unwrap();
+        client.send(&[parse, sync()].concat()).await.unwrap();
+        assert_eq!(client.answer().await.unwrap().code(), "");
+        for around in ["", "BEGIN", "BEGIN; SELECT 1", "CREATE TEMP TABLE t (id int)"] {
+            if !around.is_empty() {
+                client.ok(around).await;
+            }
+            for _ in 0..5 {
+                Raw::cancel(address, client.key).await.unwrap();
+                client.send(&[execute("s"), sync()].concat()).await.unwrap();
+                assert_eq!(client.answer().await.unwrap().code(), "", "{around}");
+                Raw::cancel(address, client.key).await.unwrap();
+                client.ok("SELECT pg_sleep(0.01)").await;
+            }
+            if around.starts_with("BEGIN") {
+                Raw::cancel(address, client.key).await.unwrap();
+                client.ok("COMMIT").await;
+            }
+        }
+    }
+}
+
+/// What waits for anything is cancelled at once: for a connection, for a replica that is fresh enough, for an answer of pgweir's own.
+#[tokio::test]
+async fn what_waits() {
+    let cluster = cluster().replicas(1).start().await.unwrap();
+    cluster.primary().sql("CREATE TABLE t AS SELECT 7 AS v").await.unwrap();
+    cluster.wait_replayed(SOON).await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 1\nfreshness_wait = \"30s\"").await;
+    proxy.reads_catalog("postgres").await;
+    let address = proxy.address();
+    let (mut client, mut other) = (proxy.client().await, proxy.client().await);
+    let start = clock::now();
+    cluster.replica(0).sql("SELECT pg_wal_replay_pause()").await.unwrap();
+    client.ok("UPDATE t SET v = 7").await;
+    client.send(&query("SELECT v FROM t")).await.unwrap();
+    Raw::cancel(address, client.key).await.unwrap();
+    let answer = client.answer().await.unwrap();
+    assert_eq!((answer.code(), answer.status), ("57014", 'I'));
+    cluster.replica(0).sql("SELECT pg_wal_replay_resume()").await.unwrap();
+    assert_eq!(client.value("SELECT v FROM t").await, "7");
+
+    other.ok("BEGIN").await;
+    other.ok("SELECT txid_current()").await;
+    client.send(&query("SELECT txid_current()")).await.unwrap();
+    Raw::cancel(address, client.key).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().code(), "57014");
+    other.ok("ROLLBACK").await;
+
+    // The server prepares what the client has prepared elsewhere, and that takes long.
+    let mut parse = BytesMut::new();
+    frontend::parse("s", "SELECT v, txid_current() FROM t", [], &mut parse).unwrap();
+    frontend::describe(b'S', "s", &mut parse).unwrap();
+    client.send(&[parse, sync()].concat()).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().code(), "");
+    let watch = Watch::new(cluster.primary()).await;
+    cluster
+        .primary()
+        .sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres' \
+        AND pid <> pg_backend_pid() AND application_name = '' AND backend_type = 'client backend'",
+        )
+        .await
+        .unwrap();
+    let mut locker = Raw::login(cluster.primary().address().parse().unwrap(), &[]).await.unwrap();
+    locker.ok("BEGIN; LOCK TABLE t").await;
+    client.send(&[execute("s"), sync()].concat()).await.unwrap();
+    watch.becomes("wait_event_type = 'Lock'", 1, SOON).await;
+    Raw::cancel(address, client.key).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().code(), "57014");
+    locker.ok("ROLLBACK").await;
+    client.send(&[execute("s"), sync()].concat()).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().value(), "7");
+    assert!(start.elapsed() < SOON);
+}
+
 /// A's cancels come at any moment while A and B take turns on one connection: B never hears of them.
 #[tokio::test]
 async fn races() {
@@ -80,12 +233,22 @@ async fn races() {
     });
     let (mut rounds, mut cancelled) = (0, 0);
     while rounds < ROUNDS && clock::now() < stop {
-        a.send(&query("SELECT 1, pg_sleep(0.003)")).await.unwrap();
+        let parts = rounds % 2 == 0;
+        if parts {
+            a.send(&[&extended("", "SELECT 1, pg_sleep(0.001)")[..], &flush()].concat()).await.unwrap();
+        } else {
+            a.send(&query("SELECT 1, pg_sleep(0.003)")).await.unwrap();
+        }
         let request = tokio::spawn(async move {
             // Not a wait for anything: a random moment is the point.
             tokio::time::sleep(Duration::from_micros(rand::random_range(0..6000))).await;
             Raw::cancel(address, key).await
         });
+        if parts {
+            // Of a unit in two parts, the second comes at any moment, too.
+            tokio::time::sleep(Duration::from_micros(rand::random_range(0..3000))).await;
+            a.send(&[execute(""), sync()].concat()).await.unwrap();
+        }
         cancelled += usize::from(a.answer().await.unwrap().code() == "57014");
         // Half of the time the next statement does not wait for the cancel to be settled.
         if rand::random() {
@@ -164,10 +327,15 @@ async fn race(races: usize, within: Duration) {
                         tokio::select! {
                             biased;
                             answer = &mut answer => break answer.unwrap(),
-                            request = Raw::cancel(address, key), if cancels => {
-                                request.unwrap();
+                            request = async {
+                                // Half of them come at any moment, also while a server is at work; the others as soon as they can.
+                                if rand::random() {
+                                    tokio::time::sleep(Duration::from_micros(rand::random_range(0..20_000))).await;
+                                }
+                                // One that the answer overtakes may hit, too.
                                 asked.fetch_add(1, Relaxed);
-                            }
+                                Raw::cancel(address, key).await
+                            }, if cancels => request.unwrap(),
                         }
                     }
                 };
@@ -188,6 +356,7 @@ async fn race(races: usize, within: Duration) {
     let asked = asked.load(std::sync::atomic::Ordering::Relaxed);
     println!("{asked} cancel requests, {cancelled} hit, in {rounds} statements");
     assert!((asked >= races || asked > 1000) && cancelled > 10, "too slow to show anything");
+    assert!(cancelled <= asked, "one request has hit several statements");
 }
 
 /// On two free cores 100,000 take about 25 seconds; a busy machine gets more time.

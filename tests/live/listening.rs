@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgweir::cli::demo::cluster::{Cluster, eventually};
+use pgweir::clock;
 use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, Watch, cluster, configuration};
@@ -74,14 +75,9 @@ async fn many_listen_on_one_connection() {
     assert!(watch.count("true").await <= 2, "{:?}", watch.pids().await);
 }
 
-/// In each way of saying it, what a client is told is the same as without pgweir.
-#[tokio::test]
-async fn as_without_pgweir() {
-    let (cluster, proxy) = start("pool_size = 1").await;
-    let mut direct = Raw::login(cluster.primary().address().parse().unwrap(), &[]).await.unwrap();
-    let mut through = proxy.client().await;
-    let mut teller = cluster.primary().connect("postgres").await.unwrap();
-    let units: [(&str, Vec<u8>); 12] = [
+/// Units about channels, and what they are.
+fn about_channels() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
         ("simple", query("LISTEN \"Some Thing\"").to_vec()),
         ("twice", query(" listen \"Some Thing\";").to_vec()),
         (
@@ -97,13 +93,40 @@ async fn as_without_pgweir() {
         ("off", query("UNLISTEN x").to_vec()),
         ("never on", query("UNLISTEN nothing").to_vec()),
         ("read", query("SELECT 1").to_vec()),
-    ];
-    for (what, unit) in &units {
+        ("which", query("SELECT * FROM pg_listening_channels()").to_vec()),
+        (
+            "which, prepared",
+            [parse("w", "SELECT pg_listening_channels()"), describe('S', "w"), sync()].concat(),
+        ),
+        ("which, run", [bind("", "w", &[]), describe('P', ""), execute("", 0), sync()].concat()),
+        (
+            "which, some",
+            [bind("", "w", &[]), execute("", 1), execute("", 1), execute("", 0), sync()].concat(),
+        ),
+        ("begin", query("BEGIN").to_vec()),
+        ("which, in a transaction", query("SELECT pg_catalog.pg_listening_channels();").to_vec()),
+        ("failed", query("SELECT 1/0").to_vec()),
+        ("which, in one that has failed", query("SELECT * FROM pg_listening_channels()").to_vec()),
+        ("end", query("ROLLBACK").to_vec()),
+    ]
+}
+
+/// In each way of saying it, what a client is told is the same as without pgweir.
+#[tokio::test]
+async fn as_without_pgweir() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let mut direct = Raw::login(cluster.primary().address().parse().unwrap(), &[]).await.unwrap();
+    let mut through = proxy.client().await;
+    let mut teller = cluster.primary().connect("postgres").await.unwrap();
+    for (what, unit) in &about_channels() {
         direct.send(unit).await.unwrap();
         through.send(unit).await.unwrap();
         let (expected, answer) = (direct.answer().await.unwrap(), through.answer().await.unwrap());
-        let said =
-            |answer: &crate::raw::Answer| (answer.tags.clone(), answer.code().to_owned(), answer.status);
+        let said = |answer: &crate::raw::Answer| {
+            let mut rows = answer.rows.clone();
+            rows.sort();
+            (answer.tags.clone(), answer.code().to_owned(), rows, answer.status)
+        };
         assert_eq!(said(&answer), said(&expected), "{what}");
     }
     for (channel, payload) in [("x", "off"), ("y", "1"), ("Some Thing", "2"), ("y", "3")] {
@@ -211,6 +234,110 @@ async fn who_does_not_read_is_not_waited_for() {
     eventually(SOON, || async { proxy.sum("pgweir_clients", &[]).await as usize == 1 }).await.unwrap();
 }
 
+/// Sends units, one after the other or all at once. Returns the tags of what comes, and the notifications.
+async fn say(client: &mut Raw, units: &[Vec<u8>], at_once: bool) -> (String, Vec<String>) {
+    let (mut tags, mut notifications) = (String::new(), Vec::new());
+    let parts = if at_once { vec![units.concat()] } else { units.to_vec() };
+    for part in &parts {
+        client.send(part).await.unwrap();
+        let ends = tags.matches('Z').count() + units.len() / parts.len();
+        while tags.matches('Z').count() < ends {
+            let (tag, body) = client.message().await.unwrap();
+            tags.push(char::from(tag));
+            if tag == b'A' {
+                let (process, said) = body.split_first_chunk().unwrap();
+                assert_eq!(i32::from_be_bytes(*process), client.key.0, "{tags} {}", said.escape_ascii());
+                notifications.push(said.escape_ascii().to_string());
+            }
+        }
+    }
+    // What the server tells between units that it has not read yet is a matter of luck.
+    (if at_once { tags.replace('A', "") } else { tags }, notifications)
+}
+
+fn queries(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| query(text).to_vec()).collect()
+}
+
+/// A client's own notification comes before the end of the unit that has committed it, as without pgweir, and nothing waits for
+/// one that is rolled back.
+#[tokio::test]
+async fn what_it_says_itself_comes_before_the_end() {
+    let (cluster, proxy) = start("pool_size = 2").await;
+    // In a database of its own: neither hears the other.
+    cluster.primary().sql("CREATE DATABASE direct").await.unwrap();
+    let address = cluster.primary().address().parse().unwrap();
+    let mut direct = Raw::login(address, &[("database", "direct")]).await.unwrap();
+    let mut through = proxy.client().await;
+    for client in [&mut direct, &mut through] {
+        client.ok("LISTEN ch").await;
+        client.ok("LISTEN \"Some Thing\"").await;
+    }
+    let bound = [parse("", "SELECT pg_notify($1, $2)"), bind("", "", &["ch", "b"]), execute("", 0), sync()];
+    let named = [parse("n", "NOTIFY ch, 'n'"), bind("", "n", &[]), execute("", 0), sync()];
+    let again = [bind("", "n", &[]), describe('P', ""), execute("", 0), sync()];
+    let cases = [
+        queries(&["NOTIFY ch"]),
+        queries(&["NOTIFY ch, 'payload'"]),
+        queries(&["notify \"Some Thing\", 'x'", "NOTIFY nobody"]),
+        queries(&["SELECT pg_notify('ch', 'p')"]),
+        vec![bound.concat(), named.concat(), again.concat(), [close('S', "n"), sync()].concat()],
+        // The server merges what is said twice in one transaction.
+        queries(&["BEGIN", "NOTIFY ch, 't'", "NOTIFY ch, 't'", "NOTIFY ch, 'u'", "COMMIT"]),
+        queries(&["BEGIN", "NOTIFY ch, 't'", "ROLLBACK", "NOTIFY ch, 't'"]),
+        queries(&["BEGIN", "NOTIFY ch, 't'", "SELECT 1/0", "COMMIT", "NOTIFY ch"]),
+        queries(&["BEGIN", "SAVEPOINT s", "NOTIFY ch, 'v'", "ROLLBACK TO s", "COMMIT", "NOTIFY ch, 'v'"]),
+        queries(&["NOTIFY ch, 'again'", "NOTIFY ch, 'again'", "SHOW work_mem"]),
+    ];
+    for own_connection in [false, true] {
+        if own_connection {
+            for client in [&mut direct, &mut through] {
+                client.ok("CREATE TEMP TABLE own (id int)").await;
+            }
+        }
+        for units in &cases {
+            for at_once in [false, true] {
+                let expected = say(&mut direct, units, at_once).await;
+                let start = clock::now();
+                let answer = say(&mut through, units, at_once).await;
+                // As long as a unit waits for what does not come.
+                let vain = start.elapsed() > Duration::from_secs(1);
+                assert!(!vain, "{own_connection} {at_once} {}", units.concat().escape_ascii());
+                assert_eq!(answer, expected, "{own_connection} {at_once} {}", units.concat().escape_ascii());
+            }
+        }
+    }
+}
+
+/// Where it does not come, the unit ends all the same: late where it is late, at once where it is lost.
+#[tokio::test]
+async fn what_it_says_itself_may_not_come() {
+    let (cluster, proxy) = start("").await;
+    let mut client = proxy.client().await;
+    client.ok("LISTEN ch").await;
+    let watch = Watch::new(cluster.primary()).await;
+    let hub = watch.column("SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%'").await.remove(0);
+    let signal = |name: &str| {
+        assert!(std::process::Command::new("kill").args(["-s", name, &hub]).status().unwrap().success());
+    };
+    signal("STOP");
+    client.send(&query("NOTIFY ch, 'late'")).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().tags, "CZ");
+    signal("CONT");
+    assert_eq!(hear(&mut client).await, heard("ch", "late"));
+    signal("STOP");
+    client.send(&query("NOTIFY ch, 'lost'")).await.unwrap();
+    assert_eq!(client.message().await.unwrap().0, b'C');
+    watch.column(&format!("SELECT pg_terminate_backend({hub})")).await;
+    signal("CONT");
+    // Lost with the connection, or told before its end; the unit has ended, and then the session.
+    let mut tags = String::new();
+    while !tags.ends_with('E') {
+        tags.push(char::from(client.message().await.unwrap().0));
+    }
+    assert!(["ZE", "AZE"].contains(&&*tags), "{tags}");
+}
+
 /// Whoever says something is known by the number that it was told at its login, as without pgweir.
 #[tokio::test]
 async fn who_said_it() {
@@ -249,14 +376,7 @@ async fn who_said_it() {
         let (tag, body) = ears.message().await.unwrap();
         assert_eq!((tag, process(&body)), (b'A', mouth.key.0), "{what}");
     }
-    // Its own, too; and on a connection of its own it stands before the end of the unit.
-    ears.send(&query("NOTIFY ch")).await.unwrap();
-    let mut heard = None;
-    for _ in 0..3 {
-        let (tag, body) = ears.message().await.unwrap();
-        heard = heard.or((tag == b'A').then(|| process(&body)));
-    }
-    assert_eq!(heard, Some(ears.key.0));
+    // On a connection of its own, too.
     mouth.ok("BEGIN").await;
     mouth.ok("LISTEN own").await;
     mouth.ok("COMMIT").await;

@@ -23,6 +23,7 @@ mod clients_matrix;
 mod console;
 mod counters;
 mod counting;
+mod crowd;
 mod cutting;
 mod databases;
 mod discovery;

@@ -12,21 +12,24 @@ use crate::raw::{Raw, copy_data, copy_done, query};
 const MIB: usize = 1024 * 1024;
 
 /// A pgweir in a process of its own.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
 impl Process {
     async fn start(cluster: &Cluster) -> Self {
+        Self::with(cluster, "").await
+    }
+
+    /// With these settings of the whole pgweir.
+    pub(crate) async fn with(cluster: &Cluster, settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let text = configuration(&cluster.servers(), "pool_size = 4", "").replacen(
-            "127.0.0.1:0",
-            &format!("127.0.0.1:{port}"),
-            1,
-        );
+        let text = configuration(&cluster.servers(), "pool_size = 4", "");
+        let text = text.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
+        let text = format!("{settings}\n{text}");
         let file = folder.path().join("pgweir.toml");
         std::fs::write(&file, text).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_pgweir"))
@@ -43,12 +46,12 @@ impl Process {
         Self { child, address, _folder: folder }
     }
 
-    async fn client(&self) -> Raw {
+    pub(crate) async fn client(&self) -> Raw {
         Raw::login(self.address, &[]).await.unwrap()
     }
 
     /// A line of /proc/PID/status, in bytes.
-    fn status(&self, name: &str) -> usize {
+    pub(crate) fn status(&self, name: &str) -> usize {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<usize>().unwrap() * 1024

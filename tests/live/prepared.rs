@@ -207,6 +207,99 @@ async fn execute_goes_where_its_statement_goes() {
     assert_eq!(proxy.sum("pgweir_errors_total", &[]).await as usize, 2);
 }
 
+/// Units of messages about statements: `make NAME TEXT`, `run NAME`, `close NAME`; `-` is the unnamed one.
+const NAMING: [&[&str]; 9] = [
+    &["make - EXECUTE s ('a') | run -", "make e EXECUTE s ('a') | run e | close e"],
+    // In several units.
+    &["make - EXECUTE s ('b')", "run -", "run -", "make e EXECUTE s ('b')", "run e", "run e", "close e"],
+    // What its name means when it runs.
+    &[
+        "make e EXECUTE n",
+        "make n SELECT 1",
+        "run e",
+        "close n | make n SELECT 2",
+        "run e",
+        "close n",
+        "run e",
+    ],
+    &[
+        "make d DEALLOCATE n",
+        "make n SELECT 1",
+        "run n",
+        "run d",
+        "run n",
+        "run d",
+        "make n SELECT 2",
+        "run n",
+    ],
+    &["make - DEALLOCATE n | run -", "run n", "close d", "run d", "close e", "run e"],
+    &["make m PREPARE made (int) AS SELECT $1 + 1", "run m", "make e EXECUTE made (6)", "run e", "run m"],
+    &["make - DEALLOCATE made | run -", "run e", "close m | close e"],
+    &[
+        "make - EXECUTE nobody",
+        "run -",
+        "make e EXECUTE s (",
+        "make e EXECUTE s ('a', 'b')",
+        "run e",
+        "close e",
+    ],
+    &[
+        "make b BEGIN",
+        "run b",
+        "make e EXECUTE s ('c')",
+        "run e",
+        "make - SELECT 1/0 | run -",
+        "run e",
+        "make - ROLLBACK | run -",
+        "run e",
+        "close e | close b",
+    ],
+];
+
+fn naming(unit: &str) -> Vec<u8> {
+    let message = |text: &str| {
+        let (what, rest) = text.split_once(' ').unwrap();
+        let (name, text) = rest.split_once(' ').unwrap_or((rest, ""));
+        let name = if name == "-" { "" } else { name };
+        match what {
+            "make" => [parse(name, text), describe('S', name)].concat(),
+            "run" => [bind("", name, &[]), describe('P', ""), execute("", 0)].concat(),
+            _ => close('S', name),
+        }
+    };
+    unit.split(" | ").flat_map(message).chain(sync()).collect()
+}
+
+/// EXECUTE, DEALLOCATE and PREPARE as statements of the protocol name the same statements as its messages do, when they run, and
+/// not when they are parsed. All is as without pgweir, on whatever connection.
+#[tokio::test]
+async fn texts_that_name_statements_by_the_protocol() {
+    let (cluster, proxy) = start("pool_size = 2").await;
+    let mut direct = Raw::login(cluster.primary().address().parse().unwrap(), &[]).await.unwrap();
+    let (mut through, mut other) = (proxy.client().await, proxy.client().await);
+    for client in [&mut direct, &mut through] {
+        assert_eq!(prepare(client, "s", "SELECT $1::text || '!', txid_current() > 0").await, "");
+    }
+    for round in 0..2 {
+        for unit in NAMING.iter().flat_map(|units| units.iter()) {
+            let mut answers = Vec::new();
+            for client in [&mut direct, &mut through] {
+                client.send(&naming(unit)).await.unwrap();
+                let answer = client.answer().await.unwrap();
+                let code = answer.code().to_owned();
+                answers.push((answer.tags, code, answer.rows, answer.status));
+            }
+            assert_eq!(answers[1], answers[0], "{round} {unit}");
+        }
+        // The connection that has all this is somebody else's then.
+        if round == 0 {
+            other.ok("BEGIN").await;
+            other.ok("SELECT txid_current()").await;
+        }
+    }
+    assert_eq!(proxy.sum("pgweir_pins_total", &[]).await, 0.0);
+}
+
 /// PREPARE in SQL: each client has its own names, two connections are enough for all, and a lookup path is that of the
 /// PREPARE.
 #[tokio::test]

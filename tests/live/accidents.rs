@@ -140,7 +140,9 @@ impl Stage {
         cluster.wait_replayed(SOON).await.unwrap();
         let mut relays = Vec::new();
         for server in cluster.all() {
-            relays.push(Relay::before(&server.address()).await);
+            let relay = Relay::before(&server.address()).await;
+            relay.cuts_at_binds();
+            relays.push(relay);
         }
         let pace = if durability == "commit" { "" } else { "flush_every = \"15ms\"\n" };
         let rule = format!(

@@ -28,6 +28,7 @@ impl Stage {
         );
         cluster.primary().sql(&table).await.unwrap();
         let relay = Relay::before(&cluster.primary().address()).await;
+        relay.cuts_at_binds();
         let folder = tempfile::tempdir().unwrap();
         let kept = if durability == "commit" { "" } else { "flush_every = \"1h\"\nverify = \"never\"\n" };
         let rule = format!(

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 /// A client whose bytes hold this is the one whose connection is cut: see [`Relay::cut_after`].
 pub(crate) const CUT: &str = "cut here";
 
-/// So does this: a Bind of what pgweir has prepared there before, whose text named that.
+/// So does this, where [`Relay::cuts_at_binds`]: a Bind of what pgweir has prepared there before, whose text named that.
 const BOUND: &[u8] = b"\0pgweir_";
 
 /// What its connections say when they begin.
@@ -59,6 +59,7 @@ pub(crate) struct Relay {
     cut_after: Arc<AtomicUsize>,
     /// Whether pgweir's monitor gets through.
     probes: Arc<AtomicBool>,
+    binds: Arc<AtomicBool>,
     cuts: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
@@ -77,13 +78,15 @@ impl Relay {
         let cut_after = Arc::new(AtomicUsize::new(usize::MAX));
         let (probes, cuts): (_, Arc<AtomicUsize>) = (Arc::new(AtomicBool::new(true)), Arc::default());
         let (hush, to, limit, asks) = (silent.clone(), target.clone(), cut_after.clone(), probes.clone());
-        let count = cuts.clone();
+        let binds: Arc<AtomicBool> = Arc::default();
+        let (count, bound) = (cuts.clone(), binds.clone());
         let accepting = tokio::spawn(async move {
             loop {
                 speaks(&mut hush.subscribe()).await;
                 let (client, _) = listener.accept().await.unwrap();
                 let to = to.lock().unwrap().clone();
                 let (hush, limit, asks, count) = (hush.clone(), limit.clone(), asks.clone(), count.clone());
+                let bound = bound.clone();
                 tokio::spawn(async move {
                     // Accepted in the moment before it fell silent: nothing may come of it.
                     speaks(&mut hush.subscribe()).await;
@@ -96,7 +99,7 @@ impl Relay {
                     let asked = |bytes: &mut &[u8]| {
                         let limit = limit.load(Relaxed);
                         let has = |mark: &[u8]| bytes.windows(mark.len()).any(|part| part == mark);
-                        let marked = || has(CUT.as_bytes()) || has(BOUND);
+                        let marked = || has(CUT.as_bytes()) || bound.load(Relaxed) && has(BOUND);
                         // What follows counts on.
                         if of.load(Relaxed) != limit && marked() {
                             of.store(limit, Relaxed);
@@ -119,7 +122,7 @@ impl Relay {
                 });
             }
         });
-        Self { address, silent, target, cut_after, probes, cuts, accepting }
+        Self { address, silent, target, cut_after, probes, binds, cuts, accepting }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -139,6 +142,11 @@ impl Relay {
     /// Whether connections of pgweir's monitor that are opened from now on get through; those of clients do.
     pub(crate) fn lets_probes_through(&self, through: bool) {
         self.probes.store(through, Relaxed);
+    }
+
+    /// Binds of what was prepared count as well.
+    pub(crate) fn cuts_at_binds(&self) {
+        self.binds.store(true, Relaxed);
     }
 
     /// How many connections were cut.

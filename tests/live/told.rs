@@ -215,7 +215,7 @@ async fn other_columns_are_refused_when_tables_have_changed() {
             // Who is told along with the rows reads them.
             let along = [bind_as("", name, 1, &[], 1), describe('P', ""), execute("", 0)];
             let heard = unit(&mut one, &along).await;
-            assert_eq!((heard.columns, heard.rows), (vec![after], vec![seven(after)]));
+            assert_eq!((&*heard.columns, &*heard.rows), (&[after][..], &[seven(after)][..]), "{heard:?}");
             // As a driver does: drop it, and prepare the same again.
             unit(&mut one, &[close('S', name)]).await;
             assert_eq!(prepare(&mut one, name, &text).await.columns, [after]);

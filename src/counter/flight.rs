@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::ask::{Failed, ask, each, plain};
 use super::group::{Group, Place, Runner, Waiting};
 use super::merge::{Addition, Key, Shape};
-use super::statement::{Batch, Names, gather, single};
+use super::statement::{Batch, MOST_BYTES, Names, gather, single};
 use crate::clock;
 use crate::metrics::CounterMetrics;
 use crate::pool::Lease;
@@ -87,9 +87,9 @@ impl Flight {
                 // Whoever is the primary now, each finds it.
                 return lease.close("role_changed");
             }
-            let mut merged = gather(&self.additions);
+            let merged = gather(&self.additions, MOST_BYTES);
             let start = clock::now();
-            let outcome = self.send(&mut merged, &place, &mut lease).await;
+            let outcome = self.send(&merged, &place, &mut lease).await;
             let rest = self.waiting.split_off(merged.taken.clamp(1, self.waiting.len()));
             let sent = std::mem::replace(&mut self.waiting, rest);
             let metrics = &self.group.metrics;
@@ -138,7 +138,7 @@ impl Flight {
     /// Sends them. Tells of each row whether it was there; none: that is not sure.
     async fn send(
         &self,
-        merged: &mut Batch,
+        merged: &Batch,
         place: &Place,
         lease: &mut Lease,
     ) -> Result<Vec<Option<bool>>, Failed> {
@@ -146,8 +146,7 @@ impl Flight {
         let small = merged.is_small();
         let statement = small.then(|| self.single(&place.prepared, &merged.shape)).flatten();
         let Some(statement) = statement else {
-            merged.write(names);
-            let found = merged.found(&ask(lease, &merged.text).await?);
+            let found = merged.found(&ask(lease, &merged.text(names)).await?);
             // PostgreSQL 18.0 misses rows that others change at that moment (15 and 18.4 do not), if a statement is about several.
             let sure = found.len() == 1;
             return Ok(found.into_iter().map(|there| (there || sure).then_some(there)).collect());

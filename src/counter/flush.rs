@@ -8,7 +8,7 @@ use super::journal::Back;
 use super::ledger;
 use super::merge::{Addition, Key};
 use super::reply::{Load, Outcome, Trial};
-use super::statement::{FEW, Names, batch_of};
+use super::statement::{FEW, Names, gather};
 use super::sums::Sums;
 use super::task::Flusher;
 use crate::clock::{self, Duration};
@@ -437,14 +437,14 @@ async fn add(
     all: &[(Addition, u64)],
 ) -> Result<Vec<(Vec<Key>, u64)>, Failed> {
     let additions: Vec<_> = all.iter().map(|(addition, _)| addition.clone()).collect();
-    let merged = batch_of(names, &additions, usize::MAX);
-    let found = merged.found(&way.ask(&format!("{lead}{}", merged.text)).await?);
+    let merged = gather(&additions, usize::MAX);
+    let found = merged.found(&way.ask(&format!("{lead}{}", merged.text(names))).await?);
     let missed = all.iter().zip(found).filter(|(_, found)| !found).map(|(one, _)| one.clone());
     let (missed, counts): (Vec<_>, Vec<_>) = missed.unzip();
     let mut missing = Vec::new();
     for (part, counts) in missed.chunks(FEW).zip(counts.chunks(FEW)) {
-        let again = batch_of(names, part, usize::MAX);
-        let found = again.found(&way.ask(&again.text).await?);
+        let again = gather(part, usize::MAX);
+        let found = again.found(&way.ask(&again.text(names)).await?);
         let gone = part.iter().zip(counts).zip(found).filter(|(_, found)| !found);
         missing.extend(gone.map(|((addition, count), _)| (addition.key.clone(), *count)));
     }

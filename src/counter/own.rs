@@ -37,7 +37,7 @@ mod tests {
 
     use super::super::ledger::Line;
     use super::super::merge::{self, Addition, Key, Shape};
-    use super::super::statement::{Names, batch_of, single};
+    use super::super::statement::{Names, gather, single};
     use super::*;
 
     /// The statement about so many rows; about none: the one about each.
@@ -56,7 +56,7 @@ mod tests {
             |key| Addition { shape: Arc::new(shape.clone()), key: vec![Key::Number(key)], amounts: vec![1] };
         match rows {
             0 => single(&names, &shape),
-            _ => batch_of(&names, &(0..rows).map(one).collect::<Vec<_>>(), usize::MAX).text,
+            _ => gather(&(0..rows).map(one).collect::<Vec<_>>(), usize::MAX).text(&names),
         }
     }
 

@@ -19,7 +19,7 @@ pub(super) const FEW: usize = 4;
 const SINGLES: usize = 64;
 
 /// Most bytes of one statement, about.
-const MOST_BYTES: usize = 256 * 1024;
+pub(super) const MOST_BYTES: usize = 256 * 1024;
 
 /// The names that a statement is made of, quoted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -45,8 +45,6 @@ pub(super) struct Names {
 /// One statement for many additions.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// The statement. It returns the rows that were there: see [`Batch::found`].
-    pub(super) text: String,
     /// What its additions have in common.
     pub(super) shape: Arc<Shape>,
     /// The keys of its rows.
@@ -82,6 +80,13 @@ impl Batch {
             }
         }
         found
+    }
+
+    /// The statement. It returns the rows that were there: see [`Batch::found`].
+    pub(super) fn text(&self, names: &Names) -> String {
+        let sums: Vec<Sum<'_>> =
+            self.keys.iter().map(Vec::as_slice).zip(self.sums.iter().map(Vec::as_slice)).collect();
+        statement(names, &self.shape, &sums)
     }
 
     /// Whether its rows had better go one by one.
@@ -126,21 +131,9 @@ impl Key {
     }
 }
 
-/// As many of the additions as one statement may have: those at the front that are of one shape. Without its text.
+/// As many of the additions as one statement of so many bytes, about, may have: those at the front that are of one shape.
 #[must_use]
-pub(super) fn gather(additions: &[Addition]) -> Batch {
-    gather_of(additions, MOST_BYTES)
-}
-
-/// The same, with another bound than [`MOST_BYTES`], and its text.
-#[must_use]
-pub(super) fn batch_of(names: &Names, additions: &[Addition], most: usize) -> Batch {
-    let mut batch = gather_of(additions, most);
-    batch.write(names);
-    batch
-}
-
-fn gather_of(additions: &[Addition], most: usize) -> Batch {
+pub(super) fn gather(additions: &[Addition], most: usize) -> Batch {
     let shape = additions.first().map(|first| first.shape.clone()).unwrap_or_default();
     let mut places: HashMap<&[Key], usize> = HashMap::new();
     let (mut keys, mut sums): (Vec<Vec<Key>>, Vec<Vec<i64>>) = (Vec::new(), Vec::new());
@@ -170,20 +163,11 @@ fn gather_of(additions: &[Addition], most: usize) -> Batch {
         }
         taken += 1;
     }
-    Batch { text: String::new(), shape, keys, sums, rows, taken }
+    Batch { shape, keys, sums, rows, taken }
 }
 
 /// What one row gets: its key, and for each column of the shape how much.
 type Sum<'a> = (&'a [Key], &'a [i64]);
-
-impl Batch {
-    /// Writes its text.
-    pub(super) fn write(&mut self, names: &Names) {
-        let sums: Vec<Sum<'_>> =
-            self.keys.iter().map(Vec::as_slice).zip(self.sums.iter().map(Vec::as_slice)).collect();
-        self.text = statement(names, &self.shape, &sums);
-    }
-}
 
 /// The statement about one row of that shape. Its parameters are what is added, then the key.
 #[must_use]
@@ -347,10 +331,6 @@ mod tests {
         }
     }
 
-    fn batched(names: &Names, additions: &[Addition]) -> Batch {
-        batch_of(names, additions, MOST_BYTES)
-    }
-
     #[test]
     fn one_row_for_each_key() {
         let additions = [
@@ -361,7 +341,8 @@ mod tests {
             addition(7, &[(0, 4)]),
         ];
         let given = additions.to_vec();
-        let Batch { text, rows, taken, .. } = batched(&names(), &given);
+        let merged = gather(&given, MOST_BYTES);
+        let (text, Batch { rows, taken, .. }) = (merged.text(&names()), merged);
         assert_eq!(
             (rows, taken),
             (vec![vec![0, 2], vec![1]], 3),
@@ -374,16 +355,16 @@ mod tests {
         );
         let many: Vec<_> = [9, 8, 7, 6, 5].map(|key| addition(key, &[(0, 1)])).to_vec();
         assert_eq!(
-            batched(&names(), &many).text,
+            gather(&many, MOST_BYTES).text(&names()),
             "WITH v AS MATERIALIZED (SELECT * FROM ROWS FROM (pg_catalog.unnest('{9,8,7,6,5}'::pg_catalog.int4[]), pg_catalog.unnest('{1,1,1,1,1}'::pg_catalog.int8[])) \
              WITH ORDINALITY AS v (k0, a0, i)), \
              l AS MATERIALIZED (SELECT v.i FROM v JOIN public.photos AS t ON t.id = v.k0 ORDER BY v.k0 FOR NO KEY UPDATE OF t) \
              UPDATE public.photos AS t SET votes = t.votes + v.a0 FROM v JOIN l ON l.i = v.i WHERE t.id = v.k0 RETURNING v.i"
         );
-        let next = batched(&names(), given.get(taken..).unwrap());
-        assert_eq!((next.taken, next.rows), (1, vec![vec![0]]));
+        let next = gather(given.get(taken..).unwrap(), MOST_BYTES);
+        assert_eq!((next.taken, &*next.rows), (1, &[vec![0]][..]));
         assert_eq!(
-            next.text,
+            next.text(&names()),
             "UPDATE public.photos AS t SET score = t.score + '3'::pg_catalog.int8 WHERE t.id = '7'::pg_catalog.int4 RETURNING 1"
         );
     }
@@ -391,7 +372,7 @@ mod tests {
     #[test]
     fn a_sum_that_is_too_large_is_for_the_next() {
         let additions = [addition(7, &[(0, i64::MAX)]), addition(7, &[(0, 1)])];
-        let Batch { taken, .. } = batched(&names(), &additions);
+        let Batch { taken, .. } = gather(&additions, MOST_BYTES);
         assert_eq!(taken, 1);
     }
 
@@ -399,7 +380,8 @@ mod tests {
     fn a_statement_has_bounds() {
         let additions: Vec<_> = (0..100_000).map(|key| addition(key, &[(0, 1)])).collect();
         let given = additions.to_vec();
-        let Batch { taken, text, .. } = batched(&names(), &given);
+        let merged = gather(&given, MOST_BYTES);
+        let (text, taken) = (merged.text(&names()), merged.taken);
         assert!(taken > 1000 && taken < 100_000 && text.len() < 2 * MOST_BYTES, "{taken} {}", text.len());
     }
 
@@ -411,22 +393,22 @@ mod tests {
             ..names()
         };
         let addition = |text: &str| Addition { key: vec![Key::Text(text.into())], ..addition(0, &[(0, 1)]) };
-        let alone = batched(&names, &[addition("it's \\ so")]).text;
+        let alone = gather(&[addition("it's \\ so")], MOST_BYTES).text(&names);
         assert!(alone.contains("t.\"Name\" =  E'it''s \\\\ so'::pg_catalog.text"), "{alone}");
-        let both = batched(&names, &["it's \\ \"so\"", "{,}", "c", "b", "a"].map(addition)).text;
+        let both = gather(&["it's \\ \"so\"", "{,}", "c", "b", "a"].map(addition), MOST_BYTES).text(&names);
         let array = r#" E'{"it''s \\\\ \\"so\\"","{,}","c","b","a"}'::pg_catalog.text[]"#;
         assert!(both.contains(array), "{both}");
         assert!(both.contains("t.\"Name\" = v.k0 ORDER BY v.k0 COLLATE \"C\" FOR"), "{both}");
-        let few = batched(&names, &["b", "a"].map(addition)).text;
+        let few = gather(&["b", "a"].map(addition), MOST_BYTES).text(&names);
         assert!(few.find("'a'") < few.find("'b'") && few.contains("RETURNING 2;"), "{few}");
     }
 
     #[test]
     fn rows_that_go_one_by_one() {
         let all: Vec<_> = (0..65).rev().map(|key| addition(key, &[(0, key)])).collect();
-        assert!(!gather(&all).is_small());
-        let few = gather(all.get(..64).unwrap());
-        assert!(few.is_small() && few.text.is_empty());
+        assert!(!gather(&all, MOST_BYTES).is_small());
+        let few = gather(all.get(..64).unwrap(), MOST_BYTES);
+        assert!(few.is_small());
         let order = few.order();
         assert_eq!((order.len(), order.first(), order.last()), (64, Some(&63), Some(&0)));
         let text = "UPDATE public.photos AS t SET votes = t.votes + $1::pg_catalog.int8 WHERE t.id = $2::pg_catalog.int4";
@@ -449,7 +431,7 @@ mod tests {
     #[test]
     fn other_shapes() {
         let zero = Shape { columns: vec![(0, true)], touches: vec![0], ..Shape::default() };
-        let alone = batched(&names(), &[shaped(zero, 7, &[3])]).text;
+        let alone = gather(&[shaped(zero, 7, &[3])], MOST_BYTES).text(&names());
         assert_eq!(
             alone,
             "UPDATE public.photos AS t SET votes = coalesce(t.votes, 0) + '3'::pg_catalog.int8, seen = pg_catalog.now() \
@@ -457,9 +439,9 @@ mod tests {
         );
         let upsert = Shape { upsert: true, columns: vec![(0, false), (1, true)], touches: vec![0] };
         let all = [7, 9, 7].map(|key| shaped(upsert.clone(), key, &[1, 2]));
-        let merged = batched(&names(), &all);
+        let merged = gather(&all, MOST_BYTES);
         assert_eq!(
-            merged.text,
+            merged.text(&names()),
             "INSERT INTO public.photos AS t (id, votes, score, seen) SELECT k0, a0, a1, pg_catalog.now() FROM ROWS FROM \
              (pg_catalog.unnest('{7,9}'::pg_catalog.int4[]), pg_catalog.unnest('{2,1}'::pg_catalog.int8[]), \
              pg_catalog.unnest('{4,2}'::pg_catalog.int8[])) AS v (k0, a0, a1) ORDER BY v.k0 \

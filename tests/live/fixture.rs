@@ -151,19 +151,26 @@ async fn assert_nothing_left(folder: &Path, pids: &[i32]) {
 
 /// Runs `child` below in a process of its own, until it has said where its folder is and which servers run.
 async fn start_child(mode: &str) -> (Child, PathBuf, Vec<i32>) {
+    let (child, told) = run_as_child("fixture::child", (CHILD, mode), "FOLDER ").await;
+    let mut words = told.split(' ');
+    let folder = PathBuf::from(words.next().unwrap());
+    (child, folder, words.map(|pid| pid.parse().unwrap()).collect())
+}
+
+/// Runs a test that is ignored, in a process of its own with that in its environment, until it has said such a word; returned is what
+/// follows in that line.
+pub(crate) async fn run_as_child(test: &str, (key, value): (&str, &str), word: &str) -> (Child, String) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "fixture::child", "--ignored", "--nocapture"])
-        .env(CHILD, mode)
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env(key, value)
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     while let Some(line) = lines.next_line().await.unwrap() {
-        if let Some(told) = line.split_once("FOLDER ").map(|(_, told)| told) {
-            let mut words = told.split(' ');
-            let folder = PathBuf::from(words.next().unwrap());
-            return (child, folder, words.map(|pid| pid.parse().unwrap()).collect());
+        if let Some((_, told)) = line.split_once(word) {
+            return (child, told.to_owned());
         }
     }
     panic!("the child said nothing");

@@ -3,17 +3,16 @@
 //! `PGWEIR_LONG` has them be as many as that; else they are fewer.
 
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use pgweir::cli::demo::cluster::{Cluster, Postgres};
 use pgweir::clock;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::task::JoinSet;
 
+use crate::fixture::run_as_child;
 use crate::proxy::{Proxy, SOON, Watch, cluster, configuration};
 use crate::raw::Raw;
 
@@ -69,20 +68,7 @@ async fn child() {
 }
 
 async fn start_child(address: SocketAddr, count: usize) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "storms::child", "--ignored", "--nocapture"])
-        .env(CHILD, format!("{address} {count}"))
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    while let Some(line) = lines.next_line().await.unwrap() {
-        if line == "AT WORK" {
-            return child;
-        }
-    }
-    panic!("the child said nothing");
+    run_as_child("storms::child", (CHILD, &format!("{address} {count}")), "AT WORK").await.0
 }
 
 #[tokio::test]

@@ -353,6 +353,19 @@ async fn any_key() {
     assert_eq!(proxy.sum("pgweir_counter_unmatched_total", &[]).await as usize, 4 * 20);
 }
 
+/// What no text can hold is its client's error, as without pgweir.
+#[tokio::test]
+async fn a_key_that_is_no_text() {
+    let (_cluster, proxy) = start(0, "").await;
+    let mut client = proxy.client().await;
+    let text = "UPDATE pages SET views = views + 1 WHERE site = 1 AND path = $1";
+    for (key, expected) in [("/", "UPDATE 1"), ("a\0b", "22021"), ("/", "UPDATE 1")] {
+        let unit = [parse("", text), bind("", "", &[key]), execute("", 0), sync()].concat();
+        assert_eq!(told(&mut client, &unit).await, expected, "{key:?}");
+    }
+    assert_eq!(merged(&proxy).await, 2);
+}
+
 /// The primary is killed again and again while clients vote: what was acknowledged is there, once, and what was not is there at most
 /// once.
 #[tokio::test]

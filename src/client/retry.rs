@@ -142,9 +142,9 @@ impl Net {
         !self.released && !self.units.is_empty()
     }
 
-    /// The first unit is the client's to see from here on.
+    /// The first unit is the client's to see from here on, if there is one: what is kept later is not meant.
     pub(super) fn release(&mut self) {
-        self.released = true;
+        self.released = !self.units.is_empty();
         self.has_result = false;
     }
 

@@ -225,6 +225,36 @@ async fn other_columns_are_refused_when_tables_have_changed() {
     }
 }
 
+/// The connection that has it as it was refuses it, after another one has made the client's transaction fail for that.
+#[tokio::test]
+async fn who_is_told_along_hears_of_other_columns_behind_a_refusal() {
+    let cluster = cluster().replicas(1).start().await.unwrap();
+    let proxy = Proxy::with(&configuration(&cluster.servers(), "pool_size = 2", ""));
+    proxy.knows(2).await;
+    proxy.reads_catalog("postgres").await;
+    for name in ["a", ""] {
+        cluster.primary().sql("DROP TABLE IF EXISTS a; CREATE TABLE a AS SELECT 7 AS v").await.unwrap();
+        cluster.wait_replayed(SOON).await.unwrap();
+        let mut one = proxy.client().await;
+        let text = "/* pgweir: replica */ SELECT v FROM a";
+        assert_eq!(prepare(&mut one, name, text).await.columns, [INT]);
+        assert_eq!(run(&mut one, name, &[]).await.rows, [seven(INT)]);
+        cluster.primary().sql("ALTER TABLE a ALTER v TYPE real").await.unwrap();
+        cluster.wait_replayed(SOON).await.unwrap();
+        let mut holds = proxy.client().await;
+        holds.ok("BEGIN READ ONLY; SELECT").await;
+        does(&mut one, "BEGIN READ ONLY").await;
+        assert_eq!(run(&mut one, name, &[]).await.error, OUTLIVED);
+        does(&mut one, "ROLLBACK").await;
+        let mut other = proxy.client().await;
+        other.ok("BEGIN READ ONLY; SELECT").await;
+        holds.ok("COMMIT").await;
+        let along = [bind_as("", name, 1, &[], 1), describe('P', ""), execute("", 0)];
+        let heard = unit(&mut one, &along).await;
+        assert_eq!((&*heard.columns, &*heard.rows), (&[REAL][..], &[seven(REAL)][..]), "{heard:?}");
+    }
+}
+
 #[tokio::test]
 async fn other_columns_are_refused_when_names_mean_something_else() {
     let (_cluster, proxy) = start("pool_size = 2", 2).await;

@@ -18,24 +18,21 @@ use std::time::SystemTime;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::definition::Definition;
+use super::desk::{Desk, Waiters};
 use super::journal_error::JournalError;
 use super::merge::Key;
 use super::record::{self, HEADER, Header, Record};
 use super::reply::Waiter;
-use crate::clock::{self, Duration, Instant};
+use super::segment;
+use super::writer::Writer;
+use crate::clock::Duration;
 use crate::metrics::JournalMetrics;
-
-/// A segment that is longer is closed.
-const SEGMENT: u64 = 64 << 20;
 
 /// Most bytes that wait for a sync.
 const MOST_WAITING: usize = 64 << 20;
 
 /// The file that says which is the first segment and which is the last.
 const HEAD: &str = "head";
-
-/// How often segments are looked at, and a disk that failed.
-const ROUND: Duration = Duration::from_secs(1);
 
 /// What the operator says of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,46 +45,46 @@ pub struct JournalOptions {
 
 /// One file.
 #[derive(Clone, Debug)]
-struct Segment {
-    number: u64,
-    path: PathBuf,
+pub(super) struct Segment {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
     /// As many bytes count.
-    size: u64,
+    pub(super) size: u64,
     /// The last number of each account in it.
-    highest: HashMap<u32, u64>,
+    pub(super) highest: HashMap<u32, u64>,
     /// When it was written last.
-    last: SystemTime,
+    pub(super) last: SystemTime,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// What is to be written next.
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     /// The last number of each account in that.
-    highest: HashMap<u32, u64>,
+    pub(super) highest: HashMap<u32, u64>,
     /// Who waits for that.
-    waiters: Vec<Waiter>,
+    pub(super) waiters: Waiters,
     /// By name.
-    numbers: HashMap<String, u32>,
-    accounts: Vec<Definition>,
+    pub(super) numbers: HashMap<String, u32>,
+    pub(super) accounts: Vec<Definition>,
     /// The last number of each account in the journal, and that up to which it is committed.
-    marks: Vec<(u64, u64)>,
+    pub(super) marks: Vec<(u64, u64)>,
     /// All; the last one is being written.
-    segments: Vec<Segment>,
+    pub(super) segments: Vec<Segment>,
     /// That is not to wait for the next round.
-    urgent: bool,
+    pub(super) urgent: bool,
     /// The disk has failed: nothing is taken.
-    failing: bool,
-    over: bool,
+    pub(super) failing: bool,
+    pub(super) over: bool,
 }
 
-struct Shared {
-    state: Mutex<State>,
-    work: Condvar,
-    folder: PathBuf,
-    keep: Duration,
-    id: [u8; 16],
-    metrics: JournalMetrics,
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+    pub(super) work: Condvar,
+    pub(super) folder: PathBuf,
+    pub(super) keep: Duration,
+    pub(super) id: [u8; 16],
+    pub(super) metrics: JournalMetrics,
 }
 
 /// An open journal.
@@ -105,7 +102,7 @@ impl std::fmt::Debug for Journal {
 }
 
 /// The file of that number.
-fn path_of(folder: &Path, number: u64) -> PathBuf {
+pub(super) fn path_of(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:010}.journal"))
 }
 
@@ -138,7 +135,7 @@ impl Journal {
             metrics,
         };
         let shared = Arc::new(shared);
-        let mut writer = Writer { shared: shared.clone(), file: None, began: clock::now() };
+        let mut writer = Writer::new(shared.clone());
         writer.roll().map_err(system(folder))?;
         let thread = std::thread::Builder::new().name("pgweir-journal".to_owned());
         let thread = thread.spawn(move || writer.run()).map_err(system(folder))?;
@@ -199,10 +196,14 @@ impl Journal {
         if let Some(mark) = state.marks.get_mut(account as usize) {
             mark.0 = mark.0.max(number);
         }
-        state.waiters.extend(waiter);
-        state.urgent = true;
+        if let Some(waiter) = waiter {
+            Desk::line_up(&mut state.waiters, waiter);
+        }
+        let urgent = std::mem::replace(&mut state.urgent, true);
         drop(state);
-        self.shared.work.notify_one();
+        if !urgent {
+            self.shared.work.notify_one();
+        }
     }
 
     /// The numbers of an account above the one, up to the other, are nobody's: whoever reads it back does not miss them.
@@ -275,7 +276,7 @@ impl Drop for Journal {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -343,7 +344,7 @@ impl State {
     }
 
     /// Says which files there are. Before one is deleted, and after one is made.
-    fn write_head(&self, folder: &Path, first: u64) -> io::Result<()> {
+    pub(super) fn write_head(&self, folder: &Path, first: u64) -> io::Result<()> {
         let last = self.segments.last().map_or(first, |segment| segment.number);
         let (path, new) = (folder.join(HEAD), folder.join("head.new"));
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
@@ -373,6 +374,7 @@ impl State {
                     self.learn(record, &mut highest);
                     at += size;
                 }
+                Err(_) if size.is_none() && segment::is_room(counts.get(at..).unwrap_or_default()) => break,
                 Err(_) if size.is_none() && !record::is_synced_behind(counts, at) => {
                     let lost = counts.len() - at;
                     tracing::warn!(file = %path.display(), at, lost, "the journal ends in the middle of a record, which nobody was told of");
@@ -417,165 +419,12 @@ impl State {
     }
 
     /// What every segment begins with: what its numbers mean does not depend on those before it.
-    fn preamble(&self) -> Vec<u8> {
+    pub(super) fn preamble(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for (number, (definition, (_, applied))) in (0..).zip(self.accounts.iter().zip(&self.marks)) {
             Record::Account(number, definition.clone()).write(&mut out);
             Record::Applied(number, *applied).write(&mut out);
         }
         out
-    }
-}
-
-/// The thread that writes.
-struct Writer {
-    shared: Arc<Shared>,
-    /// The last segment, as long as it can be written.
-    file: Option<File>,
-    began: Instant,
-}
-
-impl Writer {
-    fn run(mut self) {
-        loop {
-            let (bytes, highest, waiters, over) = self.next();
-            if self.file.is_none()
-                && let Err(error) = self.roll()
-            {
-                tracing::warn!(%error, "the journal's disk still fails");
-            }
-            if !bytes.is_empty() {
-                self.put(&bytes, highest, waiters);
-            }
-            self.delete();
-            if over {
-                return;
-            }
-        }
-    }
-
-    /// Waits for something to write, or for the next round.
-    fn next(&self) -> (Vec<u8>, HashMap<u32, u64>, Vec<Waiter>, bool) {
-        let mut state = self.shared.state();
-        if !state.urgent && !state.over {
-            let waited =
-                self.shared.work.wait_timeout_while(state, ROUND, |state| !state.urgent && !state.over);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.urgent = false;
-        let (bytes, highest) = (std::mem::take(&mut state.buffer), std::mem::take(&mut state.highest));
-        (bytes, highest, std::mem::take(&mut state.waiters), state.over)
-    }
-
-    /// Writes and syncs, and tells who waits for it.
-    fn put(&mut self, bytes: &[u8], highest: HashMap<u32, u64>, waiters: Vec<Waiter>) {
-        let start = clock::now();
-        let outcome = self.write(bytes);
-        let mut state = self.shared.state();
-        match outcome {
-            Ok(()) => {
-                if let Some(segment) = state.segments.last_mut() {
-                    segment.size += (record::SYNCED + bytes.len()) as u64;
-                    segment.highest.extend(highest);
-                    segment.last = SystemTime::now();
-                }
-                let full = state.segments.last().is_some_and(|segment| segment.size > SEGMENT);
-                drop(state);
-                self.shared.metrics.synced(bytes.len(), start.elapsed());
-                waiters.into_iter().for_each(Waiter::written);
-                if (full || self.began.elapsed() > self.shared.keep / 4)
-                    && let Err(error) = self.roll()
-                {
-                    self.fail(&error);
-                }
-            }
-            Err(error) => {
-                drop(state);
-                self.fail(&error);
-                waiters.into_iter().for_each(Waiter::unwritten);
-            }
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let file = self.file.as_mut().ok_or_else(|| io::Error::other("there is no file to write to"))?;
-        let mut out = Vec::with_capacity(record::SYNCED + bytes.len());
-        Record::Synced.write(&mut out);
-        out.extend_from_slice(bytes);
-        file.write_all(&out)?;
-        file.sync_data()
-    }
-
-    /// What was not synced may or may not be there: the next segment says that it does not count.
-    fn fail(&mut self, error: &io::Error) {
-        tracing::error!(%error, "the journal could not be written: increments are answered after their commit until it can");
-        self.shared.metrics.failed();
-        self.shared.state().failing = true;
-        self.file = None;
-    }
-
-    /// Begins a new segment.
-    fn roll(&mut self) -> io::Result<()> {
-        let (number, before, preamble) = {
-            let state = self.shared.state();
-            let last = state.segments.last();
-            (last.map_or(1, |last| last.number + 1), last.map_or(0, |last| last.size), state.preamble())
-        };
-        let path = path_of(&self.shared.folder, number);
-        let mut bytes = Header { journal: self.shared.id, number, before }.write();
-        bytes.extend_from_slice(&preamble);
-        let begin = || {
-            // What a failed attempt has left.
-            let mut file =
-                OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            File::open(&self.shared.folder)?.sync_all()?;
-            Ok::<_, io::Error>(file)
-        };
-        let file = begin()?;
-        let mut state = self.shared.state();
-        let segment = Segment {
-            number,
-            path,
-            size: bytes.len() as u64,
-            highest: HashMap::new(),
-            last: SystemTime::now(),
-        };
-        state.segments.push(segment);
-        let first = state.segments.first().map_or(number, |first| first.number);
-        if let Err(error) = state.write_head(&self.shared.folder, first) {
-            state.segments.pop();
-            return Err(error);
-        }
-        if std::mem::take(&mut state.failing) {
-            tracing::info!("the journal can be written again");
-        }
-        (self.file, self.began) = (Some(file), clock::now());
-        Ok(())
-    }
-
-    /// Deletes what nobody needs any more.
-    fn delete(&self) {
-        let mut state = self.shared.state();
-        while let [first, _, ..] = state.segments.as_slice() {
-            let needed = first.highest.iter().any(|(account, highest)| {
-                state.marks.get(*account as usize).is_none_or(|(_, applied)| applied < highest)
-            });
-            let young = first.last.elapsed().map_or(true, |age| age < self.shared.keep);
-            if needed || young {
-                break;
-            }
-            let next = state.segments.get(1).map_or(0, |next| next.number);
-            if let Err(error) = state.write_head(&self.shared.folder, next) {
-                tracing::warn!(%error, "no segment of the journal can be deleted");
-                break;
-            }
-            let segment = state.segments.remove(0);
-            if let Err(error) = fs::remove_file(&segment.path) {
-                tracing::warn!(file = %segment.path.display(), %error, "a segment of the journal could not be deleted");
-            }
-        }
-        self.shared.metrics.size(state.segments.iter().map(|segment| segment.size).sum());
     }
 }

@@ -49,6 +49,11 @@ impl Refusal {
 /// Who answers: `run` is false while only the columns are asked for, and nothing may happen then.
 pub(super) trait Answers {
     fn answer(&mut self, text: &str, run: bool) -> Result<Table, Refusal>;
+
+    /// What a simple query is made of; each part is answered by itself, up to the first that is refused.
+    fn parts<'a>(&self, text: &'a str) -> Vec<&'a str> {
+        vec![text]
+    }
 }
 
 /// A statement that was bound.
@@ -103,7 +108,8 @@ impl Desk {
                     answer::empty_query(out);
                     Ok(())
                 } else {
-                    answers.answer(&text, true).map(|table| simple(&table, out))
+                    let mut parts = answers.parts(&text).into_iter();
+                    parts.try_for_each(|part| answers.answer(part, true).map(|table| simple(&table, out)))
                 };
                 if let Err(refusal) = &outcome {
                     refusal.write(out);

@@ -1,6 +1,6 @@
 //! LISTEN without a server connection of one's own: one that listens for all clients of the database hears for this one, too.
 //!
-//! So it is where a unit is made of LISTEN and UNLISTEN alone, outside a transaction, in `pool_mode = "transaction"`; anywhere else the
+//! So it is where a unit is made of LISTEN and UNLISTEN alone, one or several, outside a transaction, in `pool_mode = "transaction"`; anywhere else the
 //! client is pinned to a connection that listens for it. What comes is told when nothing is under way, as PostgreSQL does.
 
 use std::future::poll_fn;
@@ -23,7 +23,7 @@ use crate::monitor::{Hub, Inbox, Own, Ticket};
 use crate::net::Window;
 use crate::pool::PoolMode;
 use crate::route::Class;
-use crate::sql::{Listen, asks_channels, lone_listen, lone_notify};
+use crate::sql::{Listen, apart, asks_channels, lone_listen, lone_notify};
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::{SqlState, TransactionStatus, frontend};
 
@@ -84,6 +84,10 @@ impl Drop for Ears {
 }
 
 impl Answers for Ears {
+    fn parts<'a>(&self, text: &'a str) -> Vec<&'a str> {
+        apart(text.as_bytes()).into_iter().filter_map(|part| str::from_utf8(part).ok()).collect()
+    }
+
     fn answer(&mut self, text: &str, run: bool) -> Result<Table, Refusal> {
         let done = |tag| Ok(Table { tag, ..Table::default() });
         if asks_channels(text.as_bytes()) {
@@ -136,7 +140,10 @@ impl Session {
             return None;
         }
         let texts = self.texts(piece, |text| lone_listen(text).is_some())?;
-        texts.into_iter().map(lone_listen).collect()
+        let wants: Vec<_> = texts.into_iter().map(lone_listen).collect::<Option<_>>()?;
+        // What is listened on is so before the first is answered: a channel that is left first would be left for good.
+        let in_order = wants.is_sorted_by_key(|want| !matches!(want, Listen::On(_)));
+        in_order.then_some(wants)
     }
 
     /// Whether a client that is listened for asks for nothing but its channels. A connection of its own would not know of them.
@@ -160,7 +167,12 @@ impl Session {
             let (message, after) = rest.split_at_checked(head.size)?;
             let body = message.get(HEADER..)?;
             let text = match head.tag {
-                b'Q' => Some(frontend::query(body)?),
+                b'Q' => {
+                    for text in apart(frontend::query(body)?) {
+                        texts.push(is(text).then_some(text)?);
+                    }
+                    None
+                }
                 b'P' => {
                     let (name, text) = frontend::parse(body)?;
                     if name.is_empty() {

@@ -16,6 +16,24 @@ pub enum Listen {
     AllOff,
 }
 
+/// The statements of a text, each by itself, without what is empty between semicolons; a text of none is its own only one.
+#[must_use]
+pub fn apart(text: &[u8]) -> Vec<&[u8]> {
+    let (mut parts, mut start, mut empty) = (Vec::new(), 0, true);
+    for token in Lexer::new(text) {
+        match token.kind {
+            Kind::Semicolon => {
+                parts.extend(text.get(start..token.start).filter(|_| !empty));
+                (start, empty) = (token.end, true);
+            }
+            Kind::Space | Kind::Comment => {}
+            _ => empty = false,
+        }
+    }
+    parts.extend(text.get(start..).filter(|_| !empty || parts.is_empty()));
+    parts
+}
+
 /// What a text wants that wants nothing else; none for names that PostgreSQL would cut short, and others than UTF-8.
 #[must_use]
 pub fn lone_listen(text: &[u8]) -> Option<Listen> {
@@ -115,6 +133,21 @@ mod tests {
         }
         assert_eq!(lone_listen(format!("LISTEN {}", "a".repeat(64)).as_bytes()), None);
         assert_eq!(lone_listen(b"LISTEN \"\xff\""), None);
+    }
+
+    #[test]
+    fn statements_apart() {
+        for (text, expected) in [
+            ("LISTEN a", vec!["LISTEN a"]),
+            ("LISTEN a;", vec!["LISTEN a"]),
+            ("LISTEN \"a;b\"; ; LISTEN b -- ;", vec!["LISTEN \"a;b\"", " LISTEN b -- ;"]),
+            ("; LISTEN a; /* ; */", vec![" LISTEN a"]),
+            ("", vec![""]),
+            (";", vec![""]),
+        ] {
+            let expected: Vec<_> = expected.into_iter().map(str::as_bytes).collect();
+            assert_eq!(apart(text.as_bytes()), expected, "{text}");
+        }
     }
 
     #[test]

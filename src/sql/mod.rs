@@ -19,7 +19,7 @@ mod words;
 pub use fingerprint::fingerprint;
 pub use increment::{Add, Increment, Operand, increment};
 pub use lex::{Kind, Lexer, Token};
-pub use listen::{Listen, asks_channels, lone_listen, lone_notify};
+pub use listen::{Listen, apart, asks_channels, lone_listen, lone_notify};
 pub use lone::{lone_begin, lone_end};
 pub use named::{LONGEST_PREPARE, NamedStatement, Use, lone_execute, lone_prepare, named};
 pub use normal::{NORMAL_LIMIT, normalise};

@@ -89,6 +89,8 @@ fn about_channels() -> Vec<(&'static str, Vec<u8>)> {
         ("and again", [bind("p", "s", &[]), describe('P', "p"), execute("p", 1), sync()].concat()),
         ("closed", [close('S', "s"), sync()].concat()),
         ("gone", [bind("", "s", &[]), execute("", 0), sync()].concat()),
+        ("several", query("LISTEN x; LISTEN \"a;b\" ; ; UNLISTEN \"a;b\"; -- ;").to_vec()),
+        ("several prepared", [parse("", "LISTEN x; LISTEN z"), sync()].concat()),
         ("wrong", query("LISTEN").to_vec()),
         ("off", query("UNLISTEN x").to_vec()),
         ("never on", query("UNLISTEN nothing").to_vec()),
@@ -158,6 +160,18 @@ async fn as_without_pgweir() {
     transaction.commit().await.unwrap();
     assert_eq!(through.value("SELECT 3").await, "3");
     assert_eq!(proxy.sum("pgweir_pins_total", &[]).await as usize, 0);
+}
+
+/// Within one query a channel may be left first and then listened on.
+#[tokio::test]
+async fn left_and_listened_on_again() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let mut client = proxy.client().await;
+    for begin in ["LISTEN a", "UNLISTEN *; LISTEN a", "UNLISTEN a; LISTEN b; LISTEN a"] {
+        assert!(client.ok(begin).await.tags.ends_with("CZ"), "{begin}");
+        cluster.primary().sql("NOTIFY a, 'x'").await.unwrap();
+        assert_eq!(hear(&mut client).await, heard("a", "x"), "{begin}");
+    }
 }
 
 /// What drivers send when a connection goes back to their pool ends it; LISTEN within a transaction counts when that commits.

@@ -1,0 +1,2 @@
+ALTER TABLE books ADD pages int;
+CREATE INDEX books_pages ON books (pages);

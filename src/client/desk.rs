@@ -84,6 +84,11 @@ impl Desk {
         self.failed
     }
 
+    /// The text of a portal that was bound before.
+    pub(super) fn bound(&self, portal: &[u8]) -> Option<&str> {
+        self.portals.get(portal).map(|portal| &*portal.text)
+    }
+
     /// Answers a message; `status` is what ReadyForQuery says. Returns the refusal, if it was one.
     ///
     /// # Errors

@@ -17,7 +17,8 @@ use crate::ids::Node;
 use crate::monitor::{Cluster, Reading};
 use crate::position::{Lsn, Position};
 use crate::route::{Class, Facts, Reason, Route, ShapeId, Target};
-use crate::wire::TransactionStatus;
+use crate::wire::frame::{HEADER, Side};
+use crate::wire::{TransactionStatus, frame, frontend};
 
 /// Longest that SHOW pgweir.position waits for the primary to say where it is.
 const POSITION_WAIT: Duration = Duration::from_secs(2);
@@ -303,17 +304,31 @@ impl Session {
         if unwanted { Poll::Ready(Ok(None)) } else { Poll::Pending }
     }
 
-    /// Whether the piece asks for the position of the session, which is still to be found out.
+    /// Whether the piece asks for the position of the session, which is still to be found out: in its own text, or in that of a
+    /// statement or a portal that it runs.
     #[cold]
     pub(super) fn lacks_position(&self, piece: &Piece) -> bool {
-        const WORD: &[u8] = b"position";
-        let text =
-            self.window.as_ref().and_then(|window| window.bytes().get(..piece.size)).unwrap_or_default();
-        let asks = |word: &[u8]| {
-            word.split_first()
-                .is_some_and(|(before, word)| *before != b'_' && word.eq_ignore_ascii_case(WORD))
-        };
-        !self.fresh.told && text.windows(WORD.len() + 1).any(asks)
+        if self.fresh.told {
+            return false;
+        }
+        let window = self.window.as_ref().map(|window| window.bytes()).unwrap_or_default();
+        let piece = window.get(..piece.size).unwrap_or_default();
+        names_position(piece) || messages(piece).any(|(tag, body)| self.runs_position(tag, body))
+    }
+
+    /// Whether a message runs a text that came before its piece and asks for the position.
+    fn runs_position(&self, tag: u8, body: &[u8]) -> bool {
+        match tag {
+            b'B' => frontend::bind(body).is_some_and(|(_, name)| {
+                let statement = self.statements.find(name);
+                statement.and_then(|statement| statement.parse.as_deref()).is_some_and(names_position)
+            }),
+            b'E' => frontend::execute(body).is_some_and(|(portal, _)| {
+                let text = self.desk.as_ref().and_then(|desk| desk.bound(portal));
+                text.is_some_and(|text| names_position(text.as_bytes()))
+            }),
+            _ => false,
+        }
     }
 
     /// Finds out a position at or past all that the session has written and seen.
@@ -339,6 +354,25 @@ impl Session {
             }
         }
     }
+}
+
+/// The messages of a piece: the tag and the body of each.
+fn messages(mut piece: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let head = frame::header(piece, Side::Frontend).ok()??;
+        let (message, rest) = piece.split_at_checked(head.size)?;
+        piece = rest;
+        Some((head.tag, message.get(HEADER..)?))
+    })
+}
+
+/// Whether a text may be about `pgweir.position`; what only sets `pgweir.min_position` is not.
+fn names_position(text: &[u8]) -> bool {
+    const WORD: &[u8] = b"position";
+    let asks = |word: &[u8]| {
+        word.split_first().is_some_and(|(before, word)| *before != b'_' && word.eq_ignore_ascii_case(WORD))
+    };
+    text.windows(WORD.len() + 1).any(asks)
 }
 
 /// The timeline of the primary; none: there is no primary, or it does not say.

@@ -116,7 +116,8 @@ impl Session {
         }
         let mut own = self.own;
         let answered = self.answer_at_desk(piece, &mut own);
-        self.own = own;
+        // It was true for this answer alone.
+        self.own = Own { position: None, ..own };
         answered
     }
 

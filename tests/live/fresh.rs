@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgweir::cli::demo::cluster::{Cluster, eventually};
 
 use crate::proxy::{Proxy, SOON, cluster};
-use crate::raw::{Raw, extended, sync};
+use crate::raw::{Raw, execute, extended, sync};
 
 const SCHEMA: &str = "CREATE TABLE t (id serial PRIMARY KEY); CREATE TABLE other (id int); CREATE TABLE log (id int); \
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS \
@@ -311,4 +311,25 @@ async fn what_nobody_waits_for_holds_up_no_read() {
         "f",
         "somebody has written it to disk meanwhile"
     );
+}
+
+/// A position is found out anew with each answer, also where the statement was prepared before and its text does not come again.
+#[tokio::test]
+async fn a_prepared_position_moves_on() {
+    let cluster = start(0).await;
+    let proxy = started(&cluster, "").await;
+    let mut client = proxy.client().await;
+    let mut show = extended("where", "SHOW pgweir.position");
+    let mut last = None;
+    for _ in 0..5 {
+        client.ok("INSERT INTO t DEFAULT VALUES").await;
+        show.unsplit(sync());
+        client.send(&show).await.unwrap();
+        let answer = client.answer().await.unwrap();
+        assert_eq!(answer.errors, []);
+        let position: pgweir::position::Position = answer.value().parse().unwrap();
+        assert!(last.is_none_or(|last| position.lsn > last), "{position} after {last:?}");
+        last = Some(position.lsn);
+        show = execute("where");
+    }
 }

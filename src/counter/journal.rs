@@ -136,7 +136,13 @@ impl Journal {
         };
         let shared = Arc::new(shared);
         let mut writer = Writer::new(shared.clone());
-        writer.roll().map_err(system(folder))?;
+        if let Err(error) = writer.roll() {
+            // A disk that is full is no reason to do without the database: increments wait for their commits.
+            if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                return Err(system(folder)(error));
+            }
+            writer.fail(&error);
+        }
         let thread = std::thread::Builder::new().name("pgweir-journal".to_owned());
         let thread = thread.spawn(move || writer.run()).map_err(system(folder))?;
         Ok(Arc::new(Self { shared, thread: Some(thread), _lock: lock }))

@@ -22,6 +22,9 @@ const LINGER: Duration = Duration::from_millis(5);
 /// How often segments are looked at, and a disk that failed.
 const ROUND: Duration = Duration::from_secs(1);
 
+/// Longest that a disk is not tried again that fails each time.
+const LONGEST_ROUND: Duration = Duration::from_secs(30);
+
 /// The thread that writes.
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -30,22 +33,36 @@ pub(super) struct Writer {
     began: Instant,
     /// So long the next sync is held back.
     linger: Duration,
+    /// When the disk that has failed is tried again, and how long that was put off.
+    again: Instant,
+    pause: Duration,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, file: None, began: clock::now(), linger: Duration::ZERO }
+        Self {
+            shared,
+            file: None,
+            began: clock::now(),
+            linger: Duration::ZERO,
+            again: clock::now(),
+            pause: Duration::ZERO,
+        }
     }
 
     pub(super) fn run(mut self) {
         loop {
             let (bytes, highest, waiters, over) = self.next();
             if self.file.is_none()
+                && clock::now() >= self.again
                 && let Err(error) = self.roll()
             {
+                self.put_off();
                 tracing::warn!(%error, "the journal's disk still fails");
             }
-            if !bytes.is_empty() {
+            if self.file.is_none() {
+                Desk::tell_all(waiters, false);
+            } else if !bytes.is_empty() {
                 self.put(&bytes, highest, waiters);
             }
             self.delete();
@@ -91,6 +108,7 @@ impl Writer {
                 // takes, all go together. Who is alone waits for nobody.
                 let several = waiters.iter().map(|(_, line)| line.len()).sum::<usize>() > 1;
                 self.linger = if several { (took / 2).min(LINGER) } else { Duration::ZERO };
+                self.pause = Duration::ZERO;
                 self.shared.metrics.synced(bytes.len(), took);
                 Desk::tell_all(waiters, true);
                 if (full || self.began.elapsed() > self.shared.keep / 4)
@@ -108,7 +126,7 @@ impl Writer {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let file = self.file.as_mut().ok_or_else(|| io::Error::other("there is no file to write to"))?;
+        let Some(file) = &mut self.file else { return Err(io::Error::other("there is no file to write to")) };
         let mut out = Vec::with_capacity(record::SYNCED + bytes.len());
         Record::Synced.write(&mut out);
         out.extend_from_slice(bytes);
@@ -116,11 +134,17 @@ impl Writer {
     }
 
     /// What was not synced may or may not be there: the next segment says that it does not count.
-    fn fail(&mut self, error: &io::Error) {
+    pub(super) fn fail(&mut self, error: &io::Error) {
         tracing::error!(%error, "the journal could not be written: increments are answered after their commit until it can");
         self.shared.metrics.failed();
         self.shared.state().failing = true;
         self.file = None;
+        self.put_off();
+    }
+
+    fn put_off(&mut self) {
+        self.pause = (self.pause * 2).clamp(ROUND, LONGEST_ROUND);
+        self.again = clock::now() + self.pause;
     }
 
     /// Begins a new segment.
@@ -142,7 +166,7 @@ impl Writer {
             File::open(&self.shared.folder)?.sync_all()?;
             Ok::<_, io::Error>(file)
         };
-        let file = begin()?;
+        let file = begin().inspect_err(|_| drop(fs::remove_file(&path)))?;
         let mut state = self.shared.state();
         let segment = Segment {
             number,

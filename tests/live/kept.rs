@@ -2,9 +2,9 @@
 //! counts once, whoever dies.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use pgweir::cli::demo::cluster::{Cluster, Postgres, eventually};
@@ -50,20 +50,30 @@ fn write(cluster: &Cluster, folder: &Path, rule: &str) -> PathBuf {
 
 /// A pgweir in a process of its own, and where it listens.
 pub(crate) async fn run(path: &Path) -> (Child, std::net::SocketAddr) {
+    let (child, address, _) = run_and_hear(path).await;
+    (child, address)
+}
+
+/// The same, with what it logs.
+async fn run_and_hear(path: &Path) -> (Child, std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
     let mut child = Program::pgweir().args(["run", "--config"]).args([path]).spawn();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = loop {
         let line = log.next_line().await.unwrap().expect("it ended before it listened");
+        heard.lock().unwrap().push(line.clone());
         if let Some((_, address)) = line.split_once("listening address=127.0.0.1:") {
             break ([127, 0, 0, 1], address.trim().parse().unwrap()).into();
         }
     };
+    let hears = heard.clone();
     tokio::spawn(async move {
         while let Ok(Some(line)) = log.next_line().await {
             println!("{line}");
+            hears.lock().unwrap().push(line);
         }
     });
-    (child, address)
+    (child, address, heard)
 }
 
 /// Clients that vote until they are told to stop, or their pgweir is gone.
@@ -432,6 +442,53 @@ async fn a_journal_that_cannot_be_used_says_why() {
     eventually(SOON, votes).await.unwrap();
     signal(&child, Signal::SIGTERM);
     assert!(tokio::time::timeout(Duration::from_secs(30), child.wait()).await.unwrap().unwrap().success());
+}
+
+/// It is no reason to be without the database, nor to fill a log; and what was acknowledged before is carried out.
+#[tokio::test]
+async fn a_full_disk_keeps_nobody_out() {
+    let cluster = servers(0).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&cluster, folder.path(), "durability = \"journal\"\nflush_every = \"10s\"");
+    let (mut child, address) = run(&path).await;
+    let mut client = Raw::login(address, &[]).await.unwrap();
+    for _ in 0..30 {
+        client.ok(VOTE).await;
+    }
+    signal(&child, Signal::SIGKILL);
+    child.wait().await.unwrap();
+    // No segment can be begun without it.
+    let head = folder.path().join("journal/head.new");
+    std::os::unix::fs::symlink("/dev/full", &head).unwrap();
+    let (mut child, address, heard) = run_and_hear(&path).await;
+    let mut client = Raw::login(address, &[]).await.unwrap();
+    let votes = async || cluster.primary().value("SELECT votes FROM photos WHERE id = 1").await.unwrap();
+    eventually(SOON, || async { votes().await == "30" }).await.unwrap();
+    let count = |word: &str| heard.lock().unwrap().iter().filter(|line| line.contains(word)).count();
+    // So long that it is tried again, and fails again.
+    let (mut sent, mut others) = (30, Vec::new());
+    for _ in 0..4 {
+        others.push(Raw::login(address, &[]).await.unwrap());
+    }
+    let deadline = Instant::now() + 3 * SOON;
+    while count("still fails") < 2 || sent < 130 {
+        assert!(Instant::now() < deadline, "it is not tried again");
+        for other in &mut others {
+            assert_eq!(other.ok(VOTE).await.tags, "CZ");
+            sent += 1;
+        }
+        // It is committed when it is answered.
+        assert_eq!(votes().await, sent.to_string());
+    }
+    assert!(count("ERROR") + count("WARN") < 10, "{:?}", heard.lock().unwrap());
+    std::fs::remove_file(&head).unwrap();
+    eventually(SOON, || async { count("can be written again") == 1 }).await.unwrap();
+    for _ in 0..10 {
+        client.ok(VOTE).await;
+    }
+    signal(&child, Signal::SIGTERM);
+    assert!(tokio::time::timeout(SOON, child.wait()).await.unwrap().unwrap().success());
+    assert_eq!(votes().await, (sent + 10).to_string());
 }
 
 /// Votes until so many are kept. Returns how many were sent.

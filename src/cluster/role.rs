@@ -89,9 +89,15 @@ pub(super) fn settle(view: &mut View, incumbent: Option<Node>) {
     }
 }
 
-/// The system that most servers are copies of; of two with equally many the one with a primary, then the one that it
-/// was until now, then that of the first server in the list. One that another server has led to has no say.
+/// Once settled, what it was, as long as a server that answers is a copy of that: whoever is put in the place of others, a
+/// primary too, changes nothing. Else the system that most servers are copies of; of two with equally many the one with a primary, then the
+/// one that it was until now, then that of the first server in the list. One that another server has led to has no say in that.
 fn system_identifier(view: &View) -> Option<u64> {
+    let own = view.system_identifier.filter(|_| view.settled);
+    let lives = |server: &ServerView| server.health.keeps_primary() && server.system_identifier == own;
+    if own.is_some() && view.members().any(lives) {
+        return own;
+    }
     let voters = || view.members().filter(|server| server.orders.origin != Origin::Replication);
     let rank = |system: u64| {
         let copies = || voters().filter(move |server| server.system_identifier == Some(system));

@@ -159,6 +159,8 @@ fn foreign() {
     check("and not the other even when it is down", 2, &instead, None, &[]);
     check("nobody may read the identifier", 2, &[(0, probed(P, 0, 1)), (1, probed(R, 0, 0))], Some(0), &[1]);
     check("some may not", 2, &[(0, probed(P, 0, 1)), (1, probed(R, 3, 1))], Some(0), &[1]);
+    let replaced = [(0, probed(P, 1, 1)), (1, probed(R, 1, 1)), (0, failed()), (0, probed(P, 9, 7))];
+    check("another system in the place of the primary of two", 2, &replaced, None, &[1]);
     let upgraded =
         [(0, probed(P, 1, 1)), (1, probed(R, 1, 1)), (1, failed()), (0, failed()), (0, probed(P, 2, 1))];
     check("pg_upgrade of the primary of two", 2, &upgraded, Some(0), &[]);

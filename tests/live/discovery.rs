@@ -14,7 +14,7 @@ use crate::relay::Relay;
 use crate::servers::{File, Load, gets_reads};
 
 /// All servers of a cluster that is tested have one address: where each listens has to be said.
-fn by_replication(servers: &[&Postgres]) -> String {
+pub(crate) fn by_replication(servers: &[&Postgres]) -> String {
     let ports: Vec<u16> = servers.iter().map(|server| server.port()).collect();
     format!("discover = \"replication\"\ndiscover_every = \"200ms\"\ndiscover_port = {ports:?}")
 }
@@ -28,7 +28,7 @@ async fn started(replicas: usize) -> Cluster {
 }
 
 /// What SHOW SERVERS says, by address: its origin, its duty and its role.
-async fn shown(console: &mut Raw) -> HashMap<String, [String; 3]> {
+pub(crate) async fn shown(console: &mut Raw) -> HashMap<String, [String; 3]> {
     let answer = console.query("SHOW SERVERS").await.unwrap();
     let row = |row: Vec<Option<String>>| {
         let column = |at: usize| row[at].clone().unwrap_or_default();

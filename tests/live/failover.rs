@@ -14,7 +14,7 @@ use crate::raw::{Raw, execute, query, sync};
 use crate::relay::Relay;
 
 /// Clients at work until they are told to stop.
-struct Crowd {
+pub(crate) struct Crowd {
     tasks: JoinSet<()>,
     stop: Arc<AtomicBool>,
     seen: Arc<Seen>,
@@ -35,7 +35,7 @@ const READ: &str = "SELECT count(*) FROM t";
 
 impl Crowd {
     /// Every second one prepares its statement.
-    async fn reads(proxy: &Proxy, count: usize) -> Self {
+    pub(crate) async fn reads(proxy: &Proxy, count: usize) -> Self {
         let mut crowd = Self { tasks: JoinSet::new(), stop: Arc::default(), seen: Arc::default() };
         for nth in 0..count {
             let mut client = proxy.client().await;
@@ -60,7 +60,7 @@ impl Crowd {
     }
 
     /// Each writes rows of its own, numbered from 1, one after the other.
-    async fn writes(proxy: &Proxy, count: usize) -> Self {
+    pub(crate) async fn writes(proxy: &Proxy, count: usize) -> Self {
         let mut crowd = Self { tasks: JoinSet::new(), stop: Arc::default(), seen: Arc::default() };
         for nth in 0..count {
             let client = proxy.client().await;
@@ -101,7 +101,7 @@ impl Crowd {
         });
     }
 
-    fn right(&self) -> usize {
+    pub(crate) fn right(&self) -> usize {
         self.seen.right.load(Relaxed)
     }
 
@@ -111,18 +111,18 @@ impl Crowd {
     }
 
     /// Waits until so many more answers have come, and some to each client.
-    async fn go_on(&self, more: usize) {
+    pub(crate) async fn go_on(&self, more: usize) {
         let goal = self.right() + more;
         let before = self.seen.each.lock().unwrap().clone();
         let all = || self.seen.each.lock().unwrap().iter().zip(&before).all(|(now, then)| *now > then + 1);
         eventually(SOON, || async { self.right() >= goal && all() }).await.unwrap();
     }
 
-    fn errors(&self) -> Vec<(usize, String)> {
+    pub(crate) fn errors(&self) -> Vec<(usize, String)> {
         self.seen.errors.lock().unwrap().clone()
     }
 
-    async fn end(mut self) -> (usize, Vec<(usize, String)>) {
+    pub(crate) async fn end(mut self) -> (usize, Vec<(usize, String)>) {
         self.stop.store(true, Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
@@ -234,7 +234,7 @@ async fn a_silent_replica_costs_no_error_and_a_bounded_wait() {
 }
 
 /// Of each writer: the rows that are there, by their numbers.
-async fn written(server: &pgweir::cli::demo::cluster::Postgres) -> (usize, usize) {
+pub(crate) async fn written(server: &pgweir::cli::demo::cluster::Postgres) -> (usize, usize) {
     let one = |text: &'static str| async move { server.value(text).await.unwrap().parse().unwrap() };
     (one("SELECT count(*) FROM w").await, one("SELECT count(*) FROM (SELECT DISTINCT who, n FROM w) d").await)
 }

@@ -38,6 +38,7 @@ mod leaving;
 mod listening;
 mod memory;
 mod monitor;
+mod nodes;
 mod oracle;
 mod pgbench;
 mod pooling;

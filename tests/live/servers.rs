@@ -69,7 +69,7 @@ impl Load {
     }
 }
 
-async fn units(proxy: &Proxy, server: &str) -> f64 {
+pub(crate) async fn units(proxy: &Proxy, server: &str) -> f64 {
     proxy.sum("pgweir_server_units_total", &[&format!("server=\"{server}\"")]).await
 }
 

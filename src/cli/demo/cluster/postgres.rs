@@ -1,6 +1,9 @@
 //! One PostgreSQL server of a [`Cluster`](super::Cluster): started, queried, hurt and healed.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -326,10 +329,19 @@ impl Postgres {
             let signal = data.join("standby.signal");
             std::fs::write(&signal, "")?;
             self.common.account.own(&signal)?;
+            self.forget("primary_conninfo")?;
         }
         std::fs::write(data.join("postgresql.conf"), settings)?;
         std::fs::write(data.join("pg_hba.conf"), &self.common.hba)?;
         Ok(())
+    }
+
+    /// Takes a setting of ALTER SYSTEM away: it would outweigh that of the configuration.
+    fn forget(&self, setting: &str) -> anyhow::Result<()> {
+        let path = self.data_folder().join("postgresql.auto.conf");
+        let text = std::fs::read_to_string(&path)?;
+        let rest = text.lines().filter(|line| !line.starts_with(setting));
+        Ok(std::fs::write(&path, rest.fold(String::new(), |all, line| all + line + "\n"))?)
     }
 
     fn conninfo(&self, upstream: &Self) -> String {
@@ -365,12 +377,68 @@ impl Postgres {
     /// # Errors
     /// It runs, or it does not start.
     pub async fn become_replica_of(&self, upstream: &Self) -> anyhow::Result<()> {
-        if self.is_running() {
-            bail!("{} runs", self.name);
-        }
+        self.require_stopped()?;
         self.configure(Some(upstream))?;
         self.start().await?;
         self.wait_streaming(upstream).await
+    }
+
+    /// Replaces the data of this stopped server by a fresh copy of `source`, as `pg_basebackup` makes it; what was set
+    /// there with ALTER SYSTEM is not copied. Then [`become_replica_of`](Self::become_replica_of), or
+    /// [`become_primary`](Self::become_primary).
+    ///
+    /// # Errors
+    /// It runs, or it cannot be copied.
+    pub async fn copy_from(&self, source: &Self) -> anyhow::Result<()> {
+        self.require_stopped()?;
+        let data = self.data_folder();
+        std::fs::remove_dir_all(&data)?;
+        make_folder(&data, &self.common.account)?;
+        std::fs::set_permissions(&data, Permissions::from_mode(0o700))?;
+        let conninfo = self.conninfo(source);
+        let mut command = tokio::process::Command::from(self.tool("pg_basebackup"));
+        command.arg("-D").arg(&data).args(["-c", "fast", "-X", "stream", "-d", &conninfo]);
+        finish(command).await?;
+        Ok(std::fs::write(data.join("postgresql.auto.conf"), "")?)
+    }
+
+    /// Takes back what this stopped server has written and `source` has not, with `pg_rewind`. The servers need
+    /// `full_page_writes` and `wal_log_hints` for that.
+    ///
+    /// # Errors
+    /// It runs, or as `pg_rewind` says.
+    pub async fn rewind_to(&self, source: &Self) -> anyhow::Result<()> {
+        self.require_stopped()?;
+        let conninfo = format!("{} dbname=postgres", self.conninfo(source));
+        let mut command = tokio::process::Command::from(self.tool("pg_rewind"));
+        command.arg("-D").arg(self.data_folder()).args(["--source-server", &conninfo]);
+        finish(command).await
+    }
+
+    /// Starts this stopped server as a primary, whatever it was.
+    ///
+    /// # Errors
+    /// It runs, or it does not start.
+    pub async fn become_primary(&self) -> anyhow::Result<()> {
+        self.require_stopped()?;
+        let _ = std::fs::remove_file(self.data_folder().join("standby.signal"));
+        self.configure(None)?;
+        self.start().await
+    }
+
+    fn require_stopped(&self) -> anyhow::Result<()> {
+        if self.is_running() {
+            bail!("{} runs", self.name);
+        }
+        Ok(())
+    }
+
+    /// A program beside the server's, under its account; the sweeper waits for it.
+    fn tool(&self, name: &str) -> Command {
+        let mut command = Command::new(self.common.program.with_file_name(name));
+        self.common.account.apply(&mut command);
+        command.current_dir(&self.folder);
+        command
     }
 
     /// Waits until this replica streams from `upstream`.
@@ -493,6 +561,15 @@ fn free_port() -> anyhow::Result<u16> {
 pub(super) fn make_folder(path: &Path, account: &Account) -> anyhow::Result<()> {
     std::fs::create_dir(path)?;
     account.own(path)
+}
+
+/// Runs to the end; a failure carries what the program said.
+async fn finish(mut command: tokio::process::Command) -> anyhow::Result<()> {
+    let output = command.kill_on_drop(true).stdin(Stdio::null()).output().await?;
+    if !output.status.success() {
+        bail!("{}: {}", output.status, lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 fn tail(text: &str, lines: usize) -> String {

@@ -77,6 +77,28 @@ pub(super) fn primary_only(reason: Reason) -> Facts {
     Facts { class: Class::Write, reason, silent: true, tables: Tables::ALL, ..Facts::EMPTY }
 }
 
+/// The facts of a FunctionCall. Those by which clients read large objects stay where their transaction is; the numbers are those of
+/// `pg_proc`, which PostgreSQL never gives to others.
+fn function_call(body: &[u8]) -> Facts {
+    /// `lo_open`.
+    const OPEN: u32 = 952;
+    /// `lo_close`, `loread`, `lo_lseek`, `lo_tell`, `lo_lseek64`, `lo_tell64`.
+    const READS: [u32; 6] = [953, 954, 956, 958, 3170, 3171];
+    let reads = match frontend::called(body) {
+        Some((OPEN, mode)) => mode.is_some_and(|mode| mode & INV_WRITE == 0),
+        Some((function, _)) => READS.contains(&function),
+        None => false,
+    };
+    if reads {
+        Facts { class: Class::InTransaction, reason: Reason::FunctionCall, ..Facts::EMPTY }
+    } else {
+        primary_only(Reason::FunctionCall)
+    }
+}
+
+/// A large object is opened to be written (`libpq/libpq-fs.h`).
+const INV_WRITE: u32 = 0x2_0000;
+
 /// Who says what a text does, and what its names mean to this client.
 #[derive(Clone, Copy)]
 pub(super) struct Judging<'a> {
@@ -274,7 +296,7 @@ impl Gather {
             b'F' => {
                 statements.end(false);
                 self.piece.ends = true;
-                primary_only(Reason::FunctionCall)
+                function_call(body)
             }
             b'd' => {
                 self.piece.kind = Kind::Copy;
@@ -357,7 +379,7 @@ impl Gather {
             b'F' => {
                 statements.end(false);
                 self.piece.ends = true;
-                primary_only(Reason::FunctionCall)
+                function_call(body)
             }
             b'X' if first => {
                 self.piece.kind = Kind::Terminate;

@@ -103,6 +103,26 @@ pub fn execute(body: &[u8]) -> Option<(&[u8], u32)> {
     Some((portal, u32::from_be_bytes(rest.try_into().ok()?)))
 }
 
+/// The number of the function that a FunctionCall names, and its second argument, if that is an integer of four bytes in binary.
+#[must_use]
+pub fn called(body: &[u8]) -> Option<(u32, Option<u32>)> {
+    let (function, rest) = body.split_first_chunk::<4>()?;
+    let (count, rest) = rest.split_first_chunk::<2>()?;
+    let count = usize::from(u16::from_be_bytes(*count));
+    let (formats, rest) = rest.split_at_checked(2 * count)?;
+    // One format is that of all arguments; none: text.
+    let format = if count == 1 { formats.get(..2) } else { formats.get(2..4) };
+    let second = || {
+        let (_, rest) = rest.split_first_chunk::<2>()?;
+        let (size, rest) = rest.split_first_chunk::<4>()?;
+        let rest = rest.get(usize::try_from(u32::from_be_bytes(*size)).ok()?..)?;
+        let (size, rest) = rest.split_first_chunk::<4>()?;
+        let value = rest.first_chunk::<4>().filter(|_| *size == 4_u32.to_be_bytes())?;
+        Some(u32::from_be_bytes(*value))
+    };
+    Some((u32::from_be_bytes(*function), second().filter(|_| format == Some(&[0, 1]))))
+}
+
 /// What a Describe or a Close is about.
 #[must_use]
 pub fn named(body: &[u8]) -> Option<Named<'_>> {

@@ -2,7 +2,7 @@
 
 use crate::proxy::{Proxy, SOON, cluster};
 use crate::raw::Raw;
-use crate::wire::{bind, execute, parse, run, sync};
+use crate::wire::{bind, execute, function, parse, run, sync};
 
 const WHERE: &str = "SELECT pg_is_in_recovery()";
 
@@ -113,4 +113,51 @@ async fn one_that_finds_no_server_has_failed() {
     assert_eq!(end.status, 'I');
     assert_eq!(client.value("SELECT count(*) FROM t WHERE txid_current() > 0").await, "0");
     client.ok("INSERT INTO t VALUES (4)").await;
+}
+
+/// libpq calls the functions of large objects by their numbers: those that read go where the transaction is.
+#[tokio::test]
+async fn large_objects_are_read_on_a_replica() {
+    const OPEN: u32 = 952;
+    const CLOSE: u32 = 953;
+    const READ: u32 = 954;
+    const TELL: u32 = 3171;
+    const READS: u32 = 0x4_0000;
+    const WRITES: u32 = 0x2_0000;
+    async fn call(client: &mut Raw, oid: u32, arguments: &[u32]) -> Result<Vec<u8>, String> {
+        let arguments: Vec<_> = arguments.iter().map(|argument| argument.to_be_bytes()).collect();
+        let arguments: Vec<_> = arguments.iter().map(<[u8; 4]>::as_slice).collect();
+        client.send(&function(oid, &arguments)).await.unwrap();
+        let mut outcome = Err("nothing".to_owned());
+        loop {
+            match client.message().await.unwrap() {
+                (b'V', body) => outcome = Ok(body[4..].to_vec()),
+                (b'E', body) => outcome = Err(crate::raw::refusal(&body).code),
+                (b'Z', _) => return outcome,
+                _ => {}
+            }
+        }
+    }
+    let (_cluster, proxy) = start("").await;
+    let mut client = proxy.client().await;
+    for round in 0..20 {
+        let made = client.value(&format!("SELECT lo_from_bytea(0, 'round {round}')")).await;
+        let made: u32 = made.parse().unwrap();
+        client.ok("BEGIN READ ONLY").await;
+        // In every other round a query is first: the transaction is on the replica by then.
+        let on_replica = round % 2 == 0 && client.value(WHERE).await == "t";
+        let opened = call(&mut client, OPEN, &[made, READS]).await.unwrap();
+        assert_eq!(opened, 0_u32.to_be_bytes());
+        let expected = format!("round {round}");
+        assert_eq!(call(&mut client, READ, &[0, 100]).await.unwrap(), expected.as_bytes());
+        assert_eq!(call(&mut client, TELL, &[0]).await.unwrap(), (expected.len() as u64).to_be_bytes());
+        assert_eq!(call(&mut client, CLOSE, &[0]).await.unwrap(), 0_u32.to_be_bytes());
+        if on_replica {
+            let code = call(&mut client, OPEN, &[made, READS | WRITES]).await.unwrap_err();
+            assert_eq!(code, "0A000");
+        }
+        client.ok("ROLLBACK").await;
+    }
+    client.ok("BEGIN READ ONLY").await;
+    assert_eq!(client.value(WHERE).await, "t");
 }

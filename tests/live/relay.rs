@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -35,14 +36,7 @@ impl BlackHole {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();
         let address = listener.local_addr().unwrap();
-        let mut waiting = Vec::new();
-        while let Ok(stream) =
-            tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
-        {
-            waiting.push(stream.unwrap());
-            assert!(waiting.len() < 10, "it takes everybody");
-        }
-        Self { address, _listener: listener, _waiting: waiting }
+        Self { address, _listener: listener, _waiting: fill(address).await }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -50,9 +44,28 @@ impl BlackHole {
     }
 }
 
+/// Connects until nobody answers any more: the queue of who is to be accepted is full, and further SYNs are dropped.
+async fn fill(address: SocketAddr) -> Vec<TcpStream> {
+    let mut waiting = Vec::new();
+    while let Some(stream) = connected(address).await {
+        waiting.push(stream);
+        assert!(waiting.len() < 10, "it takes everybody");
+    }
+    waiting
+}
+
+/// None where nothing answers the SYN for a while; a refusal is an answer, and not expected.
+async fn connected(address: SocketAddr) -> Option<TcpStream> {
+    let attempt = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await;
+    attempt.ok().map(Result::unwrap)
+}
+
 /// The relay; dropped, it accepts no more.
 pub(crate) struct Relay {
     address: SocketAddr,
+    listener: Arc<TcpListener>,
+    /// Who fills its queue while it has vanished.
+    waiting: Mutex<Vec<TcpStream>>,
     silent: watch::Sender<bool>,
     target: Arc<Mutex<String>>,
     /// What a server may still say to who has sent [`CUT`].
@@ -71,7 +84,7 @@ impl Relay {
 
     /// The same on an address of its own.
     pub(crate) async fn at(own: &str, target: &str) -> Self {
-        let listener = TcpListener::bind(own).await.unwrap();
+        let listener = Arc::new(TcpListener::bind(own).await.unwrap());
         let address = listener.local_addr().unwrap();
         let silent = watch::Sender::new(false);
         let target = Arc::new(Mutex::new(target.to_owned()));
@@ -80,10 +93,11 @@ impl Relay {
         let (hush, to, limit, asks) = (silent.clone(), target.clone(), cut_after.clone(), probes.clone());
         let binds: Arc<AtomicBool> = Arc::default();
         let (count, bound) = (cuts.clone(), binds.clone());
+        let accepts = listener.clone();
         let accepting = tokio::spawn(async move {
             loop {
                 speaks(&mut hush.subscribe()).await;
-                let (client, _) = listener.accept().await.unwrap();
+                let (client, _) = accepts.accept().await.unwrap();
                 let to = to.lock().unwrap().clone();
                 let (hush, limit, asks, count) = (hush.clone(), limit.clone(), asks.clone(), count.clone());
                 let bound = bound.clone();
@@ -122,7 +136,18 @@ impl Relay {
                 });
             }
         });
-        Self { address, silent, target, cut_after, probes, binds, cuts, accepting }
+        Self {
+            address,
+            listener,
+            waiting: Mutex::default(),
+            silent,
+            target,
+            cut_after,
+            probes,
+            binds,
+            cuts,
+            accepting,
+        }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -132,6 +157,27 @@ impl Relay {
     /// Forwards nothing and accepts nothing; or goes on with what has come meanwhile.
     pub(crate) fn silence(&self, silent: bool) {
         self.silent.send_replace(silent);
+    }
+
+    /// Silent, and who connects is not even answered by the kernel: SYNs are dropped as well as data.
+    pub(crate) async fn vanish(&self) {
+        // A smaller queue holds for a socket that listens already.
+        SockRef::from(&*self.listener).listen(1).unwrap();
+        self.silence(true);
+        let waiting = fill(self.address).await;
+        *self.waiting.lock().unwrap() = waiting;
+    }
+
+    /// Whether a SYN gets no answer.
+    pub(crate) async fn drops_syns(&self) -> bool {
+        connected(self.address).await.is_none()
+    }
+
+    /// It is there again, and goes on with what has come meanwhile.
+    pub(crate) fn reappear(&self) {
+        SockRef::from(&*self.listener).listen(1024).unwrap();
+        self.waiting.lock().unwrap().clear();
+        self.silence(false);
     }
 
     /// From what follows the first [`CUT`] on, only so many bytes of the server's replies are passed on; then both sides see the end.

@@ -216,11 +216,21 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Beside another pgweir that has one server less from the start.
 #[tokio::test]
 async fn one_that_swallows_everything_makes_the_others_no_slower() {
+    is_no_slower(false).await;
+}
+
+/// As a machine that has lost its power: whoever connects hears nothing either.
+#[tokio::test]
+async fn one_that_drops_syns_as_well_makes_the_others_no_slower() {
+    is_no_slower(true).await;
+}
+
+/// Beside another pgweir that has one server less from the start.
+async fn is_no_slower(vanishes: bool) {
     let strict = std::env::var_os("PGWEIR_LONG").is_some();
-    let (rounds, limit) = if strict { (10, 1.1) } else { (2, 1.5) };
+    let (rounds, limit) = if strict { (10, 1.1) } else { (3, 1.5) };
     let cluster = started().await;
     let relay = Relay::before(&cluster.replica(0).address()).await;
     let servers = [cluster.primary().address(), cluster.replica(1).address(), relay.address()];
@@ -239,13 +249,19 @@ async fn one_that_swallows_everything_makes_the_others_no_slower() {
         let units_before = units(&holed, &relay.address()).await;
         let (measured, ()) = tokio::join!(p99(&holed, second * 5 / 4, time), async {
             tokio::time::sleep(second / 4).await;
-            relay.silence(true);
+            if vanishes {
+                relay.vanish().await;
+            } else {
+                relay.silence(true);
+            }
         });
+        assert_eq!(relay.drops_syns().await, vanishes);
         assert!(units(&holed, &relay.address()).await > units_before, "nobody reads there");
         with.push(measured.0);
-        relay.silence(false);
+        relay.reappear();
         holed.knows(3).await;
     }
+    println!("{with:.1?} ms, {without:.1?} ms without that server");
     let (without, with) = (median(without), median(with));
     println!("p99 {with:.2} ms, {without:.2} ms without that server: {:.3}", with / without);
     assert!(with < without * limit, "{with} ms, {without} ms without it");

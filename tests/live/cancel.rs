@@ -118,10 +118,14 @@ async fn what_its_server_has_not_got_yet() {
     assert!(start.elapsed() < SOON);
     assert_eq!(proxy.sum("pgweir_pool_connects_total", &[]).await, 2.0, "a connection was closed for it");
 
-    // Directly, what has all come but its Sync is cancelled, too; what was only prepared is not.
-    let mut direct = Raw::login(cluster.primary().address().parse().unwrap(), &[]).await.unwrap();
-    let direct_address = cluster.primary().address().parse().unwrap();
-    let answer = in_two_parts(&mut direct, direct_address, Held::Gathered).await;
+    // Directly, what has all come but its Sync runs, and is cancelled, too; what was only prepared is not.
+    let address = cluster.primary().address().parse().unwrap();
+    let mut direct = Raw::login(address, &[]).await.unwrap();
+    direct.send(&extended("", "SELECT pg_sleep(30)")).await.unwrap();
+    Watch::new(cluster.primary()).await.becomes("wait_event = 'PgSleep'", 1, SOON).await;
+    Raw::cancel(address, direct.key).await.unwrap();
+    direct.send(&sync()).await.unwrap();
+    let answer = direct.answer().await.unwrap();
     assert_eq!((answer.code(), answer.status), ("57014", 'I'));
 }
 

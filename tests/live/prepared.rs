@@ -342,16 +342,17 @@ async fn a_migration_under_prepared_statements() {
     cluster.primary().sql("INSERT INTO t SELECT n, 'what' FROM generate_series(1, 100) n").await.unwrap();
     cluster.wait_replayed(SOON).await.unwrap();
     let stop = std::sync::Arc::new(AtomicUsize::new(0));
+    let rounds = std::sync::Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for number in 1..=100 {
         let (mut client, stop) = (proxy.client().await, stop.clone());
+        let rounds = rounds.clone();
         clients.spawn(async move {
             assert_eq!(prepare(&mut client, "r", "SELECT id, what FROM t WHERE id = $1").await, "");
             assert_eq!(
                 prepare(&mut client, "w", "UPDATE t SET what = 'what' WHERE id = $1 RETURNING what").await,
                 ""
             );
-            let mut rounds = 0;
             while stop.load(Relaxed) == 0 {
                 for name in ["r", "w", "r", "r"] {
                     let unit =
@@ -362,26 +363,28 @@ async fn a_migration_under_prepared_statements() {
                     assert_eq!((answer.errors.len(), answer.rows.len()), (0, 1), "{name}: {answer:?}");
                     assert_eq!(answer.tags, "2TDCZ");
                 }
-                rounds += 1;
+                rounds.fetch_add(1, Relaxed);
             }
-            rounds
         });
     }
     let outlived = || async { proxy.sum("pgweir_reruns_total", &["cause=\"outlived\""]).await };
-    for round in 0..4 {
-        let before = outlived().await;
-        let change = ["TYPE varchar(100)", "TYPE text"][round % 2];
+    let (start, mut changes) = (outlived().await, 0);
+    // Where a statement is prepared anew for one change just when the next has been made, nobody notices that one.
+    while outlived().await < start + 4.0 {
+        assert!(changes < 50, "{} {}", rounds.load(Relaxed), proxy.metrics().await);
+        let change = ["TYPE varchar(100)", "TYPE text"][changes % 2];
         let text =
-            format!("ALTER TABLE t ADD COLUMN more{round} int; ALTER TABLE t ALTER COLUMN what {change}");
+            format!("ALTER TABLE t ADD COLUMN more{changes} int; ALTER TABLE t ALTER COLUMN what {change}");
+        let (noticed, done) = (outlived().await, rounds.load(Relaxed));
         cluster.primary().sql(&text).await.unwrap();
-        eventually(SOON, || async { outlived().await > before }).await.unwrap();
+        changes += 1;
+        let goes_on = async || outlived().await > noticed || rounds.load(Relaxed) > done + 300;
+        eventually(SOON, goes_on).await.unwrap();
     }
     stop.store(1, Relaxed);
-    let mut rounds = 0;
     while let Some(ended) = clients.join_next().await {
-        rounds += ended.unwrap();
+        ended.unwrap();
     }
-    assert!(rounds > 100, "{rounds}");
     assert_eq!(proxy.sum("pgweir_errors_total", &[]).await as usize, 0, "{}", proxy.metrics().await);
 }
 

@@ -58,26 +58,33 @@ pub(super) fn shared(
 }
 
 /// The cluster of each database, in their order; `before` has those of the databases that are there. A database keeps its own;
-/// databases with the same servers, probed in the same way, are of one.
+/// databases with the same servers, probed in the same way, are of one. Where some of one get other servers, those that do not keep it.
 pub(super) fn groups(config: &Config, before: &HashMap<String, Group>, metrics: &Metrics) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for entry in &config.databases {
+    let wanted = |entry: &config::Database| {
+        let (options, discover) = (entry.monitor.clone(), entry.discover.clone());
         let servers: Vec<_> = entry.members().cloned().collect();
-        let alike = |group: &Group| {
-            group.servers == servers && group.options == entry.monitor && group.discover == entry.discover
-        };
+        move |group: &Group| {
+            group.servers == servers && group.options == options && group.discover == discover
+        }
+    };
+    let unchanged = |entry: &&config::Database| before.get(&entry.name).is_some_and(wanted(entry));
+    let mut groups: HashMap<&str, Group> = HashMap::new();
+    let (stay, change): (Vec<_>, Vec<_>) = config.databases.iter().partition(unchanged);
+    for entry in stay.into_iter().chain(change) {
+        let alike = wanted(entry);
         let taken = |own: &Group| {
-            let other = groups.iter().find(|group| Arc::ptr_eq(&group.cluster, &own.cluster));
+            let other = groups.values().find(|group| Arc::ptr_eq(&group.cluster, &own.cluster));
             other.is_some_and(|other| !alike(other))
         };
         let own = before.get(&entry.name).filter(|own| own.options == entry.monitor && !taken(own));
-        let known = own.or_else(|| groups.iter().find(|group| alike(group)));
+        let known = own.or_else(|| groups.values().find(|group| alike(group)));
         let known = known.or_else(|| before.values().find(|group| alike(group) && !taken(group)));
         let cluster = known.map_or_else(|| Cluster::new(Vec::new(), metrics), |group| group.cluster.clone());
         let (options, discover) = (entry.monitor.clone(), entry.discover.clone());
-        groups.push(Group { cluster, options, discover, servers });
+        let servers = entry.members().cloned().collect();
+        groups.insert(&entry.name, Group { cluster, options, discover, servers });
     }
-    groups
+    config.databases.iter().filter_map(|entry| groups.remove(entry.name.as_str())).collect()
 }
 
 /// The databases by name. What of those that are there can go on as it is goes on.

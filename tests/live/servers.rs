@@ -432,3 +432,38 @@ async fn databases_and_users_come_and_go() {
     assert_eq!(login("second").await.unwrap().value("SELECT current_database()").await, "postgres");
     assert_eq!(stays.value("SELECT n FROM t").await, "8");
 }
+
+/// Of two databases with the same servers, the one whose servers stay as they are notices nothing.
+#[tokio::test]
+async fn another_databases_servers_are_its_own_matter() {
+    let cluster = started().await;
+    let servers = cluster.servers();
+    for changes in ["aaa", "zzz"] {
+        let also = |servers: &[String]| {
+            format!("[databases.{changes}]\nservers = {servers:?}\ndbname = \"postgres\"")
+        };
+        let file = File::new(&configuration(&servers, "", &also(&servers)));
+        let proxy = Proxy::of_file(&file.path);
+        proxy.knows(3).await;
+        let mut console = proxy.console().await;
+        let mut stays = proxy.client().await;
+        stays.ok("CREATE TEMP TABLE mine (id int)").await;
+        let mut free = proxy.client().await;
+        free.ok("SELECT n FROM t").await;
+        let mut moves = Raw::login(proxy.address(), &[("database", changes)]).await.unwrap();
+        moves.ok("SELECT n FROM t").await;
+        // Without its first replica, and then with it again.
+        for left in [[&servers[..1], &servers[2..]].concat(), servers.clone()] {
+            file.write(&configuration(&servers, "", &also(&left)));
+            console.ok("RELOAD").await;
+            for client in [&mut stays, &mut free] {
+                client.ok("UPDATE t SET n = n").await;
+                client.ok("SELECT n FROM t").await;
+            }
+            stays.ok("SELECT * FROM mine").await;
+            let mut new = Raw::login(proxy.address(), &[("database", changes)]).await.unwrap();
+            new.ok("UPDATE t SET n = n").await;
+        }
+        assert_eq!(proxy.sum("pgweir_errors_total", &["origin=\"server\""]).await as usize, 0);
+    }
+}

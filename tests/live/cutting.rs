@@ -40,6 +40,8 @@ impl Stage {
         std::fs::write(&path, configuration(&[relay.address()], &rule, journal)).unwrap();
         let proxy = Proxy::of_file(&path);
         proxy.knows(1).await;
+        // What comes before the catalog is known passes by, and is not merged.
+        proxy.reads_catalog("postgres").await;
         Self { cluster, relay, proxy, _folder: folder }
     }
 

@@ -60,18 +60,17 @@ pub(super) fn shared(
 /// The cluster of each database, in their order; `before` has those of the databases that are there. A database keeps its own;
 /// databases with the same servers, probed in the same way, are of one. Where some of one get other servers, those that do not keep it.
 pub(super) fn groups(config: &Config, before: &HashMap<String, Group>, metrics: &Metrics) -> Vec<Group> {
-    let wanted = |entry: &config::Database| {
-        let (options, discover) = (entry.monitor.clone(), entry.discover.clone());
-        let servers: Vec<_> = entry.members().cloned().collect();
-        move |group: &Group| {
-            group.servers == servers && group.options == options && group.discover == discover
-        }
+    let fits = |entry: &config::Database, group: &Group| {
+        group.servers.iter().eq(entry.members())
+            && group.options == entry.monitor
+            && group.discover == entry.discover
     };
-    let unchanged = |entry: &&config::Database| before.get(&entry.name).is_some_and(wanted(entry));
+    let unchanged =
+        |entry: &&config::Database| before.get(&entry.name).is_some_and(|group| fits(entry, group));
     let mut groups: HashMap<&str, Group> = HashMap::new();
     let (stay, change): (Vec<_>, Vec<_>) = config.databases.iter().partition(unchanged);
     for entry in stay.into_iter().chain(change) {
-        let alike = wanted(entry);
+        let alike = |group: &Group| fits(entry, group);
         let taken = |own: &Group| {
             let other = groups.values().find(|group| Arc::ptr_eq(&group.cluster, &own.cluster));
             other.is_some_and(|other| !alike(other))

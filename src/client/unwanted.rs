@@ -19,7 +19,10 @@ impl Session {
     pub(super) fn heed(&mut self) {
         if !self.identity.cancel.is_looked_at() {
             let has_unit = self.has_unit();
-            self.identity.cancel.look(has_unit);
+            // What the client sent before its request, this worker may not have heard of yet; it is woken for that.
+            if has_unit || !self.stream.has_bytes() {
+                self.identity.cancel.look(has_unit);
+            }
         }
     }
 

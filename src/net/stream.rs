@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -111,6 +112,17 @@ impl Stream {
             Self::Unix(stream) => stream.try_read(&mut [0; 1]),
         };
         !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether there are bytes to read, of which the runtime may not know yet. A system call.
+    #[must_use]
+    pub fn has_bytes(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let there = match self {
+            Self::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+            Self::Unix(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+        };
+        there.is_ok_and(|there| there > 0)
     }
 
     /// Reads into `buffer`; zero bytes: the end.

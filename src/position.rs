@@ -28,6 +28,17 @@ pub struct Flushed {
     pub within: Duration,
 }
 
+/// How far a server has come, as it says itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reached {
+    /// What a primary has written, or a replica replayed; none where it is not known.
+    pub position: Option<Lsn>,
+    /// What of that a primary has on disk; none where it is not known.
+    pub flushed: Option<Flushed>,
+    /// What a replica has received and has on disk (`pg_last_wal_receive_lsn()`); none where it has received nothing since its start.
+    pub received: Option<Lsn>,
+}
+
 /// It is not written like a position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("not a position")]

@@ -7,12 +7,12 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::session::{Leave, Session};
 use super::unit::Piece;
 use crate::clock::{self, Duration, Instant};
-use crate::fresh::{Choice, Level, Need, Tables, Ticket, Track, best, choose};
+use crate::fresh::{Choice, Level, Need, Tables, Ticket, Track, best, choose, complete};
 use crate::ids::Node;
 use crate::monitor::{Cluster, Reading};
 use crate::position::{Lsn, Position};
@@ -22,6 +22,12 @@ use crate::wire::{TransactionStatus, frame, frontend};
 
 /// Longest that SHOW pgweir.position waits for the primary to say where it is.
 const POSITION_WAIT: Duration = Duration::from_secs(2);
+
+/// Longest that a read waits, while there is no primary, for a replica that has replayed all that it has received.
+const COMPLETE_WAIT: Duration = Duration::from_secs(1);
+
+/// Between two questions of one that waits so for long: many may wait, and each answer wakes them all.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Something that happened on the primary by a moment, and its position as soon as that is known.
 #[derive(Default)]
@@ -65,6 +71,8 @@ pub(super) struct Freshness {
     pub(super) told: bool,
     /// The piece that is being placed waits until then.
     deadline: Option<Instant>,
+    /// It was first looked at without a primary.
+    orphaned: Option<Instant>,
     /// When it has last asked how far other replicas are, only to be free to read from them.
     looked: Option<Instant>,
     /// The piece that is being placed waits for nothing else.
@@ -86,6 +94,11 @@ impl Freshness {
             self.looked = Some(now);
         }
         due && self.looks
+    }
+
+    /// Whether there has been no primary for so long that what was received is not replayed at once.
+    fn is_stuck(&self) -> bool {
+        self.orphaned.is_some_and(|since| since.elapsed() > PAUSE)
     }
 
     /// The replica that was read from last.
@@ -163,6 +176,14 @@ impl Session {
 
     /// The route of a read, narrowed to the replicas that are fresh enough for it. None: it waits for one.
     pub(super) fn freshen(&mut self, facts: &Facts, route: Route) -> Option<Route> {
+        let fresh = self.narrow(facts, route)?;
+        self.fresh.deadline = None;
+        self.fresh.orphaned = None;
+        Some(fresh)
+    }
+
+    /// The same for one that goes on to wait.
+    fn narrow(&mut self, facts: &Facts, route: Route) -> Option<Route> {
         let begins = self.begun.is_some();
         if route.target == Target::Primary || route.reason == Reason::InReadOnlyTransaction && !begins {
             return Some(route);
@@ -179,25 +200,43 @@ impl Session {
         let progress = replicas.clone().map(|node| cluster.positions().progress(node));
         let waits = !patience.is_zero() && self.fresh.deadline.is_none_or(|deadline| clock::now() < deadline);
         let unknown = matches!(need.last, Some((_, None))) && !database.spread.sticky;
-        let fresh = match choose(progress, &need, patience) {
+        Some(match choose(progress, &need, patience) {
             Choice::Among(nodes) if nodes == all => route,
             Choice::Among(_) if unknown && waits && self.fresh.is_due() => return None,
             Choice::Among(nodes) => Route { servers: Some(nodes), ..route },
-            Choice::Wait if waits => return None,
             Choice::Wait | Choice::Primary if view.primary().is_none() => {
-                view.replicas().for_each(|node| cluster.positions().ask_again(node));
-                let nodes = best(replicas.map(|node| cluster.positions().progress(node)), &need);
+                let nodes = self.orphaned(&need, replicas)?;
                 Route { servers: Some(nodes).filter(|nodes| *nodes != 0).or(route.servers), ..route }
             }
+            // One that has waited without a primary has waited for long enough.
+            Choice::Wait if waits && self.fresh.orphaned.is_none() => return None,
             Choice::Wait | Choice::Primary => {
                 // For those that come after it.
                 let servers = view.primary().into_iter().chain(view.replicas()).chain(self.fresh.last_read());
                 servers.for_each(|node| cluster.positions().ask_again(node));
                 Route { rule: route.rule, ..Route::to(Target::Primary, Reason::NotFresh) }
             }
-        };
-        self.fresh.deadline = None;
-        Some(fresh)
+        })
+    }
+
+    /// Who serves a read while there is no primary to say what it has to see. None: it waits for one that has replayed what it has
+    /// received.
+    #[cold]
+    fn orphaned(&mut self, need: &Need, replicas: impl Iterator<Item = Node> + Clone) -> Option<u64> {
+        let positions = self.identity.database.cluster.positions();
+        let since = *self.fresh.orphaned.get_or_insert_with(clock::now);
+        let progress = replicas.clone().map(|node| positions.progress(node));
+        let only_young = Need { max_lag: None, ..*need }.is_nothing();
+        let there = if only_young { 0 } else { complete(progress.clone(), since) };
+        if there != 0 {
+            return Some(there);
+        }
+        replicas.for_each(|node| positions.ask_again(node));
+        if !only_young && since.elapsed() < COMPLETE_WAIT {
+            self.fresh.deadline = Some(since + COMPLETE_WAIT);
+            return None;
+        }
+        Some(best(progress, need))
     }
 
     /// What a read with that route must see.
@@ -263,7 +302,7 @@ impl Session {
             {
                 positions.ask(primary);
             }
-            let fresh = self.freshen(&facts, route);
+            let fresh = self.narrow(&facts, route);
             let looks = self.fresh.looks && matches!(self.need(&facts, &route).last, Some((_, None)));
             if fresh.is_some() && !looks {
                 break;
@@ -274,6 +313,10 @@ impl Session {
             let on_time = poll_fn(|cx| self.poll_wait(cx, &mut changed, &mut late)).await?;
             if on_time.is_none() {
                 break;
+            }
+            if self.fresh.is_stuck() {
+                let mut pause = pin!(sleep(PAUSE));
+                poll_fn(|cx| self.poll_wait(cx, &mut pause, &mut late)).await?;
             }
         }
         self.fresh.looks = false;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::clock::Instant;
 use crate::ids::Node;
-use crate::position::{Flushed, Lsn};
+use crate::position::Reached;
 
 pub use balance::{Balance, Candidate, Load, Spread, latency_after, latency_since};
 pub use health::Health;
@@ -33,10 +33,8 @@ pub struct ProbeResult {
     pub timeline: u32,
     /// `server_version_num`.
     pub version: u32,
-    /// What a primary has written, or a replica replayed; none where it is not known.
-    pub position: Option<Lsn>,
-    /// What of that a primary has on disk; none where it is not known.
-    pub flushed: Option<Flushed>,
+    /// How far it has come.
+    pub reached: Reached,
 }
 
 /// Something that was learned about a server.

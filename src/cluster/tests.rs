@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock;
+use crate::position::Reached;
 
 const P: Role = Role::Primary;
 const R: Role = Role::Replica;
@@ -14,8 +15,7 @@ fn probed(role: Role, system: u64, timeline: u32) -> Event {
         system_identifier: (system != 0).then_some(system),
         timeline,
         version: 150_006,
-        position: None,
-        flushed: None,
+        reached: Reached::default(),
     })
 }
 

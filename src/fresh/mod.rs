@@ -12,7 +12,7 @@ mod track;
 
 use std::fmt;
 
-use crate::clock::Duration;
+use crate::clock::{Duration, Instant};
 use crate::ids::Node;
 use crate::position::Lsn;
 
@@ -92,6 +92,10 @@ pub struct Progress {
     pub node: Node,
     /// What it has replayed, at least; none: not known.
     pub replayed: Option<Lsn>,
+    /// What it has received, at least; none: not known.
+    pub received: Option<Lsn>,
+    /// When it was asked for that; none: it has not said.
+    pub asked: Option<Instant>,
     /// How far it was behind the primary when it was asked last; none: not known.
     pub lag: Option<Duration>,
     /// For how long it had surely been behind then; none: not known.
@@ -125,6 +129,19 @@ pub fn best(replicas: impl Iterator<Item = Progress> + Clone, need: &Need) -> u6
     let furthest = fit.clone().map(|replica| replica.replayed).max();
     let fit = fit.filter(|replica| Some(replica.replayed) == furthest);
     fit.fold(0, |nodes, replica| nodes | replica.node.bit())
+}
+
+/// Who has replayed all that any of them has received, by what each was asked after `since`: where a primary that is gone had
+/// replicated synchronously, that is all that it had acknowledged. 0: nobody yet, or not all have said.
+#[must_use]
+pub fn complete(replicas: impl Iterator<Item = Progress> + Clone, since: Instant) -> u64 {
+    if replicas.clone().any(|replica| replica.asked.is_none_or(|asked| asked < since)) {
+        return 0;
+    }
+    // One that has received nothing since its start has its own log only, and replays that first.
+    let all = replicas.clone().map(|replica| replica.received.max(replica.replayed)).max();
+    let there = replicas.filter(|replica| Some(replica.replayed) == all);
+    there.fold(0, |nodes, replica| nodes | replica.node.bit())
 }
 
 /// Who may serve a read with that need, if it is ready to wait for so long.

@@ -8,7 +8,7 @@ use crate::position::Flushed;
 
 fn at(node: u16, replayed: u64, lag: u64) -> Progress {
     let lag = Some(Duration::from_millis(lag));
-    Progress { node: Node(node), replayed: Some(Lsn(replayed)), lag, late: lag }
+    Progress { node: Node(node), replayed: Some(Lsn(replayed)), received: None, asked: None, lag, late: lag }
 }
 
 fn choice(replicas: &[Progress], need: Need) -> Choice {
@@ -26,7 +26,7 @@ fn who_may_serve() {
     assert_eq!(choice(&here, Need { pending: true, ..nothing }), Choice::Wait);
     let most = |millis| Need { max_lag: Some(Duration::from_millis(millis)), ..nothing };
     assert_eq!(choice(&here, most(899)), Choice::Among(0b010));
-    let unknown = Progress { node: Node(1), replayed: None, lag: None, late: None };
+    let unknown = Progress { replayed: None, lag: None, late: None, ..at(1, 0, 0) };
     assert_eq!(choice(&[unknown], most(899)), Choice::Primary, "unknown is never zero");
     assert_eq!(choice(&[unknown], Need { least: Lsn(1), ..nothing }), Choice::Wait);
     assert_eq!(choice(&[], nothing), Choice::Primary);
@@ -45,6 +45,29 @@ fn without_a_primary_the_best_will_do() {
     assert_eq!(best(Need { last: Some((Node(9), Some(Lsn(45)))), ..nothing }), 0b1010);
     assert_eq!(best(Need { max_lag: Some(Duration::ZERO), ..nothing }), 0b1110);
     assert_eq!(super::best(std::iter::empty(), &nothing), 0);
+}
+
+#[test]
+fn without_a_primary_what_was_received_is_replayed_first() {
+    let since = clock::now();
+    let said = |node, received: Option<u64>, replayed| Progress {
+        asked: Some(since),
+        received: received.map(Lsn),
+        ..at(node, replayed, 0)
+    };
+    let complete = |replicas: &[Progress]| complete(replicas.iter().copied(), since);
+    assert_eq!(complete(&[said(1, Some(50), 50), said(2, Some(40), 40)]), 0b0010);
+    assert_eq!(complete(&[said(1, Some(50), 50), said(2, Some(50), 50)]), 0b0110);
+    assert_eq!(
+        complete(&[said(1, Some(50), 45), said(2, Some(40), 40)]),
+        0,
+        "the second lacks what the first has"
+    );
+    assert_eq!(complete(&[said(1, None, 45), said(2, Some(40), 40)]), 0b0010);
+    let before = Progress { asked: since.checked_sub(Duration::from_micros(1)), ..said(2, Some(40), 40) };
+    assert_eq!(complete(&[said(1, Some(50), 50), before]), 0, "it may have received more");
+    assert_eq!(complete(&[said(1, Some(50), 50), at(2, 40, 0)]), 0);
+    assert_eq!(complete(&[]), 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tracing::warn;
 use crate::clock::Duration;
 use crate::cluster::ProbeResult;
 use crate::net::Address;
-use crate::position::{Flushed, Lsn};
+use crate::position::{Flushed, Lsn, Reached};
 
 use super::Options;
 use super::link::{Link, LinkError, innermost};
@@ -25,7 +25,8 @@ const FULL: &str = "SELECT pg_is_in_recovery(), current_setting('server_version_
     ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
     pg_size_bytes(current_setting('wal_segment_size')), \
-    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay')";
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay'), \
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END";
 
 /// The same for a role that may not read the control file.
 const PLAIN: &str = "SELECT pg_is_in_recovery(), current_setting('server_version_num'), NULL, \
@@ -33,14 +34,16 @@ const PLAIN: &str = "SELECT pg_is_in_recovery(), current_setting('server_version
     ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
     pg_size_bytes(current_setting('wal_segment_size')), \
-    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay')";
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay'), \
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END";
 
 /// How far have you come? What is inserted may not be flushed yet; but with `synchronous_commit = off` commits are
 /// acknowledged before they are.
 const POSITION: &str = "SELECT pg_is_in_recovery(), \
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
     pg_size_bytes(current_setting('wal_segment_size')), \
-    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay')";
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay'), \
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END";
 
 /// An open connection, and what is asked over it.
 pub(super) struct Session {
@@ -81,13 +84,11 @@ impl Session {
     }
 
     /// Whether it is in recovery, and how far it has come.
-    pub(super) async fn position(&mut self) -> Result<(bool, Option<Lsn>, Option<Flushed>), LinkError> {
+    pub(super) async fn position(&mut self) -> Result<(bool, Reached), LinkError> {
         let rows = self.link.query(POSITION).await?;
         let row = rows.first().ok_or(LinkError::Nonsense)?;
-        let column = |place: usize| row.try_get(place).ok().flatten();
-        let in_recovery = column(0) == Some("t");
-        let flushed = flushed(column(3), column(4));
-        Ok((in_recovery, position(in_recovery, column(1), column(2)), flushed))
+        let in_recovery = row.try_get(0).ok().flatten() == Some("t");
+        Ok((in_recovery, reached(in_recovery, row, 1)))
     }
 
     /// Who replicates from it, and whom it replicates from.
@@ -117,9 +118,18 @@ fn read(row: &SimpleQueryRow) -> Option<ProbeResult> {
         // PostgreSQL shows the unsigned number as a signed one.
         system_identifier: column(2).and_then(|text| text.parse::<i64>().ok()).map(i64::cast_unsigned),
         timeline: column(3).and_then(|text| u32::from_str_radix(text, radix).ok()).unwrap_or(0),
-        position: position(in_recovery, column(4), column(5)),
-        flushed: flushed(column(6), column(7)),
+        reached: reached(in_recovery, row, 4),
     })
+}
+
+/// The columns from `first` on: position, size of a segment, what is on disk and when, what has been received.
+fn reached(in_recovery: bool, row: &SimpleQueryRow, first: usize) -> Reached {
+    let column = |place: usize| row.try_get(first + place).ok().flatten();
+    Reached {
+        position: position(in_recovery, column(0), column(1)),
+        flushed: flushed(column(2), column(3)),
+        received: column(4).and_then(|text: &str| text.parse().ok()),
+    }
 }
 
 /// What is on disk; `delay` is a span of time as PostgreSQL shows it.

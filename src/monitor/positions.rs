@@ -12,7 +12,7 @@ use tokio::sync::futures::Notified;
 use crate::clock::{self, Duration, Instant};
 use crate::fresh::{History, Progress, Ticket, Track};
 use crate::ids::Node;
-use crate::position::{Flushed, Lsn};
+use crate::position::{Flushed, Lsn, Reached};
 
 /// What stands for a lag that is not known.
 const UNKNOWN: u64 = u64::MAX;
@@ -46,6 +46,10 @@ struct Place {
     track: Track,
     /// What it has replayed, as a replica; 0: not known.
     replayed: AtomicU64,
+    /// What it has received, as a replica; 0: not known.
+    received: AtomicU64,
+    /// When the question was sent that it has answered last, as a replica, in microseconds since `base`; 0: none.
+    asked: AtomicU64,
     /// In nanoseconds, or [`UNKNOWN`].
     lag: AtomicU64,
     /// See [`History::late`]; the same.
@@ -81,6 +85,8 @@ impl Positions {
         let place = |_| Place {
             track: Track::default(),
             replayed: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
             lag: AtomicU64::new(UNKNOWN),
             late: AtomicU64::new(UNKNOWN),
             sent: AtomicU64::new(0),
@@ -106,10 +112,15 @@ impl Positions {
     #[must_use]
     pub fn progress(&self, node: Node) -> Progress {
         let place = self.place(node);
-        let replayed = place.map_or(0, |place| place.replayed.load(SeqCst));
+        let asked = place.map_or(0, |place| place.asked.load(SeqCst));
+        let lsn = |of: fn(&Place) -> &AtomicU64| {
+            place.map(|place| Lsn(of(place).load(SeqCst))).filter(|lsn| lsn.0 > 0)
+        };
         Progress {
             node,
-            replayed: (replayed > 0).then_some(Lsn(replayed)),
+            asked: (asked > 0).then(|| self.base + Duration::from_micros(asked)),
+            received: lsn(|place| &place.received),
+            replayed: lsn(|place| &place.replayed),
             lag: self.lag(node),
             late: place.and_then(|place| known(&place.late)),
         }
@@ -158,13 +169,14 @@ impl Positions {
     /// The same for somebody who does not wait: unless it was asked a moment ago.
     pub fn ask_again(&self, node: Node) {
         let Some(place) = self.place(node) else { return };
-        if self.since_base().saturating_sub(place.sent.load(SeqCst)) >= AGAIN {
+        if self.since(clock::now()).saturating_sub(place.sent.load(SeqCst)) >= AGAIN {
             self.ask(node);
         }
     }
 
-    fn since_base(&self) -> u64 {
-        u64::try_from(self.base.elapsed().as_micros()).unwrap_or(u64::MAX)
+    /// In microseconds since `base`.
+    fn since(&self, time: Instant) -> u64 {
+        u64::try_from(time.saturating_duration_since(self.base).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Ends with the next answer of any server. To be made before looking.
@@ -183,23 +195,16 @@ impl Positions {
     /// A question is about to be sent.
     pub(super) fn question(&self, node: Node, is_primary: bool) -> Option<Question> {
         let place = self.place(node)?;
-        place.sent.store(self.since_base(), SeqCst);
+        place.sent.store(self.since(clock::now()), SeqCst);
         let number = place.track.ask();
         let of_primary = is_primary.then(|| self.primary.ask());
         Some(Question { node, number, of_primary, sent: clock::now() })
     }
 
     /// Its answer. `is_primary` as the cluster sees it now; `in_recovery` as the server itself.
-    pub(super) fn answer(
-        &self,
-        question: &Question,
-        is_primary: bool,
-        in_recovery: bool,
-        position: Option<Lsn>,
-        flushed: Option<Flushed>,
-    ) {
+    pub(super) fn answer(&self, question: &Question, is_primary: bool, in_recovery: bool, reached: Reached) {
         let Some(place) = self.place(question.node) else { return };
-        match (in_recovery, position) {
+        match (in_recovery, reached.position) {
             (true, Some(position)) => {
                 place.track.answer(question.number, position);
                 place.replayed.store(position.0, SeqCst);
@@ -207,11 +212,14 @@ impl Positions {
                 place.late.store(nanoseconds(late), SeqCst);
                 let lag = self.history().lag(position, clock::now());
                 place.lag.store(nanoseconds(lag), SeqCst);
+                place.received.store(reached.received.map_or(0, |lsn| lsn.0), SeqCst);
+                // Last: who sees this sees the rest, or what is newer.
+                place.asked.store(self.since(question.sent), SeqCst);
             }
             (false, Some(position)) if is_primary => {
                 self.forget(question.node);
                 if let Some(number) = question.of_primary {
-                    self.add(number, question.sent, position, flushed);
+                    self.add(number, question.sent, position, reached.flushed);
                 } else {
                     // It has just become the primary: now it can be asked as such.
                     place.ask.notify_one();
@@ -243,7 +251,9 @@ impl Positions {
     /// It is not known any more how far a server has come.
     pub(super) fn forget(&self, node: Node) {
         let Some(place) = self.place(node) else { return };
+        place.asked.store(0, SeqCst);
         place.replayed.store(0, SeqCst);
+        place.received.store(0, SeqCst);
         place.life.fetch_add(1, SeqCst);
         place.lag.store(UNKNOWN, SeqCst);
         place.late.store(UNKNOWN, SeqCst);
@@ -264,7 +274,8 @@ mod tests {
 
     fn tell(positions: &Positions, node: u16, primary: bool, position: u64) {
         let question = positions.question(Node(node), primary).unwrap();
-        positions.answer(&question, primary, !primary, Some(Lsn(position)), None);
+        let reached = Reached { position: Some(Lsn(position)), ..Reached::default() };
+        positions.answer(&question, primary, !primary, reached);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tracing::debug;
 use crate::clock;
 use crate::cluster::Event;
 use crate::ids::Node;
-use crate::position::{Flushed, Lsn};
+use crate::position::Reached;
 
 use super::ask::Session;
 use super::link::LinkError;
@@ -57,7 +57,7 @@ pub(super) async fn run(cluster: &Cluster, node: Node, options: &Options) {
                 if let Some(metrics) = cluster.metrics(node) {
                     metrics.probe_passed(start.elapsed());
                 }
-                let answer = (result.in_recovery, result.position, result.flushed);
+                let answer = (result.in_recovery, result.reached);
                 cluster.apply(node, Event::Probed(result));
                 tell(cluster, node, question.as_ref(), answer);
                 session = Some(open);
@@ -155,15 +155,10 @@ fn ask_position(cluster: &Cluster, node: Node) -> Option<Question> {
 }
 
 /// What a server said of its role and position, to all who want to know.
-fn tell(
-    cluster: &Cluster,
-    node: Node,
-    question: Option<&Question>,
-    (in_recovery, position, flushed): (bool, Option<Lsn>, Option<Flushed>),
-) {
+fn tell(cluster: &Cluster, node: Node, question: Option<&Question>, (in_recovery, reached): (bool, Reached)) {
     let Some(question) = question else { return };
     let positions = cluster.positions();
-    positions.answer(question, is_primary(cluster, node), in_recovery, position, flushed);
+    positions.answer(question, is_primary(cluster, node), in_recovery, reached);
     if let Some(metrics) = cluster.metrics(node) {
         let (lag, bytes) =
             if in_recovery { (positions.lag(node), positions.lag_bytes(node)) } else { (None, None) };

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::cluster::{Duty, Event, Health, Orders, ProbeResult, Spread};
 use crate::ids::Node;
 use crate::metrics::Metrics;
+use crate::position::Reached;
 
 fn probed(in_recovery: bool) -> Event {
     Event::Probed(ProbeResult {
@@ -15,8 +16,7 @@ fn probed(in_recovery: bool) -> Event {
         system_identifier: Some(1),
         timeline: 1,
         version: 150_000,
-        position: None,
-        flushed: None,
+        reached: Reached::default(),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgweir::cli::demo::cluster::{Cluster, eventually};
+use pgweir::clock;
 
 use crate::proxy::{Proxy, SOON, cluster};
 use crate::raw::{Raw, execute, extended, sync};
@@ -131,6 +132,31 @@ async fn writes_are_read_while_replay_is_paused() {
     cluster.replica(1).pause_replay().await.unwrap();
     no_miss(&cluster, 50).await;
     misses_without(&cluster).await;
+}
+
+/// A write that was acknowledged since a replica has it, and that this has not replayed yet when the primary is gone.
+#[tokio::test]
+async fn without_a_primary_reads_wait_for_what_was_received() {
+    let cluster = start(1).await;
+    let (primary, replica) = (cluster.primary(), cluster.replica(0));
+    primary.alter("synchronous_standby_names", "*").await.unwrap();
+    primary
+        .wait_value("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'", "1", SOON)
+        .await
+        .unwrap();
+    let proxy = started(&cluster, "").await;
+    let mut client = proxy.client().await;
+    client.ok("INSERT INTO other VALUES (1)").await;
+    cluster.wait_replayed(SOON).await.unwrap();
+    replica.pause_replay().await.unwrap();
+    client.ok("INSERT INTO other VALUES (2)").await;
+    primary.kill().await.unwrap();
+    let last = "SELECT max(id) FROM other";
+    let start = clock::now();
+    assert_eq!(client.value(last).await, "1", "for ever it does not wait");
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+    replica.sql("SELECT pg_wal_replay_resume()").await.unwrap();
+    assert_eq!(client.value(last).await, "2");
 }
 
 /// T1b. A generous wait, for the machine may be busy.

@@ -201,6 +201,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::Reached;
 
     const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -255,8 +256,7 @@ mod tests {
             system_identifier,
             timeline: 1,
             version: 150_000,
-            position: None,
-            flushed: None,
+            reached: Reached::default(),
         };
         let report = |receives| Report { started: "2".into(), receives, ..Report::default() };
         let known = HashSet::from(["1".into()]);

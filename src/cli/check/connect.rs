@@ -75,7 +75,7 @@ impl Findings {
         let answers = probe(first).await;
         let view = view(first, &answers);
         let primary = view.primary();
-        let position = |node: Node| answers.get(node.index())?.as_ref().ok()?.position;
+        let position = |node: Node| answers.get(node.index())?.as_ref().ok()?.reached.position;
         let reached = primary.and_then(position);
         for (nth, (server, answer)) in first.servers.iter().zip(&answers).enumerate() {
             let address = &server.address;
@@ -177,7 +177,7 @@ fn described(result: &ProbeResult, reached: Option<Lsn>) -> String {
     let role = if result.in_recovery { Role::Replica } else { Role::Primary };
     let (major, minor) = (result.version / 10_000, result.version % 10_000);
     let mut said = format!("{role}, PostgreSQL {major}.{minor}, timeline {}", result.timeline);
-    if let (true, Some(reached), Some(position)) = (result.in_recovery, reached, result.position) {
+    if let (true, Some(reached), Some(position)) = (result.in_recovery, reached, result.reached.position) {
         said += &format!(", {} bytes behind", position.behind(reached));
     }
     said + &match result.system_identifier {

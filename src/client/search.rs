@@ -45,7 +45,7 @@ impl Search {
         let found = tokio::select! {
             biased;
             found = self.find(route, picked, &mut wait) => Some(found),
-            () = self.learns(route) => None,
+            () = self.outdates(route) => None,
         };
         found.unwrap_or_else(|| {
             wait.leave();
@@ -53,17 +53,20 @@ impl Search {
         })
     }
 
-    /// Ends when it is known what the unit is about, if nobody could say that when it was judged, and there is no primary that
-    /// would carry it out all the same.
-    async fn learns(&self, route: Route) {
-        if route.reason != Reason::CatalogLoading {
-            return std::future::pending().await;
-        }
+    /// Ends when there is no primary, and the unit went there for a reason that does not hold any more: it is known what it is about,
+    /// where nobody could say that when it was judged; or replicas are not fresh enough, which are better than nobody.
+    async fn outdates(&self, route: Route) {
         let cluster = &self.database.cluster;
         loop {
-            self.catalog.learned().await;
+            match route.reason {
+                Reason::CatalogLoading => self.catalog.learned().await,
+                Reason::NotFresh => {}
+                _ => return std::future::pending().await,
+            }
             let epoch = cluster.epoch();
-            if cluster.view().primary().is_none() {
+            let view = cluster.view().clone();
+            let some = route.reason == Reason::CatalogLoading || view.replicas().next().is_some();
+            if view.primary().is_none() && some {
                 return;
             }
             cluster.changed(epoch).await;

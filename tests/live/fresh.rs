@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use pgweir::cli::demo::cluster::{Cluster, eventually};
 use pgweir::clock;
+use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, cluster};
-use crate::raw::{Raw, execute, extended, sync};
+use crate::raw::{Raw, execute, extended, query, sync};
 
 const SCHEMA: &str = "CREATE TABLE t (id serial PRIMARY KEY); CREATE TABLE other (id int); CREATE TABLE log (id int); \
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS \
@@ -157,6 +158,86 @@ async fn without_a_primary_reads_wait_for_what_was_received() {
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
     replica.sql("SELECT pg_wal_replay_resume()").await.unwrap();
     assert_eq!(client.value(last).await, "2");
+}
+
+/// A read that stands in line for the primary, since no replica is fresh enough, does not wait for another one when that is gone.
+#[tokio::test]
+async fn a_read_in_line_for_a_primary_that_dies_goes_to_a_replica() {
+    let cluster = start(1).await;
+    let proxy = started(&cluster, "pool_size = 1\nfailover_wait = \"60s\"").await;
+    let (mut client, mut busy) = (proxy.client().await, proxy.client().await);
+    client.ok("INSERT INTO other VALUES (1)").await;
+    cluster.wait_replayed(SOON).await.unwrap();
+    cluster.replica(0).pause_replay().await.unwrap();
+    client.ok("INSERT INTO other VALUES (2)").await;
+    busy.ok("BEGIN; INSERT INTO log VALUES (1)").await;
+    client.send(&query("SELECT max(id) FROM other")).await.unwrap();
+    proxy.becomes("pgweir_pool_waiting_clients", &[], 1.0).await;
+    cluster.primary().kill().await.unwrap();
+    assert_eq!(client.answer().await.unwrap().value(), "1");
+}
+
+/// Writes, one after the other, until one fails, and reads after each, and then some more. How often it did not see the last that was
+/// acknowledged, and how often it looked after the failure.
+async fn writes_until_it_fails(mut client: Raw, number: usize) -> (usize, usize) {
+    let (first, mut last, mut missed) = (number * 1_000_000, 0, 0);
+    let read = format!("SELECT max(id) FROM other WHERE id / 1000000 = {number}");
+    for next in first + 1.. {
+        let Ok(answer) = client.query(&format!("INSERT INTO other VALUES ({next})")).await else { break };
+        if !answer.errors.is_empty() {
+            break;
+        }
+        last = next;
+        if next % 10 == number % 10 {
+            missed += usize::from(client.value(&read).await != last.to_string());
+        }
+    }
+    let mut seen = 0;
+    for _ in 0..20 {
+        let Ok(answer) = client.query(&read).await else { break };
+        let newest: usize = answer.value().parse().unwrap_or_default();
+        missed += usize::from(newest < last);
+        seen += 1;
+    }
+    (missed, seen)
+}
+
+/// Of a primary that is killed every acknowledged write is read, with synchronous replication, while nobody has its place.
+async fn last_writes(rounds: usize) {
+    const CLIENTS: usize = 12;
+    let (mut all_missed, mut all_seen) = (0, 0);
+    for _ in 0..rounds {
+        let cluster = start(2).await;
+        let primary = cluster.primary();
+        primary.alter("synchronous_standby_names", "ANY 1 (*)").await.unwrap();
+        let confirms = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'";
+        primary.wait_value(confirms, "2", SOON).await.unwrap();
+        let proxy = started(&cluster, "failover_wait = \"100ms\"").await;
+        let mut clients = JoinSet::new();
+        for number in 1..=CLIENTS {
+            clients.spawn(writes_until_it_fails(proxy.client().await, number));
+        }
+        primary.wait_value("SELECT count(*) > 1000 FROM other", "t", SOON).await.unwrap();
+        primary.kill().await.unwrap();
+        for (missed, seen) in clients.join_all().await {
+            all_missed += missed;
+            all_seen += seen;
+        }
+    }
+    println!("{all_missed} missed of {all_seen}");
+    assert!(all_seen >= rounds * CLIENTS * 10, "{all_seen}");
+    assert_eq!(all_missed, 0);
+}
+
+#[tokio::test]
+async fn the_last_writes_of_a_killed_primary_are_read() {
+    last_writes(2).await;
+}
+
+#[tokio::test]
+#[ignore = "a cluster for each of fifty rounds: takes minutes"]
+async fn the_last_writes_of_a_killed_primary_are_read_at_length() {
+    last_writes(50).await;
 }
 
 /// T1b. A generous wait, for the machine may be busy.

@@ -48,7 +48,8 @@ pub(super) struct Question {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Unknown {
     pub(super) message: String,
-    pub(super) nearest: Option<&'static str>,
+    /// What would be right.
+    pub(super) hint: String,
 }
 
 /// Rows of SHOW ROUTES unless a LIMIT is given.
@@ -167,7 +168,7 @@ impl Command {
     /// What is none, with the command that looks most like it.
     pub(super) fn parse(text: &str) -> Result<Command, Unknown> {
         if text.len() > LONGEST {
-            return Err(Unknown { message: "the command is too long".to_owned(), nearest: None });
+            return Err(Unknown { message: "the command is too long".to_owned(), hint: String::new() });
         }
         let tokens = Lexer::new(text.as_bytes());
         let tokens =
@@ -296,14 +297,19 @@ fn unknown(text: &str) -> Unknown {
     let likeness = |command: &str| strsim::normalized_damerau_levenshtein(&typed, command);
     let nearest = COMMANDS
         .iter()
-        .map(|(command, _)| (if typed.starts_with(command) { 1.0 } else { likeness(command) }, *command))
+        .map(|known| (if typed.starts_with(known.0) { 1.0 } else { likeness(known.0) }, *known))
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
-        .filter(|(likeness, _)| *likeness >= ALIKE);
-    let message = match nearest {
-        Some((_, command)) if typed.starts_with(command) => format!("{command} is not used like this"),
-        _ => format!("this is pgweir's console, which has no command \"{typed}\""),
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .map(|(_, known)| known);
+    let no_command = || format!("this is pgweir's console, which has no command \"{typed}\"");
+    let (message, hint) = match nearest {
+        Some((command, what)) if typed.starts_with(command) => {
+            (format!("{command} is not used like this"), format!("{what} "))
+        }
+        Some((command, _)) => (no_command(), format!("Perhaps you meant {command}. ")),
+        None => (no_command(), String::new()),
     };
-    Unknown { message, nearest: nearest.map(|(_, command)| command) }
+    Unknown { message, hint: hint + "SHOW HELP lists all commands." }
 }
 
 #[cfg(test)]
@@ -357,10 +363,12 @@ mod tests {
     #[test]
     fn what_is_no_command_hears_of_the_nearest() {
         let bad = |text: &str| Command::parse(text).unwrap_err();
-        assert_eq!(bad("SHOW ROUTS").nearest, Some("SHOW ROUTES"));
+        assert_eq!(bad("SHOW ROUTS").hint, "Perhaps you meant SHOW ROUTES. SHOW HELP lists all commands.");
+        let hint = bad("ADD SERVER").hint;
+        assert!(hint.starts_with("ADD SERVER 'host:port' [WEIGHT n]"), "{hint}");
         assert_eq!(bad("SHOW ROUTES LIMIT x").message, "SHOW ROUTES is not used like this");
         assert_eq!(bad("SHOW ROUTE FOR SELECT 1").message, "SHOW ROUTE FOR is not used like this");
-        assert_eq!(bad("SELECT 1").nearest, None);
+        assert_eq!(bad("SELECT 1").hint, "SHOW HELP lists all commands.");
         assert_eq!(bad("WEIGH SERVER 'a' 0").message, "WEIGH SERVER is not used like this");
         for text in [
             "SHOW",

@@ -111,13 +111,8 @@ impl Console for Desk {
     }
 
     fn answer(&self, shared: &Shared, role: Role, text: &str, run: bool) -> Result<Table, Refusal> {
-        let command = Command::parse(text).map_err(|unknown| {
-            let hint = match unknown.nearest {
-                Some(nearest) => format!("Perhaps you meant {nearest}. SHOW HELP lists all commands."),
-                None => "SHOW HELP lists all commands.".to_owned(),
-            };
-            Refusal::new(SqlState::SYNTAX_ERROR, unknown.message, hint)
-        })?;
+        let command = Command::parse(text)
+            .map_err(|unknown| Refusal::new(SqlState::SYNTAX_ERROR, unknown.message, unknown.hint))?;
         match &command {
             Command::Reload | Command::Change(_) | Command::Flush(_) | Command::Discard(_)
                 if role != Role::Admin =>

@@ -16,7 +16,7 @@ use crate::counter::{Account, Books};
 use crate::net::{Stream, Window};
 use crate::wire::frame::{HEADER, Side};
 use crate::wire::write::{self, Severity};
-use crate::wire::{ProtocolError, TransactionStatus, frame};
+use crate::wire::{ProtocolError, SqlState, TransactionStatus, frame};
 
 /// The name of the database that is the console.
 pub const CONSOLE: &str = "pgweir";
@@ -128,15 +128,11 @@ async fn talk(
             }
             let Some(message) = window.bytes().get(..head.size) else { break };
             let body = message.get(HEADER..).unwrap_or_default();
+            let at = (head.tag, out.len());
             desk.take(head.tag, body, TransactionStatus::Idle, &mut commands, out).map_err(told)?;
             window.consume(head.size);
-            let flushes = std::mem::take(&mut commands.flushes);
-            let table = flushes.first().map(|account| account.table()).unwrap_or_default();
-            let flushed = timeout(FLUSHES, Books::flush(flushes)).await;
-            if let Ok(Err(_)) | Err(_) = flushed {
-                out.clear();
-                let why = flushed.ok().and_then(Result::err);
-                return Err(Leave::Told(Failure::Unflushed(why.unwrap_or(table))));
+            if let Err(refusal) = carry_out(std::mem::take(&mut commands.flushes)).await {
+                desk.refuse_after_all(at, TransactionStatus::Idle, &refusal, out);
             }
             if out.len() >= crate::net::WINDOW {
                 flush(stream, out).await?;
@@ -154,6 +150,19 @@ async fn talk(
             return Err(Leave::Gone);
         }
     }
+}
+
+/// Commits what is kept, before the client hears that it is.
+async fn carry_out(flushes: Vec<Arc<Account>>) -> Result<(), Refusal> {
+    let first = flushes.first().map(|account| account.table()).unwrap_or_default();
+    let (table, why) = match timeout(FLUSHES, Books::flush(flushes)).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err((table, why))) => (table, format!("the server refuses them: {why}")),
+        Err(_) => (first, format!("they are not committed after {FLUSHES:?}")),
+    };
+    let message = format!("increments of {table} could not be committed: {why}");
+    let hint = "They are kept, and tried again. SHOW COUNTERS says how many wait; DISCARD COUNTERS throws them away.";
+    Err(Refusal::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message, hint))
 }
 
 async fn flush(stream: &mut Stream, out: &mut BytesMut) -> Result<(), Leave> {

@@ -79,6 +79,23 @@ impl Desk {
         self.statements.insert(name.into(), String::from_utf8_lossy(text).into());
     }
 
+    /// What was answered to the last message is taken back from `at` on: it is refused after all.
+    pub(super) fn refuse_after_all(
+        &mut self,
+        (tag, at): (u8, usize),
+        status: TransactionStatus,
+        refusal: &Refusal,
+        out: &mut BytesMut,
+    ) {
+        out.truncate(at);
+        refusal.write(out);
+        if tag == b'Q' {
+            write::ready_for_query(out, status);
+        } else {
+            self.failed = true;
+        }
+    }
+
     /// Whether an error came, and the next Sync has not.
     pub(super) fn has_failed(&self) -> bool {
         self.failed

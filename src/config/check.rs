@@ -289,17 +289,22 @@ impl Check<'_, '_> {
             zone: sheet.text("databases.NAME.reads.zone", within).map(Into::into),
             slow_start: sheet.duration("databases.NAME.reads.slow_start", within).unwrap_or(Duration::ZERO),
         };
+        let servers = sheet.servers("databases.NAME.servers", within);
+        let counters = self.counters(name);
+        let rules = servers.and_then(|servers| self.rules(name, servers));
+        let (failover, fallback) = (self.failover(within), self.fallback(within));
+        let discover = servers.map(|servers| self.discover(name, servers));
         Some(Database {
             name: name.name.clone(),
             server_database: sheet.text("databases.NAME.dbname", within).map(str::to_owned),
-            counters: self.counters(name)?,
-            rules: Arc::new(self.rules(name, sheet.servers("databases.NAME.servers", within)?)?),
-            servers: sheet.servers("databases.NAME.servers", within)?.to_vec(),
+            counters: counters?,
+            rules: Arc::new(rules?),
+            servers: servers?.to_vec(),
             spread,
             pool,
-            failover: self.failover(within),
-            fallback: self.fallback(within),
-            discover: self.discover(name, sheet.servers("databases.NAME.servers", within)?),
+            failover,
+            fallback,
+            discover: discover?,
             login: login?,
             monitor: monitor?.clone(),
         })

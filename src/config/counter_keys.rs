@@ -9,7 +9,7 @@ pub(super) const KEYS: &[Key] = &[
         "databases.NAME.counters.table",
         Kind::Text,
         "required",
-        "The table, spelled as the application's statements spell it: with its schema if they do.",
+        "The table, as the catalog has its name: `Photos` for \"Photos\". Without its schema: in any.",
     )
     .example("\"photos\""),
     row("databases.NAME.counters.key", Kind::Texts, "required", "The columns of a unique index.").example("[\"id\"]"),

@@ -69,6 +69,20 @@ impl Check<'_, '_> {
         }
     }
 
+    /// Whether a name is written as the catalog has it.
+    fn is_bare(&mut self, typed: &Typed, path: &'static str, name: &str) -> bool {
+        if !name.contains('"') {
+            return true;
+        }
+        let entry = self.sheet.entry(path, Some(&typed.within));
+        let (at, shown) = entry.map_or((typed.at, &typed.shown), |entry| (entry.at, &entry.shown));
+        let bare = name.replace('"', "");
+        let wrong = Wrong::new(format!("{name:?} has quotes in it"));
+        let hint = format!("names are written here as the catalog has them, which tells capitals apart: {bare:?}");
+        self.log.add(at, shown, wrong.hint(hint));
+        false
+    }
+
     /// A table with or without its schema. None: it is neither.
     fn table(
         &mut self,
@@ -76,6 +90,9 @@ impl Check<'_, '_> {
         path: &'static str,
         name: &str,
     ) -> Option<(Option<Box<str>>, Box<str>)> {
+        if !self.is_bare(typed, path, name) {
+            return None;
+        }
         let parts: Vec<&str> = name.split('.').collect();
         match parts.as_slice() {
             [table] if !table.is_empty() => Some((None, (*table).into())),
@@ -108,6 +125,15 @@ impl Check<'_, '_> {
             return None;
         }
         let touch = list("databases.NAME.counters.touch");
+        for (path, names) in [
+            ("databases.NAME.counters.key", &key),
+            ("databases.NAME.counters.columns", &columns),
+            ("databases.NAME.counters.touch", &touch),
+        ] {
+            if !names.iter().all(|name| self.is_bare(typed, path, name)) {
+                return None;
+            }
+        }
         let names: Vec<_> = key.iter().chain(&columns).chain(&touch).collect();
         if let Some((_, twice)) =
             names.iter().enumerate().find(|(nth, name)| names.iter().take(*nth).any(|known| known == *name))

@@ -117,14 +117,14 @@ impl Books {
     /// Flushes all of these. Ready when all is committed that they have now.
     ///
     /// # Errors
-    /// Why the server refuses what one of them has.
-    pub async fn flush(accounts: Vec<Arc<Account>>) -> Result<(), String> {
+    /// The first that the server refuses something of: its table, and why.
+    pub async fn flush(accounts: Vec<Arc<Account>>) -> Result<(), (String, String)> {
         for account in &accounts {
             // All at the same time: each is only waited for.
             account.want();
         }
         for account in accounts {
-            account.flush(account.last()).await.map_err(|why| format!("{}: {why}", account.table()))?;
+            account.flush(account.last()).await.map_err(|why| (account.table(), why))?;
         }
         Ok(())
     }

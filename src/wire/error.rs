@@ -34,7 +34,7 @@ pub enum ProtocolError {
     #[error("invalid startup packet: {0}")]
     Startup(&'static str),
     /// The major version is not 3.
-    #[error("unsupported frontend protocol {major}.{minor}: pgweir speaks 3.0")]
+    #[error("unsupported frontend protocol {major}.{minor}: pgweir speaks 3.0 and 3.2")]
     Version {
         /// Major number asked for.
         major: u16,

@@ -43,6 +43,8 @@ impl SqlState {
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     /// `program_limit_exceeded`.
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self("54000");
+    /// `object_not_in_prerequisite_state`: what would have to come first is refused.
+    pub const OBJECT_NOT_IN_PREREQUISITE_STATE: Self = Self("55000");
     /// `lock_not_available`: what has to come first did not come in time.
     pub const LOCK_NOT_AVAILABLE: Self = Self("55P03");
     /// `admin_shutdown`.
@@ -76,6 +78,7 @@ impl SqlState {
         Self::UNDEFINED_OBJECT,
         Self::TOO_MANY_CONNECTIONS,
         Self::PROGRAM_LIMIT_EXCEEDED,
+        Self::OBJECT_NOT_IN_PREREQUISITE_STATE,
         Self::LOCK_NOT_AVAILABLE,
         Self::ADMIN_SHUTDOWN,
         Self::QUERY_CANCELED,

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::counters::told;
 use crate::programs::{Program, signal};
 use crate::proxy::{Proxy, SOON, cluster, configuration};
-use crate::raw::{Raw, query};
+use crate::raw::{Raw, extended, query, sync};
 
 const VOTE: &str = "UPDATE photos SET votes = votes + 1 WHERE id = 1";
 
@@ -712,6 +712,19 @@ async fn what_the_server_refuses_holds_up_nobody() {
         rows.iter().filter(|row| row[2].as_deref() == Some("web")).find_map(|row| row[5].clone())
     };
     assert!(why(&mut console).await.unwrap().contains("permission denied"), "{:?}", why(&mut console).await);
+    // So does who asks for the flush, and the console goes on, whichever protocol it is asked by.
+    let unit = [extended("", "FLUSH COUNTERS photos"), sync()].concat();
+    for text in [&query("FLUSH COUNTERS photos")[..], &unit] {
+        console.send(text).await.unwrap();
+        let answer = console.answer().await.unwrap();
+        let [refusal] = &answer.errors[..] else { panic!("{answer:?}") };
+        assert_eq!((&*refusal.severity, &*refusal.code), ("ERROR", "55000"));
+        let words =
+            "increments of public.photos could not be committed: the server refuses them: permission denied";
+        assert!(refusal.message.starts_with(words), "{}", refusal.message);
+        assert!(!answer.tags.contains('C') && answer.tags.ends_with("EZ"), "{}", answer.tags);
+        assert_eq!(told(&mut console, &query("SHOW VERSION")).await, "SHOW");
+    }
     cluster.primary().sql("GRANT UPDATE ON photos TO web").await.unwrap();
     let seen = || async {
         cluster.primary().value("SELECT votes FROM photos WHERE id = 1").await.unwrap() == sent.to_string()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::command::{COMMANDS, Command, Question};
 use crate::client::{Card, Connected, Database, Refusal, Shared, Table};
 use crate::cluster::Role;
+use crate::counter::Rule;
 use crate::route::rules::Who;
 use crate::route::{self, Known, Reason, Scope, SearchPath, Session, Topology};
 use crate::wire::SqlState;
@@ -174,7 +175,7 @@ fn millis(time: Duration) -> String {
     format!("{:.3}", time.as_secs_f64() * 1000.0)
 }
 
-const ROUTE: &[&str] = &["target", "reason", "rule", "would", "meaning", "database", "statement"];
+const ROUTE: &[&str] = &["target", "reason", "rule", "would", "meaning", "database", "statement", "counter"];
 
 /// Judged and decided as the proxy does it, for a session that has done nothing yet.
 fn route(shared: &Shared, question: &Question) -> Result<Row, Refusal> {
@@ -196,7 +197,8 @@ fn route(shared: &Shared, question: &Question) -> Result<Row, Refusal> {
     let would = route.would.map(|would| would.code().to_owned());
     let statement = crate::sql::normalise(question.sql.as_bytes());
     let (meaning, reason) = (some(reason.sentence()), some(reason.code()));
-    Ok(vec![some(target), reason, rule, would, meaning, some(name), some(statement)])
+    let counter = Rule::for_text(database.counters.rules(), question.sql.as_bytes()).map(Rule::quoted);
+    Ok(vec![some(target), reason, rule, would, meaning, some(name), some(statement), counter])
 }
 
 /// The database that a question is about, and its name.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::court::{self, Court};
 use super::fail;
+use crate::counter::Rule;
 use crate::monitor::Seen;
 use crate::route::Reason;
 use crate::route::rules::Who;
@@ -67,6 +68,9 @@ struct Answer<'a> {
     /// Why it would go to a replica, if the database were not only observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     would: Option<&'static str>,
+    /// The table whose counter's rule it goes by, outside a transaction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counter: Option<String>,
     /// Its shape, as rules name it.
     shape: String,
     sentence: &'static str,
@@ -75,8 +79,8 @@ struct Answer<'a> {
 
 /// Answers.
 pub(super) fn run(question: &Question) -> ExitCode {
-    let answers = match court(question) {
-        Ok(court) => Answers(court),
+    let answers = match answers(question) {
+        Ok(answers) => answers,
         Err(error) => return fail(&error.to_string()),
     };
     let outcome = match &question.sql {
@@ -90,7 +94,7 @@ pub(super) fn run(question: &Question) -> ExitCode {
     }
 }
 
-fn court(question: &Question) -> anyhow::Result<Court> {
+fn answers(question: &Question) -> anyhow::Result<Answers> {
     let config = question.config.as_ref().map(|file| config::load(file)).transpose()?;
     let wanted = question.database.as_deref();
     let entry = config.as_ref().map(|config| court::entry(config, wanted)).transpose();
@@ -104,7 +108,8 @@ fn court(question: &Question) -> anyhow::Result<Court> {
         application_name: &question.application_name,
         address: question.client_address,
     };
-    Ok(Court::new(config.as_ref(), entry, &who, seen.as_ref()))
+    let counters = entry.map(|database| database.counters.clone()).unwrap_or_default();
+    Ok(Answers { court: Court::new(config.as_ref(), entry, &who, seen.as_ref()), counters })
 }
 
 /// The catalog that a login sees, read once.
@@ -113,18 +118,23 @@ fn seen(connection: &str) -> anyhow::Result<Seen> {
 }
 
 /// What is answered.
-struct Answers(Court);
+struct Answers {
+    court: Court,
+    /// The counters of the database.
+    counters: Vec<Rule>,
+}
 
 impl Answers {
     fn answer<'a>(&'a self, sql: &'a str) -> Answer<'a> {
-        let (_, route) = self.0.judge(sql);
+        let (_, route) = self.court.judge(sql);
         let reason = route.reason;
         Answer {
             target: if reason == Reason::Rejected { "none" } else { route.target.code() },
             reason: reason.code(),
-            catalog: self.0.has_catalog(),
-            rule: route.rule.and_then(|place| self.0.rules().get(place)).map(|rule| rule.name.as_str()),
+            catalog: self.court.has_catalog(),
+            rule: route.rule.and_then(|place| self.court.rules().get(place)).map(|rule| rule.name.as_str()),
             would: route.would.map(Reason::code),
+            counter: Rule::for_text(&self.counters, sql.as_bytes()).map(Rule::quoted),
             shape: format!("{:016x}", fingerprint(sql.as_bytes())),
             sentence: reason.sentence(),
             sql,
@@ -141,6 +151,13 @@ impl Answers {
         writeln!(out, "{}  {}\n{}", answer.target, answer.reason, answer.sentence)?;
         if let Some(rule) = answer.rule {
             writeln!(out, "By the rule {rule:?}.")?;
+        }
+        if let Some(table) = &answer.counter {
+            writeln!(
+                out,
+                "It is merged with others by the rule for the counters of {table}, outside a transaction and unless the table \
+                 forbids it (pgweir check --connect)."
+            )?;
         }
         if let Some(would) = answer.would {
             writeln!(out, "It would go to a replica ({would}) if the database were not only observed.")?;

@@ -10,7 +10,7 @@ use super::retry::Net;
 use super::session::{Identity, Session};
 use super::shared::Reach;
 use super::unit::{Piece, Residue};
-use crate::counter::{self, Form, Given, Taken, Value};
+use crate::counter::{self, Form, Given, Rule, Taken, Value};
 use crate::pool::PoolMode;
 use crate::route::{Class, Reason, Route, Target};
 use crate::sql::{Increment, Operand, increment};
@@ -60,7 +60,7 @@ impl Session {
         let looks = piece.facts.class == Class::Write && piece.size <= MOST_UNIT;
         let run = unit.filter(|_| looks).and_then(|unit| self.run_of(unit, false));
         run.and_then(|run| increment(run.text)).is_some_and(|increment| {
-            self.identity.database.counters.rules().iter().any(|rule| is_about(rule, &increment))
+            self.identity.database.counters.rules().iter().any(|rule| rule.is_about(&increment))
         })
     }
 
@@ -105,7 +105,7 @@ impl Session {
         let run = self.run_of(unit, false)?;
         let increment = increment(run.text)?;
         let counters = self.identity.database.counters.clone();
-        let rule = rule_for(counters.rules(), &increment)?;
+        let rule = Rule::for_increment(counters.rules(), &increment)?;
         let given = given(counters.rules().get(rule)?, &increment, &run)?;
         let form = self.form_of(&run, &increment)?;
         let group = self.counter_group(rule)?;
@@ -239,24 +239,7 @@ impl Session {
 /// Stands in a form for a Describe of the statement.
 const DESCRIBED: u8 = b't';
 
-/// The place of the rule for that increment: one that names its table as it does comes before one that leaves open which schema is meant.
-fn rule_for(rules: &[counter::Rule], increment: &Increment) -> Option<usize> {
-    let exact = |rule: &counter::Rule| rule.schema == increment.schema && is_about(rule, increment);
-    rules.iter().position(exact).or_else(|| rules.iter().position(|rule| is_about(rule, increment)))
-}
-
-/// Whether the rule is about that table, key and columns. Which schema is meant, where only one of them says it, the server knows.
-fn is_about(rule: &counter::Rule, increment: &Increment) -> bool {
-    let schema = rule.schema.as_ref().zip(increment.schema.as_ref());
-    rule.table == increment.table
-        && schema.is_none_or(|(one, other)| one == other)
-        && rule.key.len() == increment.keys.len()
-        && increment.keys.iter().all(|(name, _)| rule.key.contains(name))
-        && increment.adds.iter().all(|add| rule.columns.contains(&add.column))
-        && increment.touches.iter().all(|name| rule.touch.contains(name))
-}
-
-fn given(rule: &counter::Rule, increment: &Increment, run: &Run<'_>) -> Option<Given> {
+fn given(rule: &Rule, increment: &Increment, run: &Run<'_>) -> Option<Given> {
     let mut key = Vec::with_capacity(rule.key.len());
     for name in &rule.key {
         let (_, operand) = increment.keys.iter().find(|(known, _)| known == name)?;

@@ -71,14 +71,19 @@ impl Check<'_, '_> {
 
     /// Whether a name is written as the catalog has it.
     fn is_bare(&mut self, typed: &Typed, path: &'static str, name: &str) -> bool {
-        if !name.contains('"') {
+        let bare =
+            |part: &str| part.strip_prefix('"').and_then(|part| part.strip_suffix('"')).map(str::to_owned);
+        let parts: Vec<_> =
+            name.split('.').map(|part| bare(part).unwrap_or_else(|| part.to_owned())).collect();
+        let bare = parts.join(".");
+        if bare == name {
             return true;
         }
         let entry = self.sheet.entry(path, Some(&typed.within));
         let (at, shown) = entry.map_or((typed.at, &typed.shown), |entry| (entry.at, &entry.shown));
-        let bare = name.replace('"', "");
-        let wrong = Wrong::new(format!("{name:?} has quotes in it"));
-        let hint = format!("names are written here as the catalog has them, which tells capitals apart: {bare:?}");
+        let wrong = Wrong::new(format!("{name:?} is in quotes"));
+        let hint =
+            format!("names are written here as the catalog has them, which tells capitals apart: {bare:?}");
         self.log.add(at, shown, wrong.hint(hint));
         false
     }

@@ -30,10 +30,20 @@ pub fn question(rule: &Rule) -> String {
         format!("ARRAY[{}]::pg_catalog.text[]", names.join(","))
     };
     let (keys, columns, touch) = (list(&rule.key), list(&rule.columns), list(&rule.touch));
-    let (name, bare) = (quote_literal(&rule.quoted()), quote_literal(&quote_identifier(&rule.table)));
+    let bare = quote_literal(&quote_identifier(&rule.table));
+    // A name with its schema is looked up by hand: `to_regclass` fails for who may not look into that schema, as the monitor's role.
+    let oid = match &rule.schema {
+        None => format!("pg_catalog.to_regclass({bare})"),
+        Some(schema) => format!(
+            "(SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = {} AND c.relname = {})",
+            quote_literal(schema),
+            quote_literal(&rule.table)
+        ),
+    };
     format!(
         "WITH c AS (SELECT c.*, n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.oid = pg_catalog.to_regclass({name})), \
+         WHERE c.oid = {oid}), \
          a AS (SELECT a.*, t.typname, t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace AS own, \
                coalesce((SELECT collisdeterministic FROM pg_catalog.pg_collation o WHERE o.oid = a.attcollation), true) AS exact \
                FROM pg_catalog.pg_attribute a JOIN c ON c.oid = a.attrelid JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \

@@ -47,6 +47,7 @@ use crate::clock::Duration;
 use crate::fresh::Tables;
 use crate::metrics::CounterMetrics;
 use crate::server::Parameters;
+use crate::sql::{Increment, increment};
 use crate::wire::write;
 
 /// What the operator says of a table.
@@ -105,6 +106,31 @@ pub enum Verify {
 }
 
 impl Rule {
+    /// The place of the rule for an increment: one that names its table as it does comes before one that leaves open which schema is meant.
+    #[must_use]
+    pub fn for_increment(rules: &[Self], increment: &Increment) -> Option<usize> {
+        let exact = |rule: &Self| rule.schema == increment.schema && rule.is_about(increment);
+        rules.iter().position(exact).or_else(|| rules.iter().position(|rule| rule.is_about(increment)))
+    }
+
+    /// The rule for a text that is an increment and nothing else.
+    #[must_use]
+    pub fn for_text<'a>(rules: &'a [Self], text: &[u8]) -> Option<&'a Self> {
+        rules.get(Self::for_increment(rules, &increment(text)?)?)
+    }
+
+    /// Whether it is about that table, key and columns. Which schema is meant, where only one of them says it, the server knows.
+    #[must_use]
+    pub fn is_about(&self, increment: &Increment) -> bool {
+        let schema = self.schema.as_ref().zip(increment.schema.as_ref());
+        self.table == increment.table
+            && schema.is_none_or(|(one, other)| one == other)
+            && self.key.len() == increment.keys.len()
+            && increment.keys.iter().all(|(name, _)| self.key.contains(name))
+            && increment.adds.iter().all(|add| self.columns.contains(&add.column))
+            && increment.touches.iter().all(|name| self.touch.contains(name))
+    }
+
     /// The table's name as SQL has it.
     #[must_use]
     pub fn quoted(&self) -> String {

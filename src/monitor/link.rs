@@ -16,6 +16,12 @@ pub enum LinkError {
     /// PostgreSQL or the network said no.
     #[error("{}", innermost(.0))]
     Postgres(#[from] tokio_postgres::Error),
+    /// It says not where to connect.
+    #[error(
+        "this is no connection string ({}): say a URL, as postgres://user@host:5432/database, or key=value pairs, as libpq takes them",
+        innermost(.0)
+    )]
+    Unreadable(#[source] tokio_postgres::Error),
     /// Neither said anything.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),

@@ -81,7 +81,7 @@ fn configured(
     database: Option<&str>,
     application_name: &str,
 ) -> Result<(Config, Duration), LinkError> {
-    let mut config: Config = connection.parse()?;
+    let mut config: Config = connection.parse().map_err(LinkError::Unreadable)?;
     config.application_name(application_name);
     if let Some(database) = database {
         config.dbname(database);
@@ -102,7 +102,7 @@ fn cells(rows: &[tokio_postgres::SimpleQueryRow]) -> Result<Vec<Vec<Option<Strin
 /// # Errors
 /// What is wrong with it.
 pub fn named(connection: &str) -> Result<(Option<String>, Option<String>), LinkError> {
-    let config: Config = connection.parse()?;
+    let config: Config = connection.parse().map_err(LinkError::Unreadable)?;
     Ok((config.get_dbname().map(str::to_owned), config.get_user().map(str::to_owned)))
 }
 

@@ -226,6 +226,11 @@ async fn what_others_sent_is_counted_though_not_seen() {
         .await
         .unwrap();
     primary.sql("SELECT * FROM secret").await.unwrap();
+    let told = advise(&["--connect", "nonsense"]).await;
+    assert!(
+        told.code == Some(1) && told.err.contains("this is no connection string (unexpected EOF): say a URL"),
+        "{told:?}"
+    );
     let text = advise(&["--connect", &url(&cluster, "plain")]).await.ok();
     assert!(text.contains("NOT SEEN: ") && text.contains("GRANT pg_read_all_stats TO plain"), "{text}");
     assert!(!text.contains("secret") && text.contains("IN ALL: "), "{text}");
@@ -288,6 +293,15 @@ async fn check_asks_the_servers() {
     assert_eq!((told.code, told.err.lines().count()), (Some(1), 2), "{told:?}");
     assert!(told.err.contains(&format!("{} claims to be primary beside another", servers[2])), "{told:?}");
     assert!(told.err.contains(&format!("{} is a copy of another system", servers[3])), "{told:?}");
+
+    // The monitor's role need not be let into the schema of a counter.
+    let primary = cluster.primary();
+    let schema = "CREATE SCHEMA shop; CREATE TABLE shop.photos (id int PRIMARY KEY, votes int); CREATE ROLE watcher LOGIN";
+    primary.sql(schema).await.unwrap();
+    let text = configuration(&cluster.servers(), &counter("shop.photos", "votes"), "");
+    std::fs::write(&path, text.replace("user = \"postgres\"", "user = \"watcher\"")).unwrap();
+    let told = Program::pgweir().args(["check", "--connect", file]).run().await;
+    assert!(told.out.contains("counters of shop.photos (id): merged"), "{told:?}");
 
     // Without a primary nothing can be promised.
     let told = check(&servers[1..2], "", &good).await;

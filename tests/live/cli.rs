@@ -77,6 +77,22 @@ async fn route_answers_as_text_as_json_and_line_by_line() {
     assert!(pgweir(&["route", "SELECT mine(1)"]).await.ok().starts_with("primary  unknown_function\n"));
     assert!(pgweir(&["route", "-c", path, "SELECT mine(1)"]).await.ok().starts_with("replica  read\n"));
 
+    // An increment says whose counters it is.
+    let counters = "[[databases.a.counters]]\ntable = \"photos\"\nkey = [\"id\"]\ncolumns = [\"votes\"]\n";
+    std::fs::write(path, format!("[databases.a]\nservers = [\"h\"]\n{counters}")).unwrap();
+    let vote = "UPDATE shop.photos SET votes = votes + 1 WHERE id = 7";
+    let merged =
+        "\nIt is merged with others by the rule for the counters of \"photos\", outside a transaction";
+    assert!(pgweir(&["route", "-c", path, vote]).await.ok().contains(merged));
+    let told: serde_json::Value =
+        serde_json::from_str(&pgweir(&["route", "-c", path, "--json", vote]).await.ok()).unwrap();
+    assert_eq!(told["counter"], "\"photos\"");
+    for other in
+        ["UPDATE photos SET votes = 1 WHERE id = 7", "UPDATE photos SET likes = likes + 1 WHERE id = 7"]
+    {
+        assert!(!pgweir(&["route", "-c", path, other]).await.ok().contains("merged"));
+    }
+
     // A statement may begin with a comment, which is no option.
     assert!(pgweir(&["route", "-- pgweir: primary\nSELECT 1"]).await.ok().starts_with("primary  hint\n"));
     assert!(pgweir(&["route", "--json", "-- x\nSELECT 1"]).await.ok().starts_with('{'));

@@ -88,8 +88,19 @@ impl Answers for Own {
 impl Session {
     /// Whether the piece is for pgweir itself: it is about its settings, or goes on with a unit that is.
     #[inline]
-    pub(super) fn is_own(&self, piece: &Piece) -> bool {
-        piece.facts.class == Class::Own || self.desk.is_some()
+    pub(super) fn is_own(&mut self, piece: &Piece) -> bool {
+        piece.facts.class == Class::Own || self.desk.is_some() && !self.leaves_desk(piece)
+    }
+
+    /// Whether a piece goes its own way, though pgweir has answered what came before it in its unit.
+    #[cold]
+    fn leaves_desk(&mut self, piece: &Piece) -> bool {
+        let only_prepares = self.desk.as_ref().is_some_and(|desk| desk.only_prepares());
+        let leaves = only_prepares && piece.kind == Kind::Unit && piece.facts.class != Class::Empty;
+        if leaves && self.is_about_channels(piece).is_none() {
+            self.desk = None;
+        }
+        leaves
     }
 
     /// A piece about pgweir's own settings. Nothing is owed: the answer comes in its turn.

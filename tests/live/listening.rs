@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, Watch, cluster, configuration};
 use crate::raw::{Raw, query};
-use crate::wire::{bind, close, describe, execute, parse, sync};
+use crate::wire::{bind, close, describe, execute, flush, parse, sync};
 
 async fn start(settings: &str) -> (Cluster, Proxy) {
     let cluster = cluster().replicas(1).start().await.unwrap();
@@ -159,6 +159,45 @@ async fn as_without_pgweir() {
     transaction.batch_execute("NOTIFY y, 'nobody'").await.unwrap();
     transaction.commit().await.unwrap();
     assert_eq!(through.value("SELECT 3").await, "3");
+    assert_eq!(proxy.sum("pgweir_pins_total", &[]).await as usize, 0);
+}
+
+/// What drivers like asyncpg do: they ask what a statement is, with a Flush, before they run it.
+#[tokio::test]
+async fn asked_first_with_a_flush() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let mut direct = Raw::login(cluster.primary().address().parse().unwrap(), &[]).await.unwrap();
+    let mut through = proxy.client().await;
+    let mut teller = proxy.client().await;
+    let ask = |name: &str, text: &str| [parse(name, text), describe('S', name), flush()].concat();
+    let run = |name: &str| [bind("", name, &[]), execute("", 0), sync()].concat();
+    let steps = [
+        ("named", ask("s", "LISTEN x"), "1tn", run("s"), "2CZ"),
+        ("unnamed", ask("", "LISTEN y"), "1tn", run(""), "2CZ"),
+        ("only asked", ask("t", "LISTEN z"), "1tn", sync(), "Z"),
+        ("asked again", [describe('S', "s"), flush()].concat(), "tn", run("s"), "2CZ"),
+        ("something else", ask("u", "UNLISTEN x"), "1tn", [parse("", "SELECT 1"), run("")].concat(), "12DCZ"),
+    ];
+    for (what, first, answer, second, end) in steps {
+        for client in [&mut direct, &mut through] {
+            for (messages, expected) in [(&first, answer), (&second, end)] {
+                client.send(messages).await.unwrap();
+                let mut tags = String::new();
+                while tags.len() < expected.len() {
+                    tags.push(char::from(client.message().await.unwrap().0));
+                }
+                assert_eq!(tags, expected, "{what}");
+            }
+        }
+    }
+    for channel in ["z", "x", "y"] {
+        teller.ok(&format!("NOTIFY {channel}, 'hello'")).await;
+    }
+    for client in [&mut direct, &mut through] {
+        for channel in ["x", "y"] {
+            assert_eq!(hear(client).await, heard(channel, "hello"));
+        }
+    }
     assert_eq!(proxy.sum("pgweir_pins_total", &[]).await as usize, 0);
 }
 

@@ -204,7 +204,7 @@ impl Session {
         let address = self.held().and_then(|held| cluster.address(held.node));
         let Some(address) = address else { return };
         let what = format!("pgweir: {} {address} ({})", target.code(), reason.code());
-        write::notice(&mut self.back.own, &what, reason.sentence());
+        write::notice(&mut self.back.own, SqlState::SUCCESSFUL_COMPLETION, &what, reason.sentence());
     }
 
     /// What a ReadyForQuery of pgweir's own says: an open transaction stays open.

@@ -189,7 +189,7 @@ impl Session {
                     let own = || parsed(bytes, name);
                     Some(unnamed.filter(|_| name.is_empty()).or_else(own).or_else(|| Some(known()?.1))?)
                 }
-                b'D' | b'E' | b'S' | b'H' => None,
+                b'D' | b'E' | b'S' | b'H' | b'C' => None,
                 _ => return None,
             };
             if let Some(text) = text {

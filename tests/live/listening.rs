@@ -87,6 +87,8 @@ fn about_channels() -> Vec<(&'static str, Vec<u8>)> {
         ("prepared", [parse("s", "LISTEN y"), describe('S', "s"), sync()].concat()),
         ("and run", [bind("", "s", &[]), execute("", 0), sync()].concat()),
         ("and again", [bind("p", "s", &[]), describe('P', "p"), execute("p", 1), sync()].concat()),
+        // As sqlx does.
+        ("and its portal closed", [bind("", "s", &[]), execute("", 0), close('P', ""), sync()].concat()),
         ("closed", [close('S', "s"), sync()].concat()),
         ("gone", [bind("", "s", &[]), execute("", 0), sync()].concat()),
         ("several", query("LISTEN x; LISTEN \"a;b\" ; ; UNLISTEN \"a;b\"; -- ;").to_vec()),
@@ -107,6 +109,7 @@ fn about_channels() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("begin", query("BEGIN").to_vec()),
         ("which, in a transaction", query("SELECT pg_catalog.pg_listening_channels();").to_vec()),
+        ("which, and closed", [bind("", "w", &[]), execute("", 0), close('P', ""), sync()].concat()),
         ("failed", query("SELECT 1/0").to_vec()),
         ("which, in one that has failed", query("SELECT * FROM pg_listening_channels()").to_vec()),
         ("end", query("ROLLBACK").to_vec()),

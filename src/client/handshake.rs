@@ -335,8 +335,7 @@ fn version(view: &crate::cluster::View) -> u32 {
 
 /// As PostgreSQL cuts an application_name (`truncate_identifier`): to whole characters within the 63 bytes of a name.
 fn cut_name(name: &str) -> &str {
-    let most = name.floor_char_boundary(63);
-    name.get(..most).unwrap_or(name)
+    (0..=63).rev().find_map(|most| name.get(..most)).filter(|_| name.len() > 63).unwrap_or(name)
 }
 
 /// As PostgreSQL of that version cleans an application_name (`pg_clean_ascii`): from 16 on a byte that is not printable is written

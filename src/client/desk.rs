@@ -71,6 +71,8 @@ pub(super) struct Desk {
     portals: HashMap<Box<[u8]>, Portal>,
     /// An error came: all up to the next Sync is passed over.
     failed: bool,
+    /// Something was carried out.
+    ran: bool,
 }
 
 impl Desk {
@@ -101,6 +103,11 @@ impl Desk {
         self.failed
     }
 
+    /// Whether all that came so far was prepared and described: what follows in the unit may be carried out anywhere.
+    pub(super) fn only_prepares(&self) -> bool {
+        !self.failed && !self.ran && self.portals.is_empty()
+    }
+
     /// The text of a portal that was bound before.
     pub(super) fn bound(&self, portal: &[u8]) -> Option<&str> {
         self.portals.get(portal).map(|portal| &*portal.text)
@@ -124,7 +131,7 @@ impl Desk {
         }
         let outcome = match tag {
             b'Q' => {
-                self.failed = false;
+                (self.failed, self.ran) = (false, true);
                 let text = text(frontend::query(body).ok_or(bad)?);
                 let outcome = if is_empty(&text) {
                     answer::empty_query(out);
@@ -228,6 +235,7 @@ impl Desk {
         answers: &mut impl Answers,
         out: &mut BytesMut,
     ) -> Result<(), Refusal> {
+        self.ran = true;
         let portal = self.portals.get_mut(name).ok_or_else(|| no_portal(name))?;
         if is_empty(&portal.text) {
             answer::empty_query(out);

@@ -132,7 +132,9 @@ impl Session {
     /// own; none: it goes the way of all others.
     #[cold]
     fn listens(&self, piece: &Piece) -> Option<Vec<Listen>> {
-        let whole = piece.kind == Kind::Unit && piece.ends && piece.rest == 0 && !piece.flush;
+        // Or what a driver asks first of a statement, with a Flush: nothing is carried out yet.
+        let asks = piece.flush && !piece.ends && !piece.executes;
+        let whole = piece.kind == Kind::Unit && piece.rest == 0 && (asks || piece.ends && !piece.flush);
         let free = self.active.is_none() && self.held.iter().all(Option::is_none) && self.begun.is_none();
         let mode = self.identity.database.pool.mode;
         let fits = whole && free && !self.pinned && self.identity.text_safe && mode == PoolMode::Transaction;
@@ -180,14 +182,14 @@ impl Session {
                     }
                     is(text).then_some(None)?
                 }
-                b'B' => {
+                b'B' if !piece.flush => {
                     let name = frontend::bind(body)?.1;
                     let known =
                         || frontend::parse(self.statements.meant(name)?.parse.as_deref()?.get(HEADER..)?);
                     let own = || parsed(bytes, name);
                     Some(unnamed.filter(|_| name.is_empty()).or_else(own).or_else(|| Some(known()?.1))?)
                 }
-                b'D' | b'E' | b'S' => None,
+                b'D' | b'E' | b'S' | b'H' | b'C' => None,
                 _ => return None,
             };
             if let Some(text) = text {
@@ -215,7 +217,8 @@ impl Session {
         let has = |name: &str| {
             self.ears.as_ref().is_some_and(|ears| ears.channels.iter().any(|known| **known == *name))
         };
-        let lacks = wants.iter().any(|want| matches!(want, Listen::On(name) if !has(name)));
+        let runs = piece.executes || self.is_simple(&piece);
+        let lacks = runs && wants.iter().any(|want| matches!(want, Listen::On(name) if !has(name)));
         if lacks && self.ears.as_ref().is_none_or(|ears| ears.refusal.is_none()) {
             self.next = Some(Next::Listen);
             return Ok(Place::Wait);
@@ -237,6 +240,11 @@ impl Session {
         ears.refusal = None;
         self.ears = Some(ears).filter(|ears| !ears.channels.is_empty());
         answered
+    }
+
+    fn is_simple(&self, piece: &Piece) -> bool {
+        let bytes = self.window.as_ref().and_then(|window| window.bytes().get(..piece.size));
+        bytes.is_some_and(|bytes| bytes.first() == Some(&b'Q'))
     }
 
     /// The names of the statements that a piece prepares.

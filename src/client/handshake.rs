@@ -27,7 +27,7 @@ use crate::server::{Parameters, Wants};
 use crate::wire::frame::{HEADER, Side};
 use crate::wire::startup::{self, First, NEWEST_MINOR, Startup};
 use crate::wire::write::{self, Severity};
-use crate::wire::{ProtocolError, TransactionStatus, frame};
+use crate::wire::{ProtocolError, SqlState, TransactionStatus, frame};
 
 /// Most bytes of a message before the login is complete: PostgreSQL's limit for a password packet is not larger.
 const MAX_LOGIN_MESSAGE: usize = 65_535;
@@ -150,7 +150,13 @@ impl Guest {
             return Err(Failure::UnknownDatabase(name.to_string()).into());
         };
         let given = startup.value("application_name").unwrap_or_default();
-        let application_name = printable(given, version(&database.cluster.view())).into();
+        let mut notices = BytesMut::new();
+        let kept = cut_name(given);
+        if kept.len() < given.len() {
+            let what = format!("identifier \"{given}\" will be truncated to \"{kept}\"");
+            write::notice(&mut notices, SqlState::NAME_TOO_LONG, &what, "");
+        }
+        let application_name = printable(kept, version(&database.cluster.view())).into();
         let mut identity = Identity {
             cancel: shared.cancels.register(&database.cluster, minor == NEWEST_MINOR),
             database,
@@ -183,6 +189,7 @@ impl Guest {
         identity.wants.parameters = greeting.parameters;
 
         write::authentication_ok(&mut out);
+        out.extend_from_slice(&notices);
         out.extend_from_slice(&greeting.messages);
         write::parameter_status(&mut out, "application_name", &identity.wants.application_name);
         write::backend_key_data(&mut out, &identity.cancel.key);
@@ -324,6 +331,11 @@ impl Guest {
 /// The version of the primary, as in `server_version_num`; 0: not known.
 fn version(view: &crate::cluster::View) -> u32 {
     view.primary().and_then(|node| view.server(node)).map_or(0, |server| server.version)
+}
+
+/// As PostgreSQL cuts an application_name (`truncate_identifier`): to whole characters within the 63 bytes of a name.
+fn cut_name(name: &str) -> &str {
+    (0..=63).rev().find_map(|most| name.get(..most)).filter(|_| name.len() > 63).unwrap_or(name)
 }
 
 /// As PostgreSQL of that version cleans an application_name (`pg_clean_ascii`): from 16 on a byte that is not printable is written

@@ -9,7 +9,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::session::Session;
 use crate::clock::{self, Duration};
 use crate::route::Route;
-use crate::wire::write;
+use crate::wire::{SqlState, write};
 
 /// How long a unit may take, and which rule says so.
 #[derive(Clone, Copy)]
@@ -57,7 +57,7 @@ impl Session {
         self.identity.database.metrics.timed_out(name);
         if self.back.rest == 0 {
             let what = format!("pgweir: cancelled after {time:?}, as the rule \"{name}\" says");
-            write::notice(&mut self.back.own, &what, "");
+            write::notice(&mut self.back.own, SqlState::SUCCESSFUL_COMPLETION, &what, "");
             cx.waker().wake_by_ref();
         }
     }

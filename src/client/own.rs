@@ -88,8 +88,19 @@ impl Answers for Own {
 impl Session {
     /// Whether the piece is for pgweir itself: it is about its settings, or goes on with a unit that is.
     #[inline]
-    pub(super) fn is_own(&self, piece: &Piece) -> bool {
-        piece.facts.class == Class::Own || self.desk.is_some()
+    pub(super) fn is_own(&mut self, piece: &Piece) -> bool {
+        piece.facts.class == Class::Own || self.desk.is_some() && !self.leaves_desk(piece)
+    }
+
+    /// Whether a piece goes its own way, though pgweir has answered what came before it in its unit.
+    #[cold]
+    fn leaves_desk(&mut self, piece: &Piece) -> bool {
+        let only_prepares = self.desk.as_ref().is_some_and(|desk| desk.only_prepares());
+        let leaves = only_prepares && piece.kind == Kind::Unit && piece.facts.class != Class::Empty;
+        if leaves && self.is_about_channels(piece).is_none() {
+            self.desk = None;
+        }
+        leaves
     }
 
     /// A piece about pgweir's own settings. Nothing is owed: the answer comes in its turn.
@@ -193,7 +204,7 @@ impl Session {
         let address = self.held().and_then(|held| cluster.address(held.node));
         let Some(address) = address else { return };
         let what = format!("pgweir: {} {address} ({})", target.code(), reason.code());
-        write::notice(&mut self.back.own, &what, reason.sentence());
+        write::notice(&mut self.back.own, SqlState::SUCCESSFUL_COMPLETION, &what, reason.sentence());
     }
 
     /// What a ReadyForQuery of pgweir's own says: an open transaction stays open.

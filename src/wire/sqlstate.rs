@@ -55,6 +55,10 @@ impl SqlState {
     pub const CANNOT_CONNECT_NOW: Self = Self("57P03");
     /// `idle_session_timeout`.
     pub const IDLE_SESSION_TIMEOUT: Self = Self("57P05");
+    /// `successful_completion`.
+    pub const SUCCESSFUL_COMPLETION: Self = Self("00000");
+    /// `name_too_long`.
+    pub const NAME_TOO_LONG: Self = Self("42622");
     /// `internal_error`.
     pub const INTERNAL_ERROR: Self = Self("XX000");
 
@@ -84,6 +88,8 @@ impl SqlState {
         Self::QUERY_CANCELED,
         Self::CANNOT_CONNECT_NOW,
         Self::IDLE_SESSION_TIMEOUT,
+        Self::SUCCESSFUL_COMPLETION,
+        Self::NAME_TOO_LONG,
         Self::INTERNAL_ERROR,
     ];
 

@@ -75,9 +75,10 @@ pub fn error_response(
 }
 
 /// A NoticeResponse that everything is well. `detail` is left out when empty.
-pub fn notice(out: &mut BytesMut, what: &str, detail: &str) {
+pub fn notice(out: &mut BytesMut, code: SqlState, what: &str, detail: &str) {
     message(out, b'N', |out| {
-        let fields = [(b'S', "NOTICE"), (b'V', "NOTICE"), (b'C', "00000"), (b'M', what), (b'D', detail)];
+        let fields =
+            [(b'S', "NOTICE"), (b'V', "NOTICE"), (b'C', code.as_str()), (b'M', what), (b'D', detail)];
         for (field, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
             out.put_u8(field);
             text(out, value);

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, Watch, cluster, configuration};
 use crate::raw::{Raw, query};
-use crate::wire::{bind, close, describe, execute, parse, sync};
+use crate::wire::{bind, close, describe, execute, flush, parse, sync};
 
 async fn start(settings: &str) -> (Cluster, Proxy) {
     let cluster = cluster().replicas(1).start().await.unwrap();
@@ -87,6 +87,8 @@ fn about_channels() -> Vec<(&'static str, Vec<u8>)> {
         ("prepared", [parse("s", "LISTEN y"), describe('S', "s"), sync()].concat()),
         ("and run", [bind("", "s", &[]), execute("", 0), sync()].concat()),
         ("and again", [bind("p", "s", &[]), describe('P', "p"), execute("p", 1), sync()].concat()),
+        // As sqlx does.
+        ("and its portal closed", [bind("", "s", &[]), execute("", 0), close('P', ""), sync()].concat()),
         ("closed", [close('S', "s"), sync()].concat()),
         ("gone", [bind("", "s", &[]), execute("", 0), sync()].concat()),
         ("several", query("LISTEN x; LISTEN \"a;b\" ; ; UNLISTEN \"a;b\"; -- ;").to_vec()),
@@ -107,6 +109,7 @@ fn about_channels() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("begin", query("BEGIN").to_vec()),
         ("which, in a transaction", query("SELECT pg_catalog.pg_listening_channels();").to_vec()),
+        ("which, and closed", [bind("", "w", &[]), execute("", 0), close('P', ""), sync()].concat()),
         ("failed", query("SELECT 1/0").to_vec()),
         ("which, in one that has failed", query("SELECT * FROM pg_listening_channels()").to_vec()),
         ("end", query("ROLLBACK").to_vec()),
@@ -159,6 +162,45 @@ async fn as_without_pgweir() {
     transaction.batch_execute("NOTIFY y, 'nobody'").await.unwrap();
     transaction.commit().await.unwrap();
     assert_eq!(through.value("SELECT 3").await, "3");
+    assert_eq!(proxy.sum("pgweir_pins_total", &[]).await as usize, 0);
+}
+
+/// What drivers like asyncpg do: they ask what a statement is, with a Flush, before they run it.
+#[tokio::test]
+async fn asked_first_with_a_flush() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let mut direct = Raw::login(cluster.primary().address().parse().unwrap(), &[]).await.unwrap();
+    let mut through = proxy.client().await;
+    let mut teller = proxy.client().await;
+    let ask = |name: &str, text: &str| [parse(name, text), describe('S', name), flush()].concat();
+    let run = |name: &str| [bind("", name, &[]), execute("", 0), sync()].concat();
+    let steps = [
+        ("named", ask("s", "LISTEN x"), "1tn", run("s"), "2CZ"),
+        ("unnamed", ask("", "LISTEN y"), "1tn", run(""), "2CZ"),
+        ("only asked", ask("t", "LISTEN z"), "1tn", sync(), "Z"),
+        ("asked again", [describe('S', "s"), flush()].concat(), "tn", run("s"), "2CZ"),
+        ("something else", ask("u", "UNLISTEN x"), "1tn", [parse("", "SELECT 1"), run("")].concat(), "12DCZ"),
+    ];
+    for (what, first, answer, second, end) in steps {
+        for client in [&mut direct, &mut through] {
+            for (messages, expected) in [(&first, answer), (&second, end)] {
+                client.send(messages).await.unwrap();
+                let mut tags = String::new();
+                while tags.len() < expected.len() {
+                    tags.push(char::from(client.message().await.unwrap().0));
+                }
+                assert_eq!(tags, expected, "{what}");
+            }
+        }
+    }
+    for channel in ["z", "x", "y"] {
+        teller.ok(&format!("NOTIFY {channel}, 'hello'")).await;
+    }
+    for client in [&mut direct, &mut through] {
+        for channel in ["x", "y"] {
+            assert_eq!(hear(client).await, heard(channel, "hello"));
+        }
+    }
     assert_eq!(proxy.sum("pgweir_pins_total", &[]).await as usize, 0);
 }
 

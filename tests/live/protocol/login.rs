@@ -16,6 +16,11 @@ fn greeting(heard: &[Message]) -> (Vec<Message>, BTreeSet<Vec<u8>>) {
         if message.tag == b'K' {
             message.body.clear();
         }
+        if message.tag == b'N' {
+            // Where in its source a server says it is its own matter.
+            let said = [b'S', b'C', b'M'].map(|field| message.field(field).unwrap_or_default());
+            message.body = said.concat().into_bytes();
+        }
         message
     });
     (others.collect(), settings.collect())
@@ -50,7 +55,8 @@ async fn settings(stage: &Stage) {
     ]
     .map(query)
     .concat();
-    let cases: [&[(&str, &str)]; 13] = [
+    let long = "é".repeat(40);
+    let cases: [&[(&str, &str)]; 14] = [
         &[],
         &[("application_name", "somebody's \\ app")],
         &[("options", "-c search_path=pg_catalog,items"), ("application_name", "x")],
@@ -62,6 +68,7 @@ async fn settings(stage: &Stage) {
         &[("extra_float_digits", "-5"), ("datestyle", "ISO")],
         &[("application_name", ""), ("search_path", "\"$user\"")],
         &[("application_name", "grüße")],
+        &[("application_name", &long)],
         &[("standard_conforming_strings", "off"), ("IntervalStyle", "iso_8601")],
         &[("application_name", "one"), ("application_name", "two"), ("TimeZone", "UTC"), ("TimeZone", "GMT")],
     ];

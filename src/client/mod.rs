@@ -27,6 +27,7 @@ mod options;
 mod own;
 mod plan;
 mod prepared;
+mod recall;
 mod relay;
 mod renew;
 mod rerun;

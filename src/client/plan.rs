@@ -184,7 +184,7 @@ impl Session {
     }
 
     /// A unit for the connection that works.
-    fn start_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
+    pub(super) fn start_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
         self.dress();
         self.send_begin(route);
         let refused = self.is_refused_on_replica(&piece);
@@ -298,6 +298,7 @@ impl Session {
         }
         if self.active == Some(Target::Primary) {
             self.fresh.sends(&piece.facts);
+            self.note_drawn(piece);
             if matches!(piece.facts.reason, Reason::Notify | Reason::PrimaryFunction) {
                 self.says(piece);
             }
@@ -384,17 +385,12 @@ impl Session {
             if shares && node.is_some_and(|node| self.board(&piece, route, node)) {
                 return Ok(Place::Done);
             }
-            if let Err(node) = self.try_acquire(route, node) {
+            if let Err(node) = self.try_acquire(route, node, self.drawer(&piece)) {
                 self.next = Some(Next::Acquire(route, node));
                 return Ok(Place::Wait);
             }
         }
         self.begin_unit(piece, route)
-    }
-
-    /// A unit for the connection that works, with nothing before it.
-    fn begin_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
-        if self.is_unwanted(&piece) { Ok(self.refuse_unwanted(piece)) } else { self.start_unit(piece, route) }
     }
 
     /// A unit is not carried out, and has no server.
@@ -481,7 +477,7 @@ impl Session {
     }
 
     /// A connection for that target, if there is one without waiting; else the server that was picked.
-    fn try_acquire(&mut self, route: Route, node: Option<Node>) -> Result<(), Option<Node>> {
+    fn try_acquire(&mut self, route: Route, node: Option<Node>, of: Option<u32>) -> Result<(), Option<Node>> {
         let target = route.target;
         if self.held.get(target.index()).is_some_and(Option::is_some) {
             self.activate(target);
@@ -492,7 +488,9 @@ impl Session {
             return Err(None);
         }
         let Some(Some(pool)) = self.pools.get(node.index()) else { return Err(None) };
-        let Some(lease) = pool.try_lease(&self.identity.wants.parameters) else { return Err(Some(node)) };
+        let Some(lease) = pool.try_lease_of(&self.identity.wants.parameters, of) else {
+            return Err(Some(node));
+        };
         self.hold(target, node, lease);
         Ok(())
     }

@@ -253,7 +253,7 @@ impl Session {
             statements.settle_told(number, server);
         }
         match event {
-            Event::None | Event::Refused => {}
+            Event::None | Event::Refused | Event::Said => {}
             Event::Described { number } => self.heard_description(number, at, head),
             Event::Parsed | Event::Known | Event::Closed if self.net.holds() => self.net.unconfirmed += 1,
             Event::Parsed | Event::Known | Event::Closed => {

@@ -234,6 +234,8 @@ impl Discard {
 }
 
 /// One client.
+// Independent axes, each read alone.
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct Session {
     pub(super) stream: Stream,
     pub(super) window: Option<Window>,
@@ -268,6 +270,8 @@ pub(super) struct Session {
     pub(super) refused_settings: Option<Bytes>,
     /// Session state lives on the connection to the primary.
     pub(super) pinned: bool,
+    /// It has asked, outside a transaction, what it has drawn from sequences: what may draw keeps its connection.
+    pub(super) recalled: bool,
     /// What was sent since the last end of a transaction may change what names mean.
     pub(super) defines: bool,
     /// A transaction that no server knows of.
@@ -336,6 +340,7 @@ impl Session {
             application_name: identity_name,
             refused_settings: None,
             pinned: false,
+            recalled: false,
             defines: false,
             begun: None,
             moving: false,

@@ -249,7 +249,7 @@ impl Way<'_> {
         // What the server has described, it has, however its unit ends.
         let there = if heard.is_some() { There::Yes } else { there };
         let known = heard.or_else(|| self.held.lease.shared.described(id).cloned());
-        let columns = !along;
+        let columns = !along || names_each_column(bind);
         let fit = match told {
             Some(told) if there == There::Yes => told.fit(known.as_deref(), columns),
             None if there == There::Yes => Fit::Same,
@@ -337,7 +337,8 @@ impl Way<'_> {
         if head.tag != b'B' || told.is_none() || failed {
             return Bound::Goes;
         }
-        if frontend::bind(body).is_some_and(|(portal, _)| is_described(portal, rest)) {
+        let along = frontend::bind(body).is_some_and(|(portal, _)| is_described(portal, rest));
+        if along && !names_each_column(body) {
             return Bound::Goes;
         }
         self.ask_about(About { prepared: None, client: None }, b"", UNNAMED, true)
@@ -371,6 +372,12 @@ fn is_described(portal: &[u8], rest: &[u8]) -> bool {
     let Ok(Some(head)) = frame::header(rest, Side::Frontend) else { return false };
     let body = rest.get(HEADER..head.size).unwrap_or_default();
     head.tag == b'D' && frontend::named(body) == Some(Named::Portal(portal))
+}
+
+/// Whether a Bind goes by the columns that the client was told, even if it hears of others along with the rows: with one more
+/// or less, PostgreSQL would refuse the Bind itself, and drivers take that for a fault of theirs.
+fn names_each_column(bind: &[u8]) -> bool {
+    frontend::bind_columns(bind).is_some_and(|columns| columns > 1)
 }
 
 impl Session {

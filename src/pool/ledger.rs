@@ -11,6 +11,9 @@ use crate::server::Parameters;
 /// Something that serves only clients with certain parameters.
 pub(super) trait Suits {
     fn suits(&self, wants: &Arc<Parameters>) -> bool;
+
+    /// Whether that client was the last to draw from a sequence on it.
+    fn is_of(&self, client: u32) -> bool;
 }
 
 /// What somebody who asked gets.
@@ -71,13 +74,16 @@ impl<T: Suits> Ledger<T> {
         Counts { idle: self.idle.len(), leased: self.leased, opening: self.opening, waiting }
     }
 
-    /// The idle connection that was used last among those that suit; it counts as leased from here on. Nobody jumps the
-    /// queue.
-    pub(super) fn take_idle(&mut self, wants: &Arc<Parameters>) -> Option<T> {
+    /// The idle connection that was used last among those that suit, or the one of that client if there is one; it counts as
+    /// leased from here on. Nobody jumps the queue.
+    pub(super) fn take_idle(&mut self, wants: &Arc<Parameters>, client: Option<u32>) -> Option<T> {
         if self.waiting.iter().any(|waiter| !waiter.sender.is_closed()) {
             return None;
         }
-        let at = self.idle.iter().rposition(|server| server.suits(wants))?;
+        let of = client.and_then(|client| {
+            self.idle.iter().rposition(|server| server.is_of(client) && server.suits(wants))
+        });
+        let at = of.or_else(|| self.idle.iter().rposition(|server| server.suits(wants)))?;
         self.leased += 1;
         Some(self.idle.remove(at))
     }
@@ -88,7 +94,7 @@ impl<T: Suits> Ledger<T> {
         if !self.waiting.is_empty() {
             return None;
         }
-        if let Some(server) = self.take_idle(wants) {
+        if let Some(server) = self.take_idle(wants, None) {
             return Some((Grant::Server(server), None));
         }
         let evicted = if self.total() >= self.size {
@@ -196,6 +202,10 @@ mod tests {
         fn suits(&self, wants: &Arc<Parameters>) -> bool {
             wants.iter().next().is_none_or(|(_, value)| value == self.to_string())
         }
+
+        fn is_of(&self, client: u32) -> bool {
+            client == u32::from(*self)
+        }
     }
 
     fn wants(kind: u8) -> Arc<Parameters> {
@@ -230,7 +240,7 @@ mod tests {
         assert!(ledger.ask(&wants(1)).is_some());
         ledger.opened();
         assert!(ledger.put_back(1).is_none());
-        assert!(ledger.take_idle(&wants(2)).is_none());
+        assert!(ledger.take_idle(&wants(2), None).is_none());
         assert!(matches!(ledger.ask(&wants(2)), Some((Grant::Open, Some(1)))));
     }
 

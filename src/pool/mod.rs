@@ -61,6 +61,10 @@ impl Suits for Box<Server> {
         // Most often the very same: see `Greetings`.
         self.parameters == *wants
     }
+
+    fn is_of(&self, client: u32) -> bool {
+        self.drawn == client
+    }
 }
 
 /// The pause after failed logins.
@@ -179,8 +183,14 @@ impl Pool {
     /// A free connection, if there is one and nobody waits for it.
     #[must_use]
     pub fn try_lease(self: &Arc<Self>, wants: &Arc<Parameters>) -> Option<Lease> {
+        self.try_lease_of(wants, None)
+    }
+
+    /// The same; rather the one on which that client was the last to draw from a sequence.
+    #[must_use]
+    pub fn try_lease_of(self: &Arc<Self>, wants: &Arc<Parameters>, client: Option<u32>) -> Option<Lease> {
         loop {
-            let server = self.ledger().take_idle(wants)?;
+            let server = self.ledger().take_idle(wants, client)?;
             if self.is_over(&server) {
                 self.close(server, "role_changed");
                 continue;

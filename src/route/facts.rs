@@ -62,6 +62,8 @@ pub struct Facts {
     pub unseen: bool,
     /// It names prepared statements: PREPARE, EXECUTE, DEALLOCATE.
     pub names: bool,
+    /// It does nothing but ask what its session has drawn from sequences.
+    pub recalls: bool,
     /// The tables that it reads or writes.
     pub tables: Tables,
     /// What its comments wish its reads to see.
@@ -86,6 +88,7 @@ impl Facts {
         resets: false,
         unseen: false,
         names: false,
+        recalls: false,
         tables: Tables::NONE,
         level: None,
         shape: ShapeId::OTHER,
@@ -118,6 +121,7 @@ impl Facts {
             resets: self.resets || other.resets,
             unseen: self.unseen || other.unseen,
             names: self.names || other.names,
+            recalls: strong.recalls && weak.class <= Class::Read,
             tables: self.tables.and(other.tables),
             level: self.level.max(other.level),
             shape: strong.shape,
@@ -141,6 +145,7 @@ impl Facts {
         resets: false,
         unseen: true,
         names: false,
+        recalls: false,
         tables: Tables::ALL,
         level: None,
         shape: ShapeId::OTHER,

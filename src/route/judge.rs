@@ -12,7 +12,7 @@ use quick_cache::{UnitWeighter, sync::Cache, sync::DefaultLifecycle};
 
 use crate::clock::{Duration, Instant};
 use crate::fresh::Tables;
-use crate::sql::{Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, Verb, opinion, scan};
+use crate::sql::{Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, Verb, named, opinion, recalls, scan};
 
 use super::builtins::{Builtins, View};
 use super::catalog::Scope;
@@ -227,12 +227,13 @@ impl Judge {
         }
         let mut facts = Facts::EMPTY;
         let mut settings = false;
-        let mut hidden = false;
+        let (mut hidden, mut makes) = (false, false);
         let calls = Cell::new(false);
         let names =
             View { builtins: &self.builtins, scope, lessons: Some(&self.lessons), calls: Some(&calls) };
         let outline = scan(text, &names, &self.seeds, |statement| {
             hidden |= reach::is_hidden(statement);
+            makes |= matches!(statement.verb, Verb::Define | Verb::CreateTemporary | Verb::Unknown);
             settings |= matches!(statement.verb, Verb::Set | Verb::SetLocal | Verb::Show);
             facts = facts.and(Facts::of(statement));
         });
@@ -242,6 +243,9 @@ impl Judge {
                 own => return (Facts::own(own == OwnText::Mixed), outline.literals),
             }
         }
+        // CREATE TABLE AS EXECUTE, explained perhaps.
+        facts.names |= makes && !named(text).is_empty();
+        facts.recalls = facts.reason == Reason::PrimaryFunction && recalls(text);
         facts.any = scope.rules().text(text);
         facts.all = facts.any;
         facts.hint = Wish::in_comments(text);

@@ -136,6 +136,7 @@ pub async fn connect(
         prepared: HashMap::default(),
         unnamed: 0,
         term: 0,
+        drawn: 0,
         since: now,
         idle_since: now,
     })

@@ -56,6 +56,8 @@ pub struct Server {
     pub unnamed: u64,
     /// What its pool counted as the server's term when it was opened: in another one it must not be used.
     pub term: u64,
+    /// Who may have drawn from a sequence on it last: the process number that a client was told; zero: nobody.
+    pub drawn: u32,
     /// When it was opened.
     pub since: Instant,
     /// When it was last put back.

@@ -83,6 +83,8 @@ pub enum Event {
     },
     /// What was sent so that a Bind is not carried out has failed: the client is to see why.
     Refused,
+    /// A Query failed, and the client was shown why: what went before it on pgweir's account had failed already.
+    Said,
     /// An ErrorResponse; `parse`: to a Parse.
     Error {
         /// It refuses a Parse.
@@ -119,6 +121,8 @@ pub struct Owed {
     skipping: bool,
     /// A COPY from the client runs, and its CopyDone has not been sent.
     copy_in: bool,
+    /// The number of a Query before which something of pgweir's own has failed, with an error that the client was shown.
+    said: Option<u32>,
     status: TransactionStatus,
 }
 
@@ -138,6 +142,7 @@ impl Owed {
             open: false,
             skipping: false,
             copy_in: false,
+            said: None,
             status: TransactionStatus::Idle,
         }
     }
@@ -232,8 +237,13 @@ impl Owed {
             (b'N', _) => verdict(Event::None),
             (b'A', _) => Ok(Verdict { show: Show::Forward, event: Event::None }),
             (b'S', _) => verdict(Event::Parameter),
+            (b'E', Some(Sent::Query)) if self.is_said() => {
+                self.error();
+                Ok(Verdict { show: Show::Swallow, event: Event::Said })
+            }
             (b'E', sent) => {
                 self.error();
+                self.said = self.query_behind().filter(|_| show == Show::Swallow);
                 // Where pgweir's own Parse fails, so does the client's Bind behind it: the client sees why.
                 let own = sent == Some(Sent::Query);
                 Ok(Verdict {
@@ -285,6 +295,19 @@ impl Owed {
                 verdict(Event::None)
             }
             _ => unexpected,
+        }
+    }
+
+    /// Whether the client was shown what a Query at the front lacks.
+    fn is_said(&self) -> bool {
+        self.said.is_some() && self.said == self.queue.front().map(|(.., number)| *number)
+    }
+
+    /// The client's Query behind a Sync of pgweir's own at the front.
+    fn query_behind(&self) -> Option<u32> {
+        match (self.queue.front()?, self.queue.get(1)?) {
+            ((Sent::Sync, Show::Swallow, _), (Sent::Query, Show::Forward, number)) => Some(*number),
+            _ => None,
         }
     }
 
@@ -353,6 +376,9 @@ impl Owed {
     /// Who sees what comes next.
     #[must_use]
     pub fn next_show(&self) -> Show {
+        if self.is_said() {
+            return Show::Swallow;
+        }
         self.queue.front().map_or(Show::Forward, |(_, show, _)| *show)
     }
 

@@ -96,6 +96,20 @@ pub fn bind_parameters(body: &[u8]) -> Option<Vec<Bound<'_>>> {
     Some(values)
 }
 
+/// For how many columns a Bind names the form; up to one stands for all that there are.
+#[must_use]
+pub fn bind_columns(body: &[u8]) -> Option<u16> {
+    let (_, rest) = cstr(cstr(body)?.1)?;
+    let (formats, rest) = rest.split_first_chunk()?;
+    let rest = rest.get(2 * usize::from(u16::from_be_bytes(*formats))..)?;
+    let (count, mut rest) = rest.split_first_chunk()?;
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (size, after) = rest.split_first_chunk()?;
+        rest = after.get(usize::try_from(i32::from_be_bytes(*size)).unwrap_or(0)..)?;
+    }
+    Some(u16::from_be_bytes(*rest.first_chunk()?))
+}
+
 /// Portal of an Execute, and the most rows that it wants; 0: all.
 #[must_use]
 pub fn execute(body: &[u8]) -> Option<(&[u8], u32)> {
@@ -153,6 +167,11 @@ mod tests {
         assert_eq!(bind(b"\0s1\0\0\0"), Some((&b""[..], &b"s1"[..])));
         assert_eq!(bind_values(b"\0s1\0\0\x01\0\x01\0\x02\0\0"), Some(2));
         assert_eq!(bind_values(b"\0s1\0\0\x01\0\x01\0"), None);
+        assert_eq!(
+            bind_columns(b"\0s1\0\0\x01\0\x01\0\x02\xff\xff\xff\xff\0\0\0\x01x\0\x03\0\0\0\0\0\0"),
+            Some(3)
+        );
+        assert_eq!(bind_columns(b"\0s1\0\0\0\0\x01\0\0\0\x05x\0\x03"), None);
         assert_eq!(execute(b"p\0\0\0\x01\0"), Some((&b"p"[..], 256)));
         assert_eq!(execute(b"p\0\0\0"), None);
         assert_eq!(named(b"Ss1\0"), Some(Named::Statement(b"s1")));

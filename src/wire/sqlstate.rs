@@ -43,7 +43,7 @@ impl SqlState {
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     /// `program_limit_exceeded`.
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self("54000");
-    /// `object_not_in_prerequisite_state`: what would have to come first is refused.
+    /// `object_not_in_prerequisite_state`: what would have to come first is refused, or what sequences gave is not known here.
     pub const OBJECT_NOT_IN_PREREQUISITE_STATE: Self = Self("55000");
     /// `lock_not_available`: what has to come first did not come in time.
     pub const LOCK_NOT_AVAILABLE: Self = Self("55P03");

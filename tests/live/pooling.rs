@@ -383,3 +383,43 @@ async fn an_idle_transaction_ends() {
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(other.value("SELECT 1").await, "1");
 }
+
+/// What a session has drawn from sequences is never what another one has: it is known, or there is an error.
+#[tokio::test]
+async fn lastval_is_nobody_elses() {
+    let cluster = cluster().replicas(1).start().await.unwrap();
+    cluster.primary().sql("CREATE TABLE drawn (id serial, who text)").await.unwrap();
+    cluster.wait_replayed(SOON).await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 1").await;
+    let (mut one, mut two) = (proxy.client().await, proxy.client().await);
+    let ask = "SELECT currval('drawn_id_seq')";
+    let code = async |client: &mut Raw, text: &str| client.query(text).await.unwrap().code().to_owned();
+    one.ok("INSERT INTO drawn (who) VALUES ('one')").await;
+    assert_eq!(one.value("SELECT lastval()").await, "1");
+    two.ok("INSERT INTO drawn (who) VALUES ('two')").await;
+    assert_eq!(two.value(ask).await, "2");
+    assert_eq!(
+        (code(&mut one, "SELECT lastval()").await, code(&mut one, ask).await),
+        ("55000".into(), "55000".into())
+    );
+    one.ok("BEGIN").await;
+    one.ok("SELECT 1").await;
+    assert_eq!(code(&mut one, ask).await, "55000");
+    assert_eq!(code(&mut one, "SELECT 1").await, "25P02");
+    one.ok("ROLLBACK").await;
+    // It has asked: from now on it keeps the connection on which it draws.
+    one.ok("INSERT INTO drawn (who) VALUES ('one')").await;
+    let mut late = tokio::spawn(async move {
+        two.ok("INSERT INTO drawn (who) VALUES ('two')").await;
+        two.value("SELECT lastval()").await
+    });
+    for _ in 0..3 {
+        assert_eq!(one.value("SELECT lastval()").await, "3");
+        assert_eq!(one.value("SELECT nextval('drawn_id_seq') - currval('drawn_id_seq')").await, "0");
+        one.ok("SELECT setval('drawn_id_seq', 3)").await;
+    }
+    assert!(!late.is_finished());
+    drop(one);
+    assert_eq!(tokio::time::timeout(SOON, &mut late).await.unwrap().unwrap(), "4");
+    assert_eq!(code(&mut proxy.client().await, "SELECT lastval()").await, "55000");
+}

@@ -431,6 +431,40 @@ async fn a_parse_that_fails_is_not_remembered() {
     assert_eq!(run(&mut client, "s", &[]).await, "3");
 }
 
+/// What makes a table of it names it as well, and runs on the primary.
+#[tokio::test]
+async fn tables_are_made_of_what_was_prepared() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let mut client = proxy.client().await;
+    client.ok("PREPARE s (int) AS SELECT $1 AS n").await;
+    let explain = "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF)";
+    for (nth, text) in ["CREATE TABLE", "CREATE UNLOGGED TABLE", "CREATE TEMP TABLE"].into_iter().enumerate()
+    {
+        client.ok(&format!("{text} a{nth} AS EXECUTE s ({nth})")).await;
+        assert_eq!(client.value(&format!("SELECT n FROM a{nth}")).await, nth.to_string());
+        client.ok(&format!("{explain} {text} b{nth} (m) AS EXECUTE s ({nth}) WITH DATA")).await;
+        assert_eq!(client.value(&format!("SELECT m FROM b{nth}")).await, nth.to_string());
+    }
+    // A server that lacks it, and refuses it, is heard once.
+    let mut other = proxy.client().await;
+    client.ok("DISCARD ALL").await;
+    client.ok("CREATE TABLE gone (n int)").await;
+    client.ok("PREPARE g AS SELECT n FROM gone").await;
+    assert_eq!(client.ok("EXECUTE g").await.tags, "TCZ");
+    other.ok("DROP TABLE gone").await;
+    for text in ["EXECUTE g", "CREATE TABLE c AS EXECUTE g"] {
+        cluster.primary().sql(OTHERS).await.unwrap();
+        // What only reads runs again where its connection is lost.
+        other.ok("/* pgweir: primary */ SELECT").await;
+        let answer = client.query(text).await.unwrap();
+        assert_eq!((answer.errors.len(), answer.code()), (1, "42P01"), "{text}: {answer:?}");
+    }
+}
+
+/// Ends all connections of clients to a server.
+const OTHERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
+    AND application_name NOT LIKE 'pgweir%' AND backend_type = 'client backend'";
+
 /// One that is prepared goes wherever its route allows, also when the server that it was prepared on is gone.
 #[tokio::test]
 async fn a_statement_outlives_its_connection() {
@@ -442,9 +476,7 @@ async fn a_statement_outlives_its_connection() {
         assert_eq!(run(&mut client, "w", &[&round.to_string()]).await, round.to_string());
         assert_ne!(run(&mut client, "r", &["x"]).await, "0");
         for server in cluster.all() {
-            let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
-                AND application_name NOT LIKE 'pgweir%' AND backend_type = 'client backend'";
-            server.sql(others).await.unwrap();
+            server.sql(OTHERS).await.unwrap();
         }
     }
 }

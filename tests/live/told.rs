@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, cluster, configuration};
 use crate::raw::{Raw, refusal};
-use crate::wire::{bind_as, close, describe, execute, flush, parse, sync};
+use crate::wire::{bind_as, bind_each, close, describe, execute, flush, parse, sync};
 
 const INT: u32 = 23;
 const REAL: u32 = 700;
@@ -220,6 +220,35 @@ async fn other_columns_are_refused_when_tables_have_changed() {
             unit(&mut one, &[close('S', name)]).await;
             assert_eq!(prepare(&mut one, name, &text).await.columns, [after]);
             assert_eq!(run(&mut one, name, &[]).await.rows, [seven(after)]);
+            drop(others);
+        }
+    }
+}
+
+/// As pgx does: a form for each column that it was told, and told once more with the rows. It prepares anew after 0A000 alone.
+#[tokio::test]
+async fn who_names_a_form_for_each_column_is_refused_too() {
+    let (_cluster, proxy) = start("pool_size = 2", 1).await;
+    for name in ["n", ""] {
+        for (nth, alter) in ["DROP COLUMN w", "ADD COLUMN x int DEFAULT 7"].into_iter().enumerate() {
+            let table = format!("n{nth}{name}");
+            proxy.client().await.ok(&format!("CREATE TABLE {table} AS SELECT 7 AS v, 7 AS w")).await;
+            let mut one = proxy.client().await;
+            let text = format!("/* pgweir: primary */ SELECT * FROM {table}");
+            let along = [bind_each("", name, 1, &[], &[1, 1]), describe('P', ""), execute("", 0)];
+            assert_eq!(prepare(&mut one, name, &text).await.columns, [INT, INT]);
+            assert_eq!(unit(&mut one, &along).await.rows, [seven(INT)]);
+            proxy.client().await.ok(&format!("ALTER TABLE {table} {alter}")).await;
+            let others = occupy(&proxy, 1).await;
+            for _ in 0..2 {
+                let heard = unit(&mut one, &along).await;
+                assert_eq!((&*heard.error, &*heard.tags, heard.status), (OUTLIVED, "EZ", 'I'), "{heard:?}");
+            }
+            unit(&mut one, &[close('S', name)]).await;
+            let columns = prepare(&mut one, name, &text).await.columns.len();
+            let forms = vec![1; columns];
+            let along = [bind_each("", name, 1, &[], &forms), describe('P', ""), execute("", 0)];
+            assert_eq!(unit(&mut one, &along).await.rows, [seven(INT)]);
             drop(others);
         }
     }

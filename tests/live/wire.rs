@@ -190,6 +190,17 @@ pub(crate) fn bind_as(
     values: &[Option<&[u8]>],
     result: u16,
 ) -> Vec<u8> {
+    bind_each(portal, statement, format, values, &[result])
+}
+
+/// A Bind with one format for all values, and one for each column of the result.
+pub(crate) fn bind_each(
+    portal: &str,
+    statement: &str,
+    format: u16,
+    values: &[Option<&[u8]>],
+    results: &[u16],
+) -> Vec<u8> {
     let mut body = format!("{portal}\0{statement}\0").into_bytes();
     body.extend([0, 1]);
     body.extend(format.to_be_bytes());
@@ -203,8 +214,8 @@ pub(crate) fn bind_as(
             None => body.extend((-1_i32).to_be_bytes()),
         }
     }
-    body.extend([0, 1]);
-    body.extend(result.to_be_bytes());
+    body.extend(u16::try_from(results.len()).unwrap().to_be_bytes());
+    results.iter().for_each(|result| body.extend(result.to_be_bytes()));
     message(b'B', &body)
 }
 

@@ -140,6 +140,19 @@ fn swallowed_replies_do_not_show() {
 }
 
 #[test]
+fn a_query_fails_once() {
+    let (swallow, forward) = (Show::Swallow, Show::Forward);
+    let mut owed = Owed::new();
+    owed.sent(b'P', swallow);
+    owed.sent(b'S', swallow);
+    owed.sent(b'Q', forward);
+    owed.sent(b'Q', forward);
+    let seen: Vec<_> = b"EZEZEZ".iter().map(|tag| owed.reply(*tag, b"I").unwrap().show).collect();
+    assert_eq!(seen, [forward, swallow, swallow, forward, forward, forward]);
+    assert!(owed.is_free());
+}
+
+#[test]
 fn a_portal_is_suspended() {
     let mut owed = owed(b"PBEH");
     replies(&mut owed, b"12DDs");

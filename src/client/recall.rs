@@ -2,14 +2,39 @@
 //! asked for it.
 //!
 //! A connection knows which client may have drawn on it last. Who asks outside the transaction that drew gets that one if it is free,
-//! and an error rather than what another client has drawn. Who has asked so once keeps the connection on which it draws from then on.
+//! and an error rather than what another client has drawn. After what shapes of statements clients ask is remembered: who sends such a
+//! one keeps its connection for a moment, and asks in that.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+
+use tokio::time::{Sleep, sleep};
 
 use super::fail::Failure;
 use super::plan::Place;
 use super::session::{Leave, Session};
 use super::unit::Piece;
-use crate::route::{Class, Reason, Route, Target};
+use crate::clock::Duration;
+use crate::route::{Class, Reason, Route, ShapeId, Target};
 use crate::wire::TransactionStatus;
+
+/// How long a connection stays with the client that may ask what it has drawn on it.
+const DRAWN: Duration = Duration::from_millis(100);
+
+/// How long with one that has asked: it may do so again.
+const ASKED: Duration = Duration::from_millis(10);
+
+/// What a session has drawn from sequences.
+#[derive(Default)]
+pub(super) struct Recall {
+    /// By a unit of what shape it may have drawn last.
+    drew: Option<ShapeId>,
+    /// For how long its connection stays once it has nothing to do.
+    stays: Option<Duration>,
+    /// Ends then.
+    timer: Option<Pin<Box<Sleep>>>,
+}
 
 /// Whether a piece may draw from a sequence.
 fn draws(piece: &Piece) -> bool {
@@ -33,33 +58,55 @@ impl Session {
 
     /// A piece is about to be sent to the primary.
     pub(super) fn note_drawn(&mut self, piece: &Piece) {
-        let client = self.identity.cancel.key.process;
-        if draws(piece)
-            && let Some(held) = self.held()
-        {
-            held.lease.drawn = client;
+        self.recall.timer = None;
+        if draws(piece) {
+            let (client, shape) = (self.identity.cancel.key.process, piece.facts.shape);
+            if let Some(held) = self.held() {
+                held.lease.drawn = client;
+            }
+            self.recall.drew = Some(shape);
+            self.recall.stays = self.shared.judge.shapes().is_recalled(shape).then_some(DRAWN);
+        } else if piece.facts.class != Class::End {
+            self.recall.stays = piece.facts.recalls.then_some(ASKED);
         }
     }
 
-    /// Whether the connection of a piece is to be kept for what it draws.
-    pub(super) fn keeps_drawn(&self, piece: &Piece) -> bool {
-        self.recalled && draws(piece) && self.active == Some(Target::Primary)
+    /// Whether the connection that works, and has nothing to do, stays for a question; the task is woken when it stays no longer.
+    #[inline]
+    pub(super) fn lingers(&mut self, cx: &mut Context<'_>) -> bool {
+        self.recall.stays.is_some() && self.waits_for_question(cx)
+    }
+
+    #[cold]
+    fn waits_for_question(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(stays) = self.recall.stays.filter(|_| self.active == Some(Target::Primary)) else {
+            return false;
+        };
+        let timer = self.recall.timer.get_or_insert_with(|| Box::pin(sleep(stays)));
+        if timer.as_mut().poll(cx).is_pending() {
+            return true;
+        }
+        (self.recall.stays, self.recall.timer) = (None, None);
+        false
     }
 
     /// Whether the connection knows what the client has drawn. A replica says itself that it does not.
-    pub(super) fn may_recall(&mut self) -> bool {
-        let (client, begun) = (self.identity.cancel.key.process, self.begun.is_some());
+    fn may_recall(&mut self) -> bool {
+        let (client, begun, drew) =
+            (self.identity.cancel.key.process, self.begun.is_some(), self.recall.drew);
         let primary = self.active == Some(Target::Primary);
         let Some(held) = self.held() else { return true };
-        let knows = !primary || held.lease.drawn == client;
+        let knows = !primary || held.lease.drawn == client && drew.is_some();
         let alone = begun || held.lease.owed.status() == TransactionStatus::Idle;
-        self.recalled |= alone && primary;
+        if let Some(shape) = drew.filter(|_| primary && alone) {
+            self.shared.judge.shapes().recalled(shape);
+        }
         knows
     }
 
     /// It is not carried out. In a transaction its server fails.
     #[cold]
-    pub(super) fn refuse_recall(&mut self, piece: Piece, reason: Reason) -> Result<Place, Leave> {
+    fn refuse_recall(&mut self, piece: Piece, reason: Reason) -> Result<Place, Leave> {
         let status = self.held().map(|held| held.lease.owed.status());
         if self.begun.is_some() || status.is_none_or(|status| status == TransactionStatus::Idle) {
             self.give_up_unit(piece, reason, &Failure::Recall);

@@ -81,8 +81,10 @@ impl Session {
                     return Ok(true);
                 }
                 let again = self.run_failed_again();
-                self.settle();
-                return Ok(moved || again);
+                if again || !self.lingers(cx) {
+                    self.settle();
+                    return Ok(moved || again);
+                }
             }
             match self.hear(cx) {
                 Poll::Ready(Ok(())) => moved = true,

@@ -29,6 +29,7 @@ use super::fresh::Freshness;
 use super::named::Grown;
 pub(super) use super::next::Next;
 use super::prepared::{NOBODY, Statements};
+use super::recall::Recall;
 use super::retry::Net;
 use super::roster::Card;
 use super::running::Running;
@@ -234,8 +235,6 @@ impl Discard {
 }
 
 /// One client.
-// Independent axes, each read alone.
-#[allow(clippy::struct_excessive_bools)]
 pub(super) struct Session {
     pub(super) stream: Stream,
     pub(super) window: Option<Window>,
@@ -270,8 +269,8 @@ pub(super) struct Session {
     pub(super) refused_settings: Option<Bytes>,
     /// Session state lives on the connection to the primary.
     pub(super) pinned: bool,
-    /// It has asked, outside a transaction, what it has drawn from sequences: what may draw keeps its connection.
-    pub(super) recalled: bool,
+    /// What it has drawn from sequences.
+    pub(super) recall: Recall,
     /// What was sent since the last end of a transaction may change what names mean.
     pub(super) defines: bool,
     /// A transaction that no server knows of.
@@ -340,7 +339,7 @@ impl Session {
             application_name: identity_name,
             refused_settings: None,
             pinned: false,
-            recalled: false,
+            recall: Recall::default(),
             defines: false,
             begun: None,
             moving: false,

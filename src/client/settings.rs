@@ -110,11 +110,7 @@ impl Session {
     pub(super) fn note_state(&mut self, piece: &Piece) {
         let facts = piece.facts;
         let has_state = self.held().is_some_and(|held| held.has_state());
-        if facts.pins
-            || has_state && may_end(facts.reason)
-            || self.may_set_inside(facts)
-            || self.keeps_drawn(piece)
-        {
+        if facts.pins || has_state && may_end(facts.reason) || self.may_set_inside(facts) {
             self.doubt(piece);
         }
     }
@@ -147,7 +143,7 @@ impl Session {
                 self.custom.mind_escapes(messages);
             }
         }
-        let unseen = piece.facts.unseen || self.keeps_drawn(piece);
+        let unseen = piece.facts.unseen;
         let Some(held) = self.held() else { return };
         held.unseen |= unseen;
         held.doubt = Change::Open;

@@ -133,7 +133,8 @@ impl Flusher {
         let cluster = means.cluster().ok_or("the configuration has its database no more")?;
         let node = cluster.view().primary().ok_or("there is no primary")?;
         let pool = means.pool(node).ok_or("the primary is not known")?;
-        let lease = pool.lease(&self.account.wants).await.map_err(|error| error.to_string())?;
+        let mut lease = pool.lease(&self.account.wants).await.map_err(|error| error.to_string())?;
+        lease.drawn = 0;
         let mut way = Way { cluster, node, lease };
         match plain(&mut way.lease).await {
             Ok(()) => Ok(way),

@@ -360,6 +360,8 @@ impl Runner {
                 self.send_back();
                 continue;
             };
+            // A row that is new may draw its other columns from sequences.
+            lease.drawn = 0;
             let names = match names {
                 Some(names) => Ok(Some(names)),
                 None => self.group.look(&place, &mut lease).await,
@@ -423,7 +425,8 @@ impl Runner {
             return None;
         }
         match place.pool.lease(&place.wants).await {
-            Ok(lease) => {
+            Ok(mut lease) => {
+                lease.drawn = 0;
                 let mut inner = self.group.inner();
                 left.append(&mut inner.waiting);
                 inner.waiting = left;

@@ -6,7 +6,7 @@
 //! counts go to the others. An id says which generation of its row it means: an old one counts for the others.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ struct Counters {
     pace: AtomicU8,
     /// How often it was found long lately.
     strikes: AtomicU8,
+    /// See [`Shapes::is_recalled`].
+    recalled: AtomicBool,
 }
 
 /// A unit is short that takes less. It is measured beside others: on a busy machine the shortest take some milliseconds.
@@ -273,6 +275,20 @@ impl Shapes {
         }
     }
 
+    /// Somebody has asked what a unit of that shape has drawn from a sequence.
+    pub fn recalled(&self, id: ShapeId) {
+        if let Some(row) = self.row(id).filter(|_| id.row() > 0) {
+            row.recalled.store(true, Relaxed);
+        }
+    }
+
+    /// Whether clients ask, after a unit of that shape, what it has drawn from a sequence.
+    #[inline]
+    #[must_use]
+    pub fn is_recalled(&self, id: ShapeId) -> bool {
+        id.row() > 0 && self.is_current(id) && self.row(id).is_some_and(|row| row.recalled.load(Relaxed))
+    }
+
     /// A replica answered a unit of that shape with data of that age.
     #[inline]
     pub fn aged(&self, id: ShapeId, age: Duration) {
@@ -318,6 +334,7 @@ impl Shapes {
                 counters.pour_into(others);
                 counters.pace.store(0, Relaxed);
                 counters.strikes.store(0, Relaxed);
+                counters.recalled.store(false, Relaxed);
             }
             rows.remove(&gone.key);
             free.push(row);

@@ -407,19 +407,75 @@ async fn lastval_is_nobody_elses() {
     assert_eq!(code(&mut one, ask).await, "55000");
     assert_eq!(code(&mut one, "SELECT 1").await, "25P02");
     one.ok("ROLLBACK").await;
-    // It has asked: from now on it keeps the connection on which it draws.
-    one.ok("INSERT INTO drawn (who) VALUES ('one')").await;
-    let mut late = tokio::spawn(async move {
-        two.ok("INSERT INTO drawn (who) VALUES ('two')").await;
-        two.value("SELECT lastval()").await
-    });
-    for _ in 0..3 {
-        assert_eq!(one.value("SELECT lastval()").await, "3");
-        assert_eq!(one.value("SELECT nextval('drawn_id_seq') - currval('drawn_id_seq')").await, "0");
-        one.ok("SELECT setval('drawn_id_seq', 3)").await;
+    // What is asked after that INSERT is known by now: its connection waits a moment for the question, also in a transaction's wake.
+    for inserts in [
+        &["INSERT INTO drawn (who) VALUES ('one')"][..],
+        &["BEGIN", "INSERT INTO drawn (who) VALUES ('one')", "COMMIT"],
+    ] {
+        // Where the machine stands still for longer than it waits, there is an error.
+        let mut tries = 0..20;
+        loop {
+            tries.next().expect("it never waits");
+            for text in inserts {
+                one.ok(text).await;
+            }
+            two.send(&query("INSERT INTO drawn (who) VALUES ('two')")).await.unwrap();
+            let mine = one.query("SELECT lastval()").await.unwrap();
+            assert_eq!(two.answer().await.unwrap().code(), "");
+            if mine.code() == "55000" {
+                continue;
+            }
+            let whose = format!("SELECT who FROM drawn WHERE id = {}", mine.value());
+            assert_eq!(cluster.primary().value(&whose).await.unwrap(), "one");
+            break;
+        }
     }
-    assert!(!late.is_finished());
-    drop(one);
-    assert_eq!(tokio::time::timeout(SOON, &mut late).await.unwrap().unwrap(), "4");
+    // Who does not ask holds up nobody for long.
+    one.ok("INSERT INTO drawn (who) VALUES ('one')").await;
+    two.ok("INSERT INTO drawn (who) VALUES ('two')").await;
+    assert_eq!(code(&mut one, "SELECT lastval()").await, "55000");
     assert_eq!(code(&mut proxy.client().await, "SELECT lastval()").await, "55000");
+}
+
+/// As ORMs ask for the keys that they have been given, on fewer connections than there are clients.
+#[tokio::test]
+async fn who_asks_for_keys_needs_no_connection_of_its_own() {
+    const CLIENTS: usize = 20;
+    let cluster = cluster().start().await.unwrap();
+    cluster.primary().sql("CREATE TABLE drawn (id serial, who int)").await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 2").await;
+    let mut first = proxy.client().await;
+    first.ok("INSERT INTO drawn (who) VALUES (0)").await;
+    assert_eq!(first.value("SELECT lastval()").await, "1");
+    let mut clients = JoinSet::new();
+    for number in 1..=CLIENTS {
+        let mut client = proxy.client().await;
+        clients.spawn(async move {
+            let (mut right, mut wrong) = (0, 0);
+            for _ in 0..20 {
+                let insert = format!("INSERT INTO drawn (who) VALUES ({number}) RETURNING id");
+                let id = client.value(&insert).await;
+                client.ok(&format!("INSERT INTO drawn (who) VALUES ({number})")).await;
+                let answer = client.query("SELECT lastval()").await.unwrap();
+                if answer.code() == "55000" {
+                    continue;
+                }
+                let given: i64 = answer.value().parse().unwrap();
+                let own = client.value(&format!("SELECT who FROM drawn WHERE id = {given}")).await;
+                let is_right = own == number.to_string() && given > id.parse().unwrap();
+                right += usize::from(is_right);
+                wrong += usize::from(!is_right);
+            }
+            (right, wrong)
+        });
+    }
+    let (mut right, mut wrong) = (0, 0);
+    for (so, not) in clients.join_all().await {
+        right += so;
+        wrong += not;
+    }
+    println!("{right} right, {wrong} wrong");
+    assert_eq!(wrong, 0);
+    // Where the machine stands still for longer than a connection waits, there is an error.
+    assert!(right >= CLIENTS * 20 * 9 / 10, "{right}");
 }

@@ -96,6 +96,11 @@ impl Freshness {
         due && self.looks
     }
 
+    /// The piece that waited is not placed any more.
+    pub(super) fn gives_up(&mut self) {
+        (self.deadline, self.orphaned) = (None, None);
+    }
+
     /// Whether there has been no primary for so long that what was received is not replayed at once.
     fn is_stuck(&self) -> bool {
         self.orphaned.is_some_and(|since| since.elapsed() > PAUSE)
@@ -223,11 +228,13 @@ impl Session {
     /// received.
     #[cold]
     fn orphaned(&mut self, need: &Need, replicas: impl Iterator<Item = Node> + Clone) -> Option<u64> {
-        let positions = self.identity.database.cluster.positions();
+        let cluster = &self.identity.database.cluster;
+        let positions = cluster.positions();
         let since = *self.fresh.orphaned.get_or_insert_with(clock::now);
         let progress = replicas.clone().map(|node| positions.progress(node));
         let only_young = Need { max_lag: None, ..*need }.is_nothing();
-        let there = if only_young { 0 } else { complete(progress.clone(), since) };
+        let unknown = only_young || cluster.view().is_unsettled();
+        let there = if unknown { 0 } else { complete(progress.clone(), since) };
         if there != 0 {
             return Some(there);
         }
@@ -281,6 +288,8 @@ impl Session {
     pub(super) fn is_fresh_here(&mut self, facts: &Facts, route: Route) -> bool {
         let node = self.held().map(|held| held.node);
         let fresh = self.freshen(facts, route);
+        // Who is placed later, waits from then on.
+        self.fresh.orphaned = None;
         let takes = |route: Route| node.map_or(route.servers.is_none(), |node| route.takes(node));
         fresh.is_some_and(|route| route.target == Target::Replica && takes(route))
     }

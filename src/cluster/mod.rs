@@ -231,6 +231,17 @@ impl View {
         self.servers.iter().filter(|server| server.is_usable_replica()).map(|server| server.node)
     }
 
+    /// Whether a server that is no replica now may know more than these: it says that it is primary and is not confirmed yet, or its
+    /// probe is on its way.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.members().any(|server| {
+            let shut = matches!(server.standing, Standing::Fenced | Standing::Foreign);
+            let claims = server.role == Role::Primary && server.health != Health::Down;
+            !shut && (claims || server.health == Health::Suspect)
+        })
+    }
+
     /// One server.
     #[must_use]
     pub fn server(&self, node: Node) -> Option<&ServerView> {

@@ -55,6 +55,20 @@ fn check(what: &str, servers: u16, events: &[(u16, Event)], primary: Option<u16>
 }
 
 #[test]
+fn who_may_know_more_than_the_replicas() {
+    let start = || vec![(0, probed(P, 1, 1)), (1, probed(R, 1, 1)), (2, probed(R, 1, 1))];
+    let after = |more: &[(u16, Event)]| view(3, &[start(), more.to_vec()].concat());
+    let dead = after(&[(0, failed())]);
+    assert!(dead.primary().is_none() && !dead.is_unsettled(), "{dead:#?}");
+    assert!(after(&[(0, failed()), (1, lost())]).is_unsettled(), "a replica is being asked");
+    assert!(!after(&[(0, failed()), (1, failed())]).is_unsettled(), "it is gone");
+    assert!(after(&[(0, failed()), (1, probed(P, 1, 2))]).is_unsettled(), "it takes over");
+    // The old one comes back, and is shut out.
+    let replaced = after(&[(0, failed()), (1, probed(P, 1, 2)), (1, failed()), (0, probed(P, 1, 1))]);
+    assert!(replaced.primary().is_none() && !replaced.is_unsettled(), "{replaced:#?}");
+}
+
+#[test]
 fn health() {
     let start = || vec![(0, probed(P, 1, 1)), (1, probed(R, 1, 1)), (2, probed(R, 1, 1))];
     let with = |more: &[(u16, Event)]| [start(), more.to_vec()].concat();

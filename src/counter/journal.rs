@@ -34,6 +34,9 @@ const MOST_WAITING: usize = 64 << 20;
 /// The file that says which is the first segment and which is the last.
 const HEAD: &str = "head";
 
+/// Its size but for its end of line: two numbers and a space.
+const HEAD_SIZE: usize = 41;
+
 /// What the operator says of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JournalOptions {
@@ -287,6 +290,13 @@ impl Shared {
     }
 }
 
+/// Writes a small file in the place where it is, if it is there.
+fn write_over(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
 impl State {
     /// Reads what is there. Returns which journal it is.
     fn load(&mut self, folder: &Path) -> Result<Option<[u8; 16]>, JournalError> {
@@ -353,11 +363,14 @@ impl State {
     pub(super) fn write_head(&self, folder: &Path, first: u64) -> io::Result<()> {
         let last = self.segments.last().map_or(first, |segment| segment.number);
         let (path, new) = (folder.join(HEAD), folder.join("head.new"));
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(format!("{first} {last}\n").as_bytes())?;
-        file.sync_all()?;
+        // Over what the last call has written: on a full disk there is room for this, or nothing could be deleted.
+        let numbers = format!("{first} {last}");
+        write_over(&new, &format!("{numbers:HEAD_SIZE$}\n"))?;
         fs::rename(&new, &path)?;
-        File::open(folder)?.sync_all()
+        File::open(folder)?.sync_all()?;
+        // The next call says it if there is no room.
+        let _ = write_over(&new, &format!("{:HEAD_SIZE$}\n", ""));
+        Ok(())
     }
 
     /// Takes in a segment. `size`: as many bytes of it count; none: it is the last one, and ends where it is whole.

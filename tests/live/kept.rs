@@ -459,6 +459,7 @@ async fn a_full_disk_keeps_nobody_out() {
     child.wait().await.unwrap();
     // No segment can be begun without it.
     let head = folder.path().join("journal/head.new");
+    std::fs::remove_file(&head).unwrap();
     std::os::unix::fs::symlink("/dev/full", &head).unwrap();
     let (mut child, address, heard) = run_and_hear(&path).await;
     let mut client = Raw::login(address, &[]).await.unwrap();

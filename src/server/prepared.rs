@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use ahash::RandomState;
 use bytes::BytesMut;
+use memchr::memchr2_iter;
 
 use super::described::Description;
 use crate::wire::frame::HEADER;
@@ -60,12 +61,19 @@ impl Prepared {
         &self.message
     }
 
-    /// Writes the Parse message that makes it, with these types of all its parameters in place of those that it leaves to the server.
+    /// Writes the Parse message that makes it, with these types of all its parameters in place of those that it leaves to the server,
+    /// where it can be prepared with them.
     pub fn write(&self, out: &mut BytesMut, parameters: Option<&[u32]>) {
-        match (parameters, cstr(self.tail())) {
+        match (parameters, cstr(self.tail()).filter(|(text, _)| !names_unknown(text))) {
             (Some(parameters), Some((text, _))) => write::parse_typed(out, self.name(), text, parameters),
             _ => out.extend_from_slice(&self.message),
         }
+    }
+
+    /// Whether it gets the types of its parameters anew wherever it is prepared: see [`names_unknown`].
+    #[must_use]
+    pub fn is_untyped(&self) -> bool {
+        cstr(self.tail()).is_some_and(|(text, _)| names_unknown(text))
     }
 
     /// What a server has said of it, as one of those who keep it.
@@ -95,6 +103,16 @@ impl Prepared {
     fn tail(&self) -> &[u8] {
         self.message.get(HEADER + self.name + 1..).unwrap_or_default()
     }
+}
+
+/// Whether a text may cast a parameter to the pseudo-type `unknown`. PostgreSQL tells such a parameter's type (`text`), and does not
+/// take it: what it casts must have no type.
+#[must_use]
+pub fn names_unknown(text: &[u8]) -> bool {
+    const UNKNOWN: &[u8] = b"unknown";
+    memchr2_iter(b'u', b'U', text)
+        .filter_map(|at| text.get(at..at + UNKNOWN.len()))
+        .any(|word| word.eq_ignore_ascii_case(UNKNOWN))
 }
 
 /// Every statement that somebody holds.

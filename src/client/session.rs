@@ -39,7 +39,7 @@ use super::unit::{Gather, Piece, Residue};
 use crate::clock::{self, Instant};
 use crate::ids::Node;
 use crate::metrics::Origin;
-use crate::monitor::Live;
+use crate::monitor::{Hearer, Live};
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
 use crate::route::{Catalog, Known, Own, Reason, Scope, SearchPath, Target};
@@ -154,6 +154,8 @@ pub(super) struct Held {
     pub(super) error_shown: bool,
     /// A BEGIN of pgweir's own goes before the unit that is being answered.
     pub(super) begins: bool,
+    /// It may listen for the client.
+    pub(super) hearer: Option<Box<Hearer>>,
 }
 
 impl Held {

@@ -18,6 +18,7 @@ use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
 
 use super::link::{LinkError, innermost, open};
+use super::said::{Hearer, Log};
 use super::{Cluster, Options};
 use crate::clock::{self, Duration, Instant};
 use crate::ids::Node;
@@ -207,6 +208,7 @@ pub struct Hub {
     cluster: Arc<Cluster>,
     database: String,
     inner: Mutex<Inner>,
+    log: Arc<Log>,
     /// There is something to do.
     wake: Notify,
     /// Something was done.
@@ -242,6 +244,7 @@ impl Hubs {
             cluster: self.cluster.clone(),
             database: database.to_owned(),
             inner: Mutex::default(),
+            log: Arc::default(),
             wake: Notify::new(),
             changed: Notify::new(),
         });
@@ -307,6 +310,8 @@ impl Hub {
 
     /// A client is about to say that on that channel, by that process of the server; `own`: it waits for that itself.
     pub fn says(&self, client: u32, server: u32, channel: &str, payload: &str, own: Option<Own>) {
+        let since = clock::now();
+        self.log.note(client, server, channel, payload, since);
         let mut inner = self.inner();
         if !inner.channels.contains_key(channel) {
             return;
@@ -315,13 +320,18 @@ impl Hub {
             // What a transaction says twice comes once.
             inner.authors.retain(|author| !author.is(&own.inbox, &[own.ticket]));
         }
-        let since = clock::now();
         let late = |author: &Author| since.duration_since(author.since) > LONGEST_WAY;
         while inner.authors.len() >= MOST_AUTHORS || inner.authors.front().is_some_and(late) {
             inner.authors.pop_front();
         }
         let (channel, payload) = (channel.into(), payload.into());
         inner.authors.push_back(Author { server, channel, payload, client, own, void: false, since });
+    }
+
+    /// A client listens on a connection of its own.
+    #[must_use]
+    pub fn hearer(&self, client: u32) -> Hearer {
+        Hearer::new(self.log.clone(), client)
     }
 
     /// What a client has said under these numbers was rolled back, or part of it was.

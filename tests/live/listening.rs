@@ -445,3 +445,38 @@ async fn who_said_it() {
     }
     assert_eq!(tags, "TDCAZ");
 }
+
+/// To whoever listens on a connection of its own, too.
+#[tokio::test]
+async fn who_said_it_to_a_connection_of_its_own() {
+    for settings in ["pool_size = 4", "pool_size = 5\npool_mode = \"session\""] {
+        let (_cluster, proxy) = start(settings).await;
+        let [mut one, mut other, mut first, mut second] =
+            [proxy.client().await, proxy.client().await, proxy.client().await, proxy.client().await];
+        for ears in [&mut one, &mut other] {
+            for text in ["BEGIN", "LISTEN ch", "LISTEN more", "COMMIT"] {
+                ears.ok(text).await;
+            }
+        }
+        let process = |body: &[u8]| i32::from_be_bytes(*body.first_chunk().unwrap());
+        for (nth, text) in ["NOTIFY ch", "SELECT pg_notify('more', 'x')", "NOTIFY ch"].iter().enumerate() {
+            // What is told at the end of a transaction, as well.
+            if nth == 2 {
+                other.ok("BEGIN").await;
+            }
+            first.ok(text).await;
+            second.ok(text).await;
+            if nth == 2 {
+                other.send(&query("COMMIT")).await.unwrap();
+                assert_eq!(other.message().await.unwrap().0, b'C');
+            }
+            for ears in [&mut one, &mut other] {
+                for mouth in [&first, &second] {
+                    let (tag, body) = ears.message().await.unwrap();
+                    assert_eq!((tag, process(&body)), (b'A', mouth.key.0), "{settings} {text}");
+                }
+            }
+        }
+        assert_eq!(other.message().await.unwrap().0, b'Z');
+    }
+}

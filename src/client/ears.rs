@@ -334,7 +334,9 @@ impl Session {
         let (channel, payload) = (run.text_of(&channel)?, run.text_of(&payload)?);
         let server = self.held.get(self.active?.index())?.as_ref()?.lease.key.process;
         let own = self.foresee(&channel, &payload);
-        hub.says(self.identity.cancel.key.process, server, &channel, &payload, own);
+        let (client, since) = (self.identity.cancel.key.process, clock::now());
+        hub.says((client, server), (&channel, &payload), own, since);
+        self.said.get_or_insert((hub, since));
         Some(())
     }
 

@@ -39,7 +39,7 @@ use super::unit::{Gather, Piece, Residue};
 use crate::clock::{self, Instant};
 use crate::ids::Node;
 use crate::metrics::Origin;
-use crate::monitor::{Hearer, Live};
+use crate::monitor::{Hearer, Hub, Live};
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
 use crate::route::{Catalog, Known, Own, Reason, Scope, SearchPath, Target};
@@ -272,6 +272,8 @@ pub(super) struct Session {
     pub(super) pinned: bool,
     /// What was sent since the last end of a transaction may change what names mean.
     pub(super) defines: bool,
+    /// Where it has notified in its transaction, and since when.
+    pub(super) said: Option<(Arc<Hub>, Instant)>,
     /// A transaction that no server knows of.
     pub(super) begun: Option<Begun>,
     /// A unit that began on a replica goes on on the primary, once the replica has answered.
@@ -339,6 +341,7 @@ impl Session {
             refused_settings: None,
             pinned: false,
             defines: false,
+            said: None,
             begun: None,
             moving: false,
             next: None,

@@ -20,7 +20,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
 use super::link::{LinkError, innermost, open};
 use super::said::{Hearer, Log};
 use super::{Cluster, Options};
-use crate::clock::{self, Duration, Instant};
+use crate::clock::{Duration, Instant};
 use crate::ids::Node;
 use crate::wire::write::{self, quote_identifier};
 
@@ -309,8 +309,13 @@ impl Hub {
     }
 
     /// A client is about to say that on that channel, by that process of the server; `own`: it waits for that itself.
-    pub fn says(&self, client: u32, server: u32, channel: &str, payload: &str, own: Option<Own>) {
-        let since = clock::now();
+    pub fn says(
+        &self,
+        (client, server): (u32, u32),
+        (channel, payload): (&str, &str),
+        own: Option<Own>,
+        since: Instant,
+    ) {
         self.log.note(client, server, channel, payload, since);
         let mut inner = self.inner();
         if !inner.channels.contains_key(channel) {
@@ -340,6 +345,15 @@ impl Hub {
             author.own = None;
             author.void = true;
         }
+    }
+
+    /// What a client has said since then was rolled back, or part of it was: others have rather said the same.
+    pub fn doubts(&self, client: u32, since: Instant) {
+        self.log.doubt(client, since);
+        let mut inner = self.inner();
+        let said = inner.authors.iter_mut().filter(|author| author.client == client && author.since >= since);
+        // What it waits for itself it takes back by number.
+        said.filter(|author| author.own.is_none()).for_each(|author| author.void = true);
     }
 
     async fn run(self: Arc<Self>) {

@@ -22,6 +22,8 @@ struct Said {
     channel: Box<str>,
     payload: Box<str>,
     client: u32,
+    /// It may have been rolled back.
+    void: bool,
     since: Instant,
 }
 
@@ -52,7 +54,15 @@ impl Log {
         }
         inner.last += 1;
         let (number, channel, payload) = (inner.last, channel.into(), payload.into());
-        inner.said.push_back(Said { number, server, channel, payload, client, since });
+        inner.said.push_back(Said { number, server, channel, payload, client, void: false, since });
+    }
+
+    /// What a client has said since then was rolled back, or part of it was.
+    pub(super) fn doubt(&self, client: u32, since: Instant) {
+        let mut inner = self.inner();
+        for said in inner.said.iter_mut().filter(|said| said.client == client && said.since >= since) {
+            said.void = true;
+        }
     }
 }
 
@@ -81,7 +91,7 @@ impl Hearer {
     pub fn author(&mut self, server: u32, channel: &[u8], payload: &[u8], now: Instant) -> Option<u32> {
         let inner = self.log.inner();
         let before = self.heard.get(&server).copied().unwrap_or(0);
-        let said = inner.said.iter().find(|said| {
+        let is = |said: &&Said| {
             said.number > before
                 && said.server == server
                 // What it says itself, its own connection says.
@@ -89,7 +99,9 @@ impl Hearer {
                 && said.channel.as_bytes() == channel
                 && said.payload.as_bytes() == payload
                 && !said.is_late(now)
-        })?;
+        };
+        let certain = inner.said.iter().find(|said| is(said) && !said.void);
+        let said = certain.or_else(|| inner.said.iter().find(is))?;
         if self.heard.len() >= MOST {
             let oldest = inner.said.front().map_or(0, |said| said.number);
             self.heard.retain(|_, heard| *heard >= oldest);
@@ -129,6 +141,11 @@ mod tests {
         assert_eq!((author(&mut one, 2, "b"), author(&mut one, 1, "a")), (Some(7), Some(7)));
         assert_eq!((author(&mut one, 1, "a"), author(&mut one, 1, "a")), (Some(8), None));
         assert_eq!((author(&mut other, 1, "c"), author(&mut other, 1, "d")), (None, Some(7)));
+        log.note(7, 3, "ch", "e", now);
+        log.doubt(7, now);
+        log.note(8, 3, "ch", "e", now);
+        assert_eq!((author(&mut other, 3, "e"), author(&mut other, 3, "e")), (Some(8), None));
+        assert_eq!(author(&mut one, 3, "e"), Some(8));
         // What was not heard before that was rolled back.
         assert_eq!(author(&mut other, 1, "a"), None);
         let later = now + LONGEST_WAY + Duration::from_secs(1);

@@ -19,12 +19,13 @@ use super::session::{Leave, Next, Session};
 use super::unit::{Kind, Piece};
 use crate::clock::{self, Duration};
 use crate::metrics::{DatabaseMetrics, TargetLabel};
-use crate::monitor::{Hub, Inbox, Own, Ticket};
+use crate::monitor::{Hearer, Hub, Inbox, Own, Ticket};
 use crate::net::Window;
 use crate::pool::PoolMode;
 use crate::route::Class;
 use crate::sql::{Listen, apart, asks_channels, lone_listen, lone_notify};
 use crate::wire::frame::{self, HEADER, Side};
+use crate::wire::frontend::cstr;
 use crate::wire::{SqlState, TransactionStatus, frontend};
 
 /// Longest that LISTEN waits for the server to confirm it.
@@ -333,7 +334,9 @@ impl Session {
         let (channel, payload) = (run.text_of(&channel)?, run.text_of(&payload)?);
         let server = self.held.get(self.active?.index())?.as_ref()?.lease.key.process;
         let own = self.foresee(&channel, &payload);
-        hub.says(self.identity.cancel.key.process, server, &channel, &payload, own);
+        let (client, since) = (self.identity.cancel.key.process, clock::now());
+        hub.says((client, server), (&channel, &payload), own, since);
+        self.said.get_or_insert((hub, since));
         Some(())
     }
 
@@ -345,6 +348,16 @@ impl Session {
         let listens = readable && ears.channels.iter().any(|known| **known == *channel);
         let ticket = listens.then(|| ears.echo.foresee(channel, payload, behind))??;
         Some(Own { ticket, inbox: ears.inbox.clone() })
+    }
+
+    /// The connection that works for the client may listen for it.
+    #[cold]
+    pub(super) fn hears_itself(&mut self) {
+        let database = &self.identity.database;
+        let hub = database.hubs.get(database.server_database.as_ref().unwrap_or(&self.identity.name));
+        let client = self.identity.cancel.key.process;
+        let Some(held) = self.held().filter(|held| held.hearer.is_none()) else { return };
+        held.hearer = hub.map(|hub| Box::new(hub.hearer(client)));
     }
 
     /// The piece may have an UNLISTEN * or a DISCARD ALL among others, as what drivers send before a connection goes back to
@@ -360,14 +373,26 @@ impl Session {
     }
 }
 
-/// A notification that the connection's own process has sent was sent by its client, under the number that this one knows.
+/// A notification that the connection's own process has sent was sent by its client, under the number that this one knows; one of
+/// another process by whoever is known to have said that there.
 #[cold]
-pub(super) fn sign(window: &mut Window, at: usize, server: u32, client: u32) {
-    let process = window.bytes().get(at + HEADER..at + HEADER + 4);
-    if process == Some(&server.to_be_bytes()) {
-        for (nth, byte) in client.to_be_bytes().into_iter().enumerate() {
-            window.replace(at + HEADER + nth, byte);
-        }
+pub(super) fn sign(
+    window: &mut Window,
+    (at, there): (usize, usize),
+    server: u32,
+    client: u32,
+    hearer: Option<&mut Hearer>,
+) {
+    let body = window.bytes().get(at + HEADER..at + there).unwrap_or_default();
+    let Some((process, said)) = body.split_first_chunk() else { return };
+    let process = u32::from_be_bytes(*process);
+    let author = if process == server {
+        Some(client)
+    } else {
+        cstr(said).and_then(|(channel, rest)| hearer?.author(process, channel, cstr(rest)?.0, clock::now()))
+    };
+    for (nth, byte) in author.map(u32::to_be_bytes).into_iter().flatten().enumerate() {
+        window.replace(at + HEADER + nth, byte);
     }
 }
 

@@ -120,6 +120,9 @@ impl Session {
     /// A unit has ended.
     #[inline]
     pub(super) fn awaits_own(&mut self, status: TransactionStatus, failed: bool) {
+        if self.said.is_some() {
+            self.settle_said(status, failed);
+        }
         if let Some(ears) = &mut self.ears {
             if failed || status == TransactionStatus::Failed {
                 ears.take_back();
@@ -164,8 +167,23 @@ impl Session {
         }
     }
 
+    #[cold]
+    fn settle_said(&mut self, status: TransactionStatus, failed: bool) {
+        if failed || status == TransactionStatus::Failed {
+            self.doubts_said();
+        }
+        self.said.take_if(|_| status == TransactionStatus::Idle);
+    }
+
+    fn doubts_said(&self) {
+        if let Some((hub, since)) = &self.said {
+            hub.doubts(self.identity.cancel.key.process, *since);
+        }
+    }
+
     /// A transaction, or the last part of it, was rolled back.
     pub(super) fn takes_back(&mut self) {
+        self.doubts_said();
         if let Some(ears) = &mut self.ears {
             ears.take_back();
         }

@@ -518,6 +518,7 @@ impl Session {
             observed: false,
             error_shown: false,
             begins: false,
+            hearer: None,
         };
         if let Some(slot) = self.held.get_mut(target.index()) {
             *slot = Some(held);

@@ -193,7 +193,7 @@ impl Session {
                 _ => {}
             }
             if head.tag == b'A' {
-                ears::sign(window, at, key.process, process);
+                ears::sign(window, (at, there), key.process, process, held.hearer.as_deref_mut());
             }
             if left > 0 && show == Show::Forward && self.catch(at, head, left) {
                 at = 0;

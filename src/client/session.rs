@@ -40,7 +40,7 @@ use super::unit::{Gather, Piece, Residue};
 use crate::clock::{self, Instant};
 use crate::ids::Node;
 use crate::metrics::Origin;
-use crate::monitor::Live;
+use crate::monitor::{Hearer, Hub, Live};
 use crate::net::{Stream, Window};
 use crate::pool::{Lease, Pool, PoolMode};
 use crate::route::{Catalog, Known, Own, Reason, Scope, SearchPath, Target};
@@ -155,6 +155,8 @@ pub(super) struct Held {
     pub(super) error_shown: bool,
     /// A BEGIN of pgweir's own goes before the unit that is being answered.
     pub(super) begins: bool,
+    /// It may listen for the client.
+    pub(super) hearer: Option<Box<Hearer>>,
 }
 
 impl Held {
@@ -273,6 +275,8 @@ pub(super) struct Session {
     pub(super) recall: Recall,
     /// What was sent since the last end of a transaction may change what names mean.
     pub(super) defines: bool,
+    /// Where it has notified in its transaction, and since when.
+    pub(super) said: Option<(Arc<Hub>, Instant)>,
     /// A transaction that no server knows of.
     pub(super) begun: Option<Begun>,
     /// A unit that began on a replica goes on on the primary, once the replica has answered.
@@ -341,6 +345,7 @@ impl Session {
             pinned: false,
             recall: Recall::default(),
             defines: false,
+            said: None,
             begun: None,
             moving: false,
             next: None,

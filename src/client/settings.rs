@@ -143,6 +143,9 @@ impl Session {
                 self.custom.mind_escapes(messages);
             }
         }
+        if piece.facts.reason == Reason::Listen {
+            self.hears_itself();
+        }
         let unseen = piece.facts.unseen;
         let Some(held) = self.held() else { return };
         held.unseen |= unseen;
@@ -308,8 +311,13 @@ impl Session {
         held.doubt = Change::None;
         held.changed = false;
         held.residue = if left.is_some() { Residue::State } else { held.floor };
+        let listens = answer.left.contains('n');
+        held.hearer.take_if(|_| !listens);
         let fresh = left.filter(|_| !std::mem::replace(&mut held.pin_counted, left.is_some()));
         self.pinned = left.is_some();
+        if listens {
+            self.hears_itself();
+        }
         if let Some(reason) = fresh {
             self.identity.database.metrics.pin(reason.index(), reason.code());
             self.identity.cancel.pins(Some(reason));

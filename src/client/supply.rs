@@ -15,7 +15,7 @@ use crate::metrics::{DatabaseMetrics, PreparedWhat};
 use crate::route::Class;
 use crate::server::described::Description;
 use crate::server::owed::Show;
-use crate::server::{Prepared, Registry, Server};
+use crate::server::{Prepared, Registry, Server, names_unknown};
 use crate::sql::NamedStatement;
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::frontend::{self, Named};
@@ -323,17 +323,20 @@ impl Way<'_> {
         }
     }
 
-    /// Gives the server the client's unnamed statement. Returns what the client was told of it.
-    pub(super) fn supply_unnamed(&mut self) -> Option<Arc<Description>> {
+    /// Gives the server the client's unnamed statement. Returns what the client was told of it, and whether it was prepared so.
+    pub(super) fn supply_unnamed(&mut self) -> Option<(Arc<Description>, bool)> {
         let statement = self.statements.find(b"")?;
         self.held.lease.owed.sent(b'P', Show::Swallow)?;
         let (id, told) = (statement.id, statement.told.clone());
         let parse = statement.parse.as_deref().unwrap_or_default();
         let types = told.as_ref().and_then(|told| told.parameters.as_ref());
-        match (types, frontend::parse(parse.get(HEADER..).unwrap_or_default())) {
-            (Some(types), Some((_, text))) => write::parse_typed(self.own, b"", text, types),
+        let text = frontend::parse(parse.get(HEADER..).unwrap_or_default());
+        let text = text.map(|(_, text)| text).filter(|text| !names_unknown(text));
+        match (types, text) {
+            (Some(types), Some(text)) => write::parse_typed(self.own, b"", text, types),
             _ => self.own.extend_from_slice(parse),
         }
+        let told = told.map(|told| (told, text.is_some()));
         self.statements.send_own(b"", id);
         told
     }

@@ -249,7 +249,8 @@ impl Way<'_> {
         // What the server has described, it has, however its unit ends.
         let there = if heard.is_some() { There::Yes } else { there };
         let known = heard.or_else(|| self.held.lease.shared.described(id).cloned());
-        let columns = !along || names_each_column(bind);
+        // What is prepared without the parameters that the client knows may have others.
+        let columns = !along || names_each_column(bind) || told.is_some() && prepared.is_untyped();
         let fit = match told {
             Some(told) if there == There::Yes => told.fit(known.as_deref(), columns),
             None if there == There::Yes => Fit::Same,
@@ -334,11 +335,9 @@ impl Way<'_> {
     pub(super) fn fit_unnamed(&mut self, head: Header, body: &[u8], rest: &[u8]) -> Bound {
         let told = self.supply_unnamed();
         let failed = self.held.lease.owed.status() == TransactionStatus::Failed;
-        if head.tag != b'B' || told.is_none() || failed {
-            return Bound::Goes;
-        }
+        let Some((_, typed)) = told.filter(|_| head.tag == b'B' && !failed) else { return Bound::Goes };
         let along = frontend::bind(body).is_some_and(|(portal, _)| is_described(portal, rest));
-        if along && !names_each_column(body) {
+        if typed && along && !names_each_column(body) {
             return Bound::Goes;
         }
         self.ask_about(About { prepared: None, client: None }, b"", UNNAMED, true)

@@ -18,8 +18,9 @@ use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
 
 use super::link::{LinkError, innermost, open};
+use super::said::{Hearer, Log};
 use super::{Cluster, Options};
-use crate::clock::{self, Duration, Instant};
+use crate::clock::{Duration, Instant};
 use crate::ids::Node;
 use crate::wire::write::{self, quote_identifier};
 
@@ -207,6 +208,7 @@ pub struct Hub {
     cluster: Arc<Cluster>,
     database: String,
     inner: Mutex<Inner>,
+    log: Arc<Log>,
     /// There is something to do.
     wake: Notify,
     /// Something was done.
@@ -242,6 +244,7 @@ impl Hubs {
             cluster: self.cluster.clone(),
             database: database.to_owned(),
             inner: Mutex::default(),
+            log: Arc::default(),
             wake: Notify::new(),
             changed: Notify::new(),
         });
@@ -306,7 +309,14 @@ impl Hub {
     }
 
     /// A client is about to say that on that channel, by that process of the server; `own`: it waits for that itself.
-    pub fn says(&self, client: u32, server: u32, channel: &str, payload: &str, own: Option<Own>) {
+    pub fn says(
+        &self,
+        (client, server): (u32, u32),
+        (channel, payload): (&str, &str),
+        own: Option<Own>,
+        since: Instant,
+    ) {
+        self.log.note(client, server, channel, payload, since);
         let mut inner = self.inner();
         if !inner.channels.contains_key(channel) {
             return;
@@ -315,7 +325,6 @@ impl Hub {
             // What a transaction says twice comes once.
             inner.authors.retain(|author| !author.is(&own.inbox, &[own.ticket]));
         }
-        let since = clock::now();
         let late = |author: &Author| since.duration_since(author.since) > LONGEST_WAY;
         while inner.authors.len() >= MOST_AUTHORS || inner.authors.front().is_some_and(late) {
             inner.authors.pop_front();
@@ -324,12 +333,27 @@ impl Hub {
         inner.authors.push_back(Author { server, channel, payload, client, own, void: false, since });
     }
 
+    /// A client listens on a connection of its own.
+    #[must_use]
+    pub fn hearer(&self, client: u32) -> Hearer {
+        Hearer::new(self.log.clone(), client)
+    }
+
     /// What a client has said under these numbers was rolled back, or part of it was.
     pub fn takes_back(&self, inbox: &Arc<Inbox>, tickets: &[Ticket]) {
         for author in self.inner().authors.iter_mut().filter(|author| author.is(inbox, tickets)) {
             author.own = None;
             author.void = true;
         }
+    }
+
+    /// What a client has said since then was rolled back, or part of it was: others have rather said the same.
+    pub fn doubts(&self, client: u32, since: Instant) {
+        self.log.doubt(client, since);
+        let mut inner = self.inner();
+        let said = inner.authors.iter_mut().filter(|author| author.client == client && author.since >= since);
+        // What it waits for itself it takes back by number.
+        said.filter(|author| author.own.is_none()).for_each(|author| author.void = true);
     }
 
     async fn run(self: Arc<Self>) {

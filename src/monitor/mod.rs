@@ -9,6 +9,7 @@ mod options;
 mod positions;
 mod probe;
 mod report;
+mod said;
 #[cfg(test)]
 mod tests;
 mod visit;
@@ -20,4 +21,5 @@ pub use listen::{Hub, Hubs, Inbox, InboxLimits, Missed, Own, Ticket};
 pub use options::{Discover, Options};
 pub use positions::{Positions, Reading};
 pub use report::{Report, examine};
+pub use said::Hearer;
 pub use visit::{Visit, ask_once, named, probe_once, read_once};

@@ -16,7 +16,7 @@ use bytes::BytesMut;
 pub use connect::{ConnectError, Refusal, cancel, connect};
 pub use options::Login;
 pub use parameters::{Parameters, Wants};
-pub use prepared::{Prepared, Registry, Shelf};
+pub use prepared::{Prepared, Registry, Shelf, names_unknown};
 
 use crate::clock::Instant;
 use crate::ids::CancelKey;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use ahash::RandomState;
 use bytes::BytesMut;
+use memchr::memchr2_iter;
 
 use super::described::Description;
 use crate::wire::frame::HEADER;
@@ -30,6 +31,8 @@ pub struct Prepared {
     message: Box<[u8]>,
     /// How long that name is.
     name: usize,
+    /// See [`Self::is_untyped`].
+    untyped: bool,
     /// Where its names were looked up.
     search_path: Option<Arc<str>>,
     /// Which definitions it was prepared under, as its first holder knew them: who prepares it under newer ones must see what those
@@ -60,12 +63,19 @@ impl Prepared {
         &self.message
     }
 
-    /// Writes the Parse message that makes it, with these types of all its parameters in place of those that it leaves to the server.
+    /// Writes the Parse message that makes it, with these types of all its parameters in place of those that it leaves to the server,
+    /// where it can be prepared with them.
     pub fn write(&self, out: &mut BytesMut, parameters: Option<&[u32]>) {
-        match (parameters, cstr(self.tail())) {
+        match (parameters, cstr(self.tail()).filter(|_| !self.untyped)) {
             (Some(parameters), Some((text, _))) => write::parse_typed(out, self.name(), text, parameters),
             _ => out.extend_from_slice(&self.message),
         }
+    }
+
+    /// Whether it gets the types of its parameters anew wherever it is prepared: see [`names_unknown`].
+    #[must_use]
+    pub fn is_untyped(&self) -> bool {
+        self.untyped
     }
 
     /// What a server has said of it, as one of those who keep it.
@@ -95,6 +105,16 @@ impl Prepared {
     fn tail(&self) -> &[u8] {
         self.message.get(HEADER + self.name + 1..).unwrap_or_default()
     }
+}
+
+/// Whether a text may cast a parameter to the pseudo-type `unknown`. PostgreSQL tells such a parameter's type (`text`), and does not
+/// take it: what it casts must have no type.
+#[must_use]
+pub fn names_unknown(text: &[u8]) -> bool {
+    const UNKNOWN: &[u8] = b"unknown";
+    memchr2_iter(b'u', b'U', text)
+        .filter_map(|at| text.get(at..at + UNKNOWN.len()))
+        .any(|word| word.eq_ignore_ascii_case(UNKNOWN))
 }
 
 /// Every statement that somebody holds.
@@ -167,6 +187,7 @@ impl Registry {
             id,
             message: message.into(),
             name: name.len(),
+            untyped: cstr(tail).is_some_and(|(text, _)| names_unknown(text)),
             search_path,
             epoch,
             version: AtomicU64::new(0),

@@ -71,7 +71,8 @@ async fn many_listen_on_one_connection() {
         ended.unwrap();
     }
     assert_eq!(proxy.sum("pgweir_pins_total", &[]).await as usize, 0);
-    assert_eq!(proxy.sum("pgweir_listening_clients", &[]).await as usize, 0);
+    // It has yet to see that they are gone.
+    eventually(SOON, || async { proxy.sum("pgweir_listening_clients", &[]).await == 0.0 }).await.unwrap();
     assert!(watch.count("true").await <= 2, "{:?}", watch.pids().await);
 }
 
@@ -432,6 +433,13 @@ async fn who_said_it() {
         let (tag, body) = ears.message().await.unwrap();
         assert_eq!((tag, process(&body)), (b'A', mouth.key.0), "{what}");
     }
+    let mut other = proxy.client().await;
+    for text in ["BEGIN", "NOTIFY ch", "ROLLBACK"] {
+        other.ok(text).await;
+    }
+    mouth.ok("NOTIFY ch").await;
+    let (tag, body) = ears.message().await.unwrap();
+    assert_eq!((tag, process(&body)), (b'A', mouth.key.0));
     // On a connection of its own, too.
     mouth.ok("BEGIN").await;
     mouth.ok("LISTEN own").await;
@@ -444,4 +452,51 @@ async fn who_said_it() {
         tags.push(char::from(tag));
     }
     assert_eq!(tags, "TDCAZ");
+}
+
+/// To whoever listens on a connection of its own, too.
+#[tokio::test]
+async fn who_said_it_to_a_connection_of_its_own() {
+    for settings in ["pool_size = 4", "pool_size = 5\npool_mode = \"session\""] {
+        let (_cluster, proxy) = start(settings).await;
+        let [mut one, mut other, mut first, mut second] =
+            [proxy.client().await, proxy.client().await, proxy.client().await, proxy.client().await];
+        for ears in [&mut one, &mut other] {
+            for text in ["BEGIN", "LISTEN ch", "LISTEN more", "COMMIT"] {
+                ears.ok(text).await;
+            }
+        }
+        let process = |body: &[u8]| i32::from_be_bytes(*body.first_chunk().unwrap());
+        for (nth, text) in ["NOTIFY ch", "SELECT pg_notify('more', 'x')", "NOTIFY ch"].iter().enumerate() {
+            // What is told at the end of a transaction, as well.
+            if nth == 2 {
+                other.ok("BEGIN").await;
+            }
+            first.ok(text).await;
+            second.ok(text).await;
+            if nth == 2 {
+                other.send(&query("COMMIT")).await.unwrap();
+                assert_eq!(other.message().await.unwrap().0, b'C');
+            }
+            for ears in [&mut one, &mut other] {
+                for mouth in [&first, &second] {
+                    let (tag, body) = ears.message().await.unwrap();
+                    assert_eq!((tag, process(&body)), (b'A', mouth.key.0), "{settings} {text}");
+                }
+            }
+        }
+        assert_eq!(other.message().await.unwrap().0, b'Z');
+        for end in ["ROLLBACK", "SELECT 1 / 0"] {
+            let text = format!("BEGIN; NOTIFY ch; {end}; ROLLBACK");
+            for text in text.split("; ") {
+                first.send(&query(text)).await.unwrap();
+                first.answer().await.unwrap();
+            }
+            second.ok("NOTIFY ch").await;
+            for ears in [&mut one, &mut other] {
+                let (tag, body) = ears.message().await.unwrap();
+                assert_eq!((tag, process(&body)), (b'A', second.key.0), "{settings} {end}");
+            }
+        }
+    }
 }

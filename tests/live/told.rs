@@ -180,6 +180,42 @@ async fn parameters_keep_the_types_that_the_client_was_told() {
     }
 }
 
+/// PostgreSQL tells `text` of such a parameter, and does not take that for it.
+#[tokio::test]
+async fn a_parameter_cast_to_unknown_has_no_type_anywhere() {
+    let (cluster, proxy) = start("pool_size = 4", 2).await;
+    for name in ["u", ""] {
+        for along in [true, false] {
+            let table = format!("u{name}{along}");
+            cluster.primary().sql(&format!("CREATE TABLE {table} AS SELECT 7 AS v")).await.unwrap();
+            let mut one = proxy.client().await;
+            let text = format!("/* pgweir: primary */ SELECT CAST($1 AS Unknown) FROM {table} WHERE v = $2");
+            assert_eq!(prepare(&mut one, name, &text).await.parameters, [TEXT, INT]);
+            let seven = seven(INT);
+            let mut messages = vec![bind_as("", name, 1, &[Some(b"7"), Some(&seven)], 1), execute("", 0)];
+            if along {
+                messages.insert(1, describe('P', ""));
+            }
+            let others = occupy(&proxy, 3).await;
+            for _ in 0..2 {
+                let heard = unit(&mut one, &messages).await;
+                assert_eq!((&*heard.error, &*heard.rows), ("", &[b"7".to_vec()][..]), "{name} {along}");
+            }
+            drop(others);
+            // The other one is not read as another type.
+            let alter = format!("ALTER TABLE {table} ALTER v TYPE real; {OTHERS}");
+            cluster.primary().sql(&alter).await.unwrap();
+            let mut error = unit(&mut one, &messages).await.error;
+            for _ in 0..4 {
+                if error.starts_with("08007") {
+                    error = unit(&mut one, &messages).await.error;
+                }
+            }
+            assert_eq!(error, OUTLIVED, "{name} {along}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn other_columns_are_refused_when_tables_have_changed() {
     let (cluster, proxy) = start("pool_size = 4", 2).await;

@@ -316,6 +316,9 @@ impl Session {
 
     /// A piece with nothing before it: the route is decided anew.
     fn place_anew(&mut self, piece: Piece) -> Result<Place, Leave> {
+        if self.lingers_no_more(&piece) {
+            return Ok(Place::Wait);
+        }
         if self.is_unwanted(&piece) {
             return Ok(self.refuse_unwanted(piece));
         }

@@ -15,7 +15,7 @@ use super::fail::Failure;
 use super::plan::Place;
 use super::session::{Leave, Session};
 use super::unit::Piece;
-use crate::clock::Duration;
+use crate::clock::{self, Duration};
 use crate::route::{Class, Reason, Route, ShapeId, Target};
 use crate::wire::TransactionStatus;
 
@@ -38,7 +38,17 @@ pub(super) struct Recall {
 
 /// Whether a piece may draw from a sequence.
 fn draws(piece: &Piece) -> bool {
-    matches!(piece.facts.class, Class::Write | Class::Session | Class::InTransaction) && !piece.facts.recalls
+    let class = matches!(piece.facts.class, Class::Write | Class::Session | Class::InTransaction);
+    class && !piece.facts.recalls && !is_between(piece)
+}
+
+/// Whether a piece is one of those that drivers send between what draws and the question: a COMMIT, a DEALLOCATE, a Close.
+fn is_between(piece: &Piece) -> bool {
+    match piece.facts.class {
+        Class::Empty | Class::End => true,
+        Class::Session => piece.facts.reason == Reason::Prepare,
+        _ => false,
+    }
 }
 
 impl Session {
@@ -58,7 +68,7 @@ impl Session {
 
     /// A piece is about to be sent to the primary.
     pub(super) fn note_drawn(&mut self, piece: &Piece) {
-        self.recall.timer = None;
+        let timer = self.recall.timer.take();
         if draws(piece) {
             let (client, shape) = (self.identity.cancel.key.process, piece.facts.shape);
             if let Some(held) = self.held() {
@@ -66,9 +76,27 @@ impl Session {
             }
             self.recall.drew = Some(shape);
             self.recall.stays = self.shared.judge.shapes().is_recalled(shape).then_some(DRAWN);
-        } else if piece.facts.class != Class::End {
+        } else if !is_between(piece) {
             self.recall.stays = piece.facts.recalls.then_some(ASKED);
+        } else if let Some(timer) = timer {
+            self.recall.stays = Some(timer.deadline() - clock::now());
         }
+    }
+
+    /// Whether the connection that works stays for a question, and has nothing to do.
+    pub(super) fn is_lingering(&self) -> bool {
+        self.recall.timer.is_some() && self.active == Some(Target::Primary)
+    }
+
+    /// Who goes on with something else than a question does so as if the connection had not stayed: those who wait for one come
+    /// first. True: wait for its reset.
+    #[inline]
+    pub(super) fn lingers_no_more(&mut self, piece: &Piece) -> bool {
+        if self.is_lingering() && !piece.facts.recalls && !is_between(piece) {
+            (self.recall.stays, self.recall.timer) = (None, None);
+            self.settle();
+        }
+        self.next.is_some()
     }
 
     /// Whether the connection that works, and has nothing to do, stays for a question; the task is woken when it stays no longer.

@@ -444,6 +444,34 @@ async fn lastval_is_nobody_elses() {
 
 /// As ORMs ask for the keys that they have been given, on fewer connections than there are clients.
 #[tokio::test]
+async fn lastval_is_what_was_drawn_last() {
+    let cluster = cluster().start().await.unwrap();
+    cluster.primary().sql("CREATE TABLE drawn (id serial, who text)").await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 1").await;
+    let (mut one, mut two) = (proxy.client().await, proxy.client().await);
+    let code = async |client: &mut Raw, text: &str| client.query(text).await.unwrap().code().to_owned();
+    let (insert, ask) = ("INSERT INTO drawn (who) VALUES ('x')", "SELECT lastval()");
+    // A write that draws nothing: what the connection knows is another client's, also where clients are known to ask after it.
+    for _ in 0..2 {
+        one.ok(insert).await;
+        two.ok("UPDATE drawn SET who = 'y' WHERE id = 0").await;
+        assert_eq!(code(&mut two, ask).await, "55000");
+    }
+    one.ok(insert).await;
+    assert_eq!(code(&mut two, "INSERT INTO drawn (nothing) VALUES (1)").await, "42703");
+    assert_eq!(code(&mut two, ask).await, "55000");
+    // What else the client has drawn before.
+    let proxy = Proxy::start(&cluster, "pool_size = 2").await;
+    let (mut one, mut two) = (proxy.client().await, proxy.client().await);
+    one.ok(insert).await;
+    two.ok("BEGIN").await;
+    two.ok("SELECT 1").await;
+    let last = one.value(&format!("{insert} RETURNING id")).await;
+    two.ok("COMMIT").await;
+    assert_eq!(one.value(ask).await, last);
+}
+
+#[tokio::test]
 async fn who_asks_for_one_key_after_the_other_waits_in_the_queue() {
     let cluster = cluster().start().await.unwrap();
     cluster.primary().sql("CREATE TABLE drawn (id serial, who int)").await.unwrap();

@@ -64,7 +64,7 @@ impl Session {
 
     /// Outside a transaction, with nothing asked and nothing to be told.
     pub(super) fn is_idle(&self) -> bool {
-        self.active.is_none()
+        (self.active.is_none() || self.is_lingering())
             && self.begun.is_none()
             && self.piece.is_none()
             && self.sharing.ride.is_none()

@@ -94,7 +94,7 @@ impl Session {
             // A unit behind others that are not answered yet: on the primary nothing can be wrong; on a replica, a read.
             let reads = matches!(piece.facts.class, Class::Read | Class::Empty) && piece.ends;
             let follows = on_primary || reads && self.net.has_room(&piece, self.shared.options.retry.buffer);
-            if follows && self.agrees(&piece) {
+            if follows && self.agrees(&piece) && self.may_follow(&piece) {
                 let would = self.held().is_some_and(|held| held.observed).then_some(Reason::Pipelined);
                 let target = active.unwrap_or(Target::Primary);
                 let limit = self.follows_rule(&piece);
@@ -316,6 +316,9 @@ impl Session {
 
     /// A piece with nothing before it: the route is decided anew.
     fn place_anew(&mut self, piece: Piece) -> Result<Place, Leave> {
+        if self.lingers_no_more(&piece) {
+            return Ok(Place::Wait);
+        }
         if self.is_unwanted(&piece) {
             return Ok(self.refuse_unwanted(piece));
         }
@@ -478,7 +481,7 @@ impl Session {
     }
 
     /// A connection for that target, if there is one without waiting; else the server that was picked.
-    fn try_acquire(&mut self, route: Route, node: Option<Node>, of: Option<u32>) -> Result<(), Option<Node>> {
+    fn try_acquire(&mut self, route: Route, node: Option<Node>, of: Option<u64>) -> Result<(), Option<Node>> {
         let target = route.target;
         if self.held.get(target.index()).is_some_and(Option::is_some) {
             self.activate(target);

@@ -13,9 +13,9 @@ use tokio::time::{Sleep, sleep};
 
 use super::fail::Failure;
 use super::plan::Place;
-use super::session::{Leave, Session};
+use super::session::{Held, Leave, Session};
 use super::unit::Piece;
-use crate::clock::Duration;
+use crate::clock::{self, Duration};
 use crate::route::{Class, Reason, Route, ShapeId, Target};
 use crate::wire::TransactionStatus;
 
@@ -30,6 +30,10 @@ const ASKED: Duration = Duration::from_millis(10);
 pub(super) struct Recall {
     /// By a unit of what shape it may have drawn last.
     drew: Option<ShapeId>,
+    /// On how many connections it has drawn so far.
+    turn: u32,
+    /// Something has failed since.
+    pub(super) failed: bool,
     /// For how long its connection stays once it has nothing to do.
     stays: Option<Duration>,
     /// Ends then.
@@ -38,7 +42,17 @@ pub(super) struct Recall {
 
 /// Whether a piece may draw from a sequence.
 fn draws(piece: &Piece) -> bool {
-    matches!(piece.facts.class, Class::Write | Class::Session | Class::InTransaction) && !piece.facts.recalls
+    let class = matches!(piece.facts.class, Class::Write | Class::Session | Class::InTransaction);
+    class && !piece.facts.recalls && !is_between(piece)
+}
+
+/// Whether a piece is one of those that drivers send between what draws and the question: a COMMIT, a DEALLOCATE, a Close.
+fn is_between(piece: &Piece) -> bool {
+    match piece.facts.class {
+        Class::Empty | Class::End => true,
+        Class::Session => piece.facts.reason == Reason::Prepare,
+        _ => false,
+    }
 }
 
 impl Session {
@@ -47,28 +61,88 @@ impl Session {
         match () {
             () if self.is_unwanted(&piece) => Ok(self.refuse_unwanted(piece)),
             () if piece.facts.recalls && !self.may_recall() => self.refuse_recall(piece, route.reason),
-            () => self.start_unit(piece, route),
+            () => {
+                if self.active == Some(Target::Primary) && draws(&piece) {
+                    self.forget_others(&piece);
+                }
+                self.start_unit(piece, route)
+            }
         }
     }
 
-    /// The client on whose connection that piece should run.
-    pub(super) fn drawer(&self, piece: &Piece) -> Option<u32> {
-        piece.facts.recalls.then_some(self.identity.cancel.key.process)
+    /// A piece after whose like clients ask what it has drawn: if it draws nothing, the answer is not what another client has.
+    fn forget_others(&mut self, piece: &Piece) {
+        let turn = self.turn();
+        let others =
+            |held: &mut Held| held.lease.drawn != turn && (held.lease.drawn != 0 || !held.lease.drawn_alone);
+        if !self.held().is_some_and(others)
+            || !self.shared.judge.shapes().is_recalled(piece.facts.shape, false)
+        {
+            return;
+        }
+        self.dress();
+        let turn = self.next_turn();
+        let Some(held) = self.held.get_mut(Target::Primary.index()).and_then(Option::as_mut) else { return };
+        if held.lease.owed.status() != TransactionStatus::Failed {
+            held.lease.query(&mut self.forth.own, "DISCARD SEQUENCES");
+            (held.lease.drawn, held.lease.drawn_alone) = (turn, true);
+        }
+    }
+
+    /// Whether a piece may follow others that are not answered yet, on their connection.
+    pub(super) fn may_follow(&mut self, piece: &Piece) -> bool {
+        !piece.facts.recalls || self.held().is_some_and(|held| held.lease.drawn_alone) && self.may_recall()
+    }
+
+    /// In which turn the client has drawn last: what it drew before on another connection is not that.
+    fn turn(&self) -> u64 {
+        u64::from(self.identity.cancel.key.process) << 32 | u64::from(self.recall.turn)
+    }
+
+    fn next_turn(&mut self) -> u64 {
+        self.recall.turn = self.recall.turn.wrapping_add(1);
+        self.turn()
+    }
+
+    /// The turn on whose connection that piece should run.
+    pub(super) fn drawer(&self, piece: &Piece) -> Option<u64> {
+        piece.facts.recalls.then(|| self.turn())
     }
 
     /// A piece is about to be sent to the primary.
     pub(super) fn note_drawn(&mut self, piece: &Piece) {
-        self.recall.timer = None;
+        let timer = self.recall.timer.take();
         if draws(piece) {
-            let (client, shape) = (self.identity.cancel.key.process, piece.facts.shape);
-            if let Some(held) = self.held() {
-                held.lease.drawn = client;
+            let (mut turn, shape) = (self.turn(), piece.facts.shape);
+            if self.held().is_some_and(|held| held.lease.drawn != turn) {
+                turn = self.next_turn();
             }
-            self.recall.drew = Some(shape);
-            self.recall.stays = self.shared.judge.shapes().is_recalled(shape).then_some(DRAWN);
-        } else if piece.facts.class != Class::End {
+            if let Some(held) = self.held() {
+                held.lease.draws(turn);
+            }
+            (self.recall.drew, self.recall.failed) = (Some(shape), false);
+            self.recall.stays = self.shared.judge.shapes().is_recalled(shape, true).then_some(DRAWN);
+        } else if !is_between(piece) {
             self.recall.stays = piece.facts.recalls.then_some(ASKED);
+        } else if let Some(timer) = timer {
+            self.recall.stays = Some(timer.deadline() - clock::now());
         }
+    }
+
+    /// Whether the connection that works stays for a question, and has nothing to do.
+    pub(super) fn is_lingering(&self) -> bool {
+        self.recall.timer.is_some() && self.active == Some(Target::Primary)
+    }
+
+    /// Who goes on with something else than a question does so as if the connection had not stayed: those who wait for one come
+    /// first. True: wait for its reset.
+    #[inline]
+    pub(super) fn lingers_no_more(&mut self, piece: &Piece) -> bool {
+        if self.is_lingering() && !piece.facts.recalls && !is_between(piece) {
+            (self.recall.stays, self.recall.timer) = (None, None);
+            self.settle();
+        }
+        self.next.is_some()
     }
 
     /// Whether the connection that works, and has nothing to do, stays for a question; the task is woken when it stays no longer.
@@ -92,16 +166,17 @@ impl Session {
 
     /// Whether the connection knows what the client has drawn. A replica says itself that it does not.
     fn may_recall(&mut self) -> bool {
-        let (client, begun, drew) =
-            (self.identity.cancel.key.process, self.begun.is_some(), self.recall.drew);
+        let (turn, begun) = (self.turn(), self.begun.is_some());
+        let (drew, failed) = (self.recall.drew, self.recall.failed);
         let primary = self.active == Some(Target::Primary);
         let Some(held) = self.held() else { return true };
-        let knows = !primary || held.lease.drawn == client && drew.is_some();
-        let alone = begun || held.lease.owed.status() == TransactionStatus::Idle;
-        if let Some(shape) = drew.filter(|_| primary && alone) {
-            self.shared.judge.shapes().recalled(shape);
-        }
-        knows
+        let (own, alone) = (held.lease.drawn == turn, held.lease.drawn_alone);
+        let outside = begun || held.lease.owed.status() == TransactionStatus::Idle;
+        let Some(shape) = drew.filter(|_| primary) else { return !primary };
+        let shapes = self.shared.judge.shapes();
+        shapes.recalled(shape, outside);
+        // What no INSERT is may have drawn nothing, on a connection that remembers what another client has drawn.
+        own && (alone || !outside || !failed && shapes.inserts(shape))
     }
 
     /// It is not carried out. In a transaction its server fails.

@@ -339,6 +339,7 @@ impl Session {
         }
         self.identity.database.metrics.error(&code, Origin::Server);
         self.identity.cancel.settle();
+        self.recall.failed = true;
         if self.active == Some(Target::Primary) && failover::is_doubt(&code) {
             self.doubt_primary();
         }

@@ -134,7 +134,7 @@ impl Flusher {
         let node = cluster.view().primary().ok_or("there is no primary")?;
         let pool = means.pool(node).ok_or("the primary is not known")?;
         let mut lease = pool.lease(&self.account.wants).await.map_err(|error| error.to_string())?;
-        lease.drawn = 0;
+        lease.draws_unasked();
         let mut way = Way { cluster, node, lease };
         match plain(&mut way.lease).await {
             Ok(()) => Ok(way),

@@ -361,7 +361,7 @@ impl Runner {
                 continue;
             };
             // A row that is new may draw its other columns from sequences.
-            lease.drawn = 0;
+            lease.draws_unasked();
             let names = match names {
                 Some(names) => Ok(Some(names)),
                 None => self.group.look(&place, &mut lease).await,
@@ -426,7 +426,7 @@ impl Runner {
         }
         match place.pool.lease(&place.wants).await {
             Ok(mut lease) => {
-                lease.drawn = 0;
+                lease.draws_unasked();
                 let mut inner = self.group.inner();
                 left.append(&mut inner.waiting);
                 inner.waiting = left;

@@ -12,8 +12,8 @@ use crate::server::Parameters;
 pub(super) trait Suits {
     fn suits(&self, wants: &Arc<Parameters>) -> bool;
 
-    /// Whether that client was the last to draw from a sequence on it.
-    fn is_of(&self, client: u32) -> bool;
+    /// Whether a client was the last to draw from a sequence on it, in that turn.
+    fn is_of(&self, turn: u64) -> bool;
 }
 
 /// What somebody who asked gets.
@@ -74,15 +74,14 @@ impl<T: Suits> Ledger<T> {
         Counts { idle: self.idle.len(), leased: self.leased, opening: self.opening, waiting }
     }
 
-    /// The idle connection that was used last among those that suit, or the one of that client if there is one; it counts as
+    /// The idle connection that was used last among those that suit, or the one of that turn if there is one; it counts as
     /// leased from here on. Nobody jumps the queue.
-    pub(super) fn take_idle(&mut self, wants: &Arc<Parameters>, client: Option<u32>) -> Option<T> {
+    pub(super) fn take_idle(&mut self, wants: &Arc<Parameters>, turn: Option<u64>) -> Option<T> {
         if self.waiting.iter().any(|waiter| !waiter.sender.is_closed()) {
             return None;
         }
-        let of = client.and_then(|client| {
-            self.idle.iter().rposition(|server| server.is_of(client) && server.suits(wants))
-        });
+        let of = turn
+            .and_then(|turn| self.idle.iter().rposition(|server| server.is_of(turn) && server.suits(wants)));
         let at = of.or_else(|| self.idle.iter().rposition(|server| server.suits(wants)))?;
         self.leased += 1;
         Some(self.idle.remove(at))
@@ -203,8 +202,8 @@ mod tests {
             wants.iter().next().is_none_or(|(_, value)| value == self.to_string())
         }
 
-        fn is_of(&self, client: u32) -> bool {
-            client == u32::from(*self)
+        fn is_of(&self, turn: u64) -> bool {
+            turn == u64::from(*self)
         }
     }
 

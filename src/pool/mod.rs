@@ -62,8 +62,8 @@ impl Suits for Box<Server> {
         self.parameters == *wants
     }
 
-    fn is_of(&self, client: u32) -> bool {
-        self.drawn == client
+    fn is_of(&self, turn: u64) -> bool {
+        self.drawn == turn
     }
 }
 
@@ -186,11 +186,11 @@ impl Pool {
         self.try_lease_of(wants, None)
     }
 
-    /// The same; rather the one on which that client was the last to draw from a sequence.
+    /// The same; rather the one on which a client was the last to draw from a sequence, in that turn.
     #[must_use]
-    pub fn try_lease_of(self: &Arc<Self>, wants: &Arc<Parameters>, client: Option<u32>) -> Option<Lease> {
+    pub fn try_lease_of(self: &Arc<Self>, wants: &Arc<Parameters>, turn: Option<u64>) -> Option<Lease> {
         loop {
-            let server = self.ledger().take_idle(wants, client)?;
+            let server = self.ledger().take_idle(wants, turn)?;
             if self.is_over(&server) {
                 self.close(server, "role_changed");
                 continue;

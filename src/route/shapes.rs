@@ -6,7 +6,7 @@
 //! counts go to the others. An id says which generation of its row it means: an old one counts for the others.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -58,9 +58,15 @@ struct Counters {
     pace: AtomicU8,
     /// How often it was found long lately.
     strikes: AtomicU8,
-    /// See [`Shapes::is_recalled`].
-    recalled: AtomicBool,
+    /// [`ASKED`] and [`OUTSIDE`], or neither.
+    recalled: AtomicU8,
 }
+
+/// Clients ask what a unit of that shape has drawn from a sequence.
+const ASKED: u8 = 1;
+
+/// They do so outside its transaction.
+const OUTSIDE: u8 = 2;
 
 /// A unit is short that takes less. It is measured beside others: on a busy machine the shortest take some milliseconds.
 const SHORT: Duration = Duration::from_millis(5);
@@ -275,18 +281,32 @@ impl Shapes {
         }
     }
 
-    /// Somebody has asked what a unit of that shape has drawn from a sequence.
-    pub fn recalled(&self, id: ShapeId) {
+    /// Somebody has asked what a unit of that shape has drawn from a sequence; `outside` its transaction.
+    pub fn recalled(&self, id: ShapeId, outside: bool) {
         if let Some(row) = self.row(id).filter(|_| id.row() > 0) {
-            row.recalled.store(true, Relaxed);
+            row.recalled.fetch_or(if outside { ASKED | OUTSIDE } else { ASKED }, Relaxed);
         }
     }
 
-    /// Whether clients ask, after a unit of that shape, what it has drawn from a sequence.
+    /// Whether clients ask, after a unit of that shape, what it has drawn from a sequence; if `outside`, whether outside its
+    /// transaction.
     #[inline]
     #[must_use]
-    pub fn is_recalled(&self, id: ShapeId) -> bool {
-        id.row() > 0 && self.is_current(id) && self.row(id).is_some_and(|row| row.recalled.load(Relaxed))
+    pub fn is_recalled(&self, id: ShapeId, outside: bool) -> bool {
+        let wanted = if outside { OUTSIDE } else { ASKED };
+        id.row() > 0
+            && self.is_current(id)
+            && self.row(id).is_some_and(|row| row.recalled.load(Relaxed) & wanted != 0)
+    }
+
+    /// Whether a unit of that shape is an INSERT.
+    #[must_use]
+    pub fn inserts(&self, id: ShapeId) -> bool {
+        let begins =
+            |taken: &Taken| taken.text.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("insert"));
+        id.row() > 0
+            && self.is_current(id)
+            && self.index().taken.get(id.row()).and_then(Option::as_ref).is_some_and(begins)
     }
 
     /// A replica answered a unit of that shape with data of that age.
@@ -334,7 +354,7 @@ impl Shapes {
                 counters.pour_into(others);
                 counters.pace.store(0, Relaxed);
                 counters.strikes.store(0, Relaxed);
-                counters.recalled.store(false, Relaxed);
+                counters.recalled.store(0, Relaxed);
             }
             rows.remove(&gone.key);
             free.push(row);

@@ -137,6 +137,7 @@ pub async fn connect(
         unnamed: 0,
         term: 0,
         drawn: 0,
+        drawn_alone: true,
         since: now,
         idle_since: now,
     })

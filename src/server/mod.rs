@@ -56,8 +56,10 @@ pub struct Server {
     pub unnamed: u64,
     /// What its pool counted as the server's term when it was opened: in another one it must not be used.
     pub term: u64,
-    /// Who may have drawn from a sequence on it last: the process number that a client was told; zero: nobody.
-    pub drawn: u32,
+    /// Who may have drawn from a sequence on it last, and in which turn of the client's; zero: nobody.
+    pub drawn: u64,
+    /// Nobody else has drawn on it before, or what it knew of that is discarded.
+    pub drawn_alone: bool,
     /// When it was opened.
     pub since: Instant,
     /// When it was last put back.
@@ -77,6 +79,17 @@ impl Server {
         write::query(out, sql);
         self.owed.sent(b'Q', Show::Swallow);
         self.unnamed = 0;
+    }
+
+    /// In that turn a client may draw from a sequence on it.
+    pub fn draws(&mut self, turn: u64) {
+        self.drawn_alone &= self.drawn == turn || self.drawn == 0;
+        self.drawn = turn;
+    }
+
+    /// Somebody may draw from a sequence on it who never asks.
+    pub fn draws_unasked(&mut self) {
+        (self.drawn, self.drawn_alone) = (0, false);
     }
 
     /// It carried out DISCARD ALL: what was set on it and prepared is gone.

@@ -76,6 +76,29 @@ async fn many_listen_on_one_connection() {
     assert!(watch.count("true").await <= 2, "{:?}", watch.pids().await);
 }
 
+#[tokio::test]
+async fn who_has_just_drawn_a_key_listens_on_no_connection_of_its_own() {
+    let (cluster, proxy) = start("pool_size = 2").await;
+    cluster.primary().sql("CREATE TABLE drawn (id serial, who int)").await.unwrap();
+    let (mut client, mut teller) = (proxy.client().await, proxy.client().await);
+    let insert = "INSERT INTO drawn (who) VALUES (1)";
+    client.ok(insert).await;
+    assert_eq!(client.value("SELECT lastval()").await, "1");
+    client.ok(insert).await;
+    client.ok("LISTEN news").await;
+    client.ok("LISTEN more").await;
+    assert_eq!(proxy.sum("pgweir_pins_total", &[]).await as usize, 0);
+    // What comes meanwhile is told.
+    client.ok(insert).await;
+    teller.ok("NOTIFY news, 'one'").await;
+    assert_eq!(hear(&mut client).await, heard("news", "one"));
+    client.ok(insert).await;
+    client.ok("UNLISTEN news").await;
+    teller.ok("NOTIFY news, 'two'").await;
+    teller.ok("NOTIFY more, 'three'").await;
+    assert_eq!(hear(&mut client).await, heard("more", "three"));
+}
+
 /// Units about channels, and what they are.
 fn about_channels() -> Vec<(&'static str, Vec<u8>)> {
     vec![

@@ -408,18 +408,23 @@ async fn lastval_is_nobody_elses() {
     assert_eq!(code(&mut one, "SELECT 1").await, "25P02");
     one.ok("ROLLBACK").await;
     // What is asked after that INSERT is known by now: its connection waits a moment for the question, also in a transaction's wake.
-    for inserts in [
-        &["INSERT INTO drawn (who) VALUES ('one')"][..],
-        &["BEGIN", "INSERT INTO drawn (who) VALUES ('one')", "COMMIT"],
+    for (inserts, then) in [
+        (&["INSERT INTO drawn (who) VALUES ('one')"][..], &[][..]),
+        (&["BEGIN", "INSERT INTO drawn (who) VALUES ('one')", "COMMIT"], &[]),
+        // As drivers do whose statement goes out of scope before the question.
+        (&["PREPARE s# AS INSERT INTO drawn (who) VALUES ('one')", "EXECUTE s#"], &["DEALLOCATE s#"]),
     ] {
         // Where the machine stands still for longer than it waits, there is an error.
         let mut tries = 0..20;
         loop {
-            tries.next().expect("it never waits");
+            let number = tries.next().expect("it never waits").to_string();
             for text in inserts {
-                one.ok(text).await;
+                one.ok(&text.replace('#', &number)).await;
             }
             two.send(&query("INSERT INTO drawn (who) VALUES ('two')")).await.unwrap();
+            for text in then {
+                one.ok(&text.replace('#', &number)).await;
+            }
             let mine = one.query("SELECT lastval()").await.unwrap();
             assert_eq!(two.answer().await.unwrap().code(), "");
             if mine.code() == "55000" {
@@ -438,6 +443,53 @@ async fn lastval_is_nobody_elses() {
 }
 
 /// As ORMs ask for the keys that they have been given, on fewer connections than there are clients.
+#[tokio::test]
+async fn lastval_is_what_was_drawn_last() {
+    let cluster = cluster().start().await.unwrap();
+    cluster.primary().sql("CREATE TABLE drawn (id serial, who text)").await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 1").await;
+    let (mut one, mut two) = (proxy.client().await, proxy.client().await);
+    let code = async |client: &mut Raw, text: &str| client.query(text).await.unwrap().code().to_owned();
+    let (insert, ask) = ("INSERT INTO drawn (who) VALUES ('x')", "SELECT lastval()");
+    // A write that draws nothing: what the connection knows is another client's, also where clients are known to ask after it.
+    for _ in 0..2 {
+        one.ok(insert).await;
+        two.ok("UPDATE drawn SET who = 'y' WHERE id = 0").await;
+        assert_eq!(code(&mut two, ask).await, "55000");
+    }
+    one.ok(insert).await;
+    assert_eq!(code(&mut two, "INSERT INTO drawn (nothing) VALUES (1)").await, "42703");
+    assert_eq!(code(&mut two, ask).await, "55000");
+    // What else the client has drawn before.
+    let proxy = Proxy::start(&cluster, "pool_size = 2").await;
+    let (mut one, mut two) = (proxy.client().await, proxy.client().await);
+    one.ok(insert).await;
+    two.ok("BEGIN").await;
+    two.ok("SELECT 1").await;
+    let last = one.value(&format!("{insert} RETURNING id")).await;
+    two.ok("COMMIT").await;
+    assert_eq!(one.value(ask).await, last);
+}
+
+#[tokio::test]
+async fn who_asks_for_one_key_after_the_other_waits_in_the_queue() {
+    let cluster = cluster().start().await.unwrap();
+    cluster.primary().sql("CREATE TABLE drawn (id serial, who int)").await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 1").await;
+    let (mut one, mut two) = (proxy.client().await, proxy.client().await);
+    one.ok("INSERT INTO drawn (who) VALUES (1)").await;
+    assert_eq!(one.value("SELECT lastval()").await, "1");
+    one.ok("INSERT INTO drawn (who) VALUES (1)").await;
+    let other = tokio::spawn(async move { two.ok("UPDATE drawn SET who = 3 WHERE who = 2").await });
+    let mut rounds = 0..50;
+    while !other.is_finished() {
+        rounds.next().expect("it keeps the connection");
+        one.query("SELECT lastval()").await.unwrap();
+        one.ok("INSERT INTO drawn (who) VALUES (1)").await;
+    }
+    other.await.unwrap();
+}
+
 #[tokio::test]
 async fn who_asks_for_keys_needs_no_connection_of_its_own() {
     const CLIENTS: usize = 20;

@@ -308,7 +308,7 @@ impl Guest {
             let found = poll_fn(|cx| match search.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
                 // It may have a place in the queue, which is for the living.
-                Poll::Pending if super::plan::is_gone(window, stream, cx) => Poll::Ready(Err(Stop::Gone)),
+                Poll::Pending if super::idle::is_gone(window, stream, cx) => Poll::Ready(Err(Stop::Gone)),
                 Poll::Pending => Poll::Pending,
             });
             found.await?.inspect_err(|failure| database.metrics.error(&failure.code(), Origin::Pgweir))?

@@ -1,12 +1,14 @@
-//! Clients that send nothing for too long: outside a transaction, and within one.
+//! Clients that send nothing for too long, outside a transaction and within one, and those that are gone.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::fail::Failure;
 use super::session::{Next, Session};
 use crate::clock::{self, Instant};
+use crate::metrics::Direction;
+use crate::net::{Stream, Window};
 use crate::wire::TransactionStatus;
 
 impl Session {
@@ -68,4 +70,26 @@ impl Session {
             && self.back.own.is_empty();
         waits.then_some(held.running.since)
     }
+
+    /// Whether the client has closed, as far as its window has room to tell.
+    pub(super) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(window) = &mut self.window else { return false };
+        let before = window.len();
+        let gone = is_gone(window, &mut self.stream, cx);
+        let read = window.len() - before;
+        self.identity.database.metrics.bytes(Direction::ClientIn, read as u64);
+        gone
+    }
+}
+
+/// Whether a client that is made to wait has closed; what it sends meanwhile goes into its window.
+pub(super) fn is_gone(window: &mut Window, stream: &mut Stream, cx: &mut Context<'_>) -> bool {
+    while !window.is_full() {
+        match window.poll_fill(cx, stream) {
+            Poll::Ready(Ok(0) | Err(_)) => return true,
+            Poll::Ready(Ok(_)) => {}
+            Poll::Pending => return false,
+        }
+    }
+    false
 }

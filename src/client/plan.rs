@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use super::fail::Failure;
 use super::retry::Net;
@@ -15,8 +15,8 @@ use super::shared::Database;
 use super::unit::{Kind, Piece, Residue};
 use crate::clock;
 use crate::ids::Node;
-use crate::metrics::{Direction, TargetLabel};
-use crate::net::{Stream, Window};
+use crate::metrics::TargetLabel;
+use crate::net::Window;
 use crate::pool::{Lease, LeaseError, Pool, PoolMode};
 use crate::route::{self, Class, Own, Reason, Route, Target, Topology};
 use crate::server::owed::{MAX_OWED, Show};
@@ -577,26 +577,4 @@ impl Session {
         }
         Ok(())
     }
-
-    /// Whether the client has closed, as far as its window has room to tell.
-    pub(super) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(window) = &mut self.window else { return false };
-        let before = window.len();
-        let gone = is_gone(window, &mut self.stream, cx);
-        let read = window.len() - before;
-        self.identity.database.metrics.bytes(Direction::ClientIn, read as u64);
-        gone
-    }
-}
-
-/// Whether a client that is made to wait has closed; what it sends meanwhile goes into its window.
-pub(super) fn is_gone(window: &mut Window, stream: &mut Stream, cx: &mut Context<'_>) -> bool {
-    while !window.is_full() {
-        match window.poll_fill(cx, stream) {
-            Poll::Ready(Ok(0) | Err(_)) => return true,
-            Poll::Ready(Ok(_)) => {}
-            Poll::Pending => return false,
-        }
-    }
-    false
 }

@@ -123,7 +123,7 @@ async fn read(history: Arc<History>, mut client: Client, seed: usize) {
     let mut before = [(0u64, 0u64); WRITERS];
     let mut turn = seed;
     // Ports, and behind them whether it was a replica.
-    let (mut at, mut places) = (0, [0; WRITERS]);
+    let mut places = [0; WRITERS];
     while !history.stop.load(SeqCst) {
         turn += 1;
         let own = turn % WRITERS;
@@ -134,11 +134,8 @@ async fn read(history: Arc<History>, mut client: Client, seed: usize) {
             "SELECT value, (SELECT count(*) FROM lists WHERE id = {own}), \
              current_setting('port')::int * 10 + pg_is_in_recovery()::int FROM registers WHERE id = {own}"
         );
-        let seen = match client.ask(&text).await {
-            Ok(seen) => {
-                at = seen[2];
-                (seen[0], seen[1])
-            }
+        let (seen, at) = match client.ask(&text).await {
+            Ok(seen) => ((seen[0], seen[1]), seen[2]),
             Err(_) => {
                 history.read_errors.fetch_add(1, SeqCst);
                 continue;

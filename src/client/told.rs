@@ -250,7 +250,7 @@ impl Way<'_> {
         let there = if heard.is_some() { There::Yes } else { there };
         let known = heard.or_else(|| self.held.lease.shared.described(id).cloned());
         // What is prepared without the parameters that the client knows may have others.
-        let columns = !along || names_each_column(bind) || told.is_some() && prepared.is_untyped();
+        let columns = told.is_some() && (!along || prepared.is_untyped() || names_each_column(bind));
         let fit = match told {
             Some(told) if there == There::Yes => told.fit(known.as_deref(), columns),
             None if there == There::Yes => Fit::Same,
@@ -267,7 +267,7 @@ impl Way<'_> {
             }
             Fit::Same | Fit::Other | Fit::Unknown => {}
         }
-        if told.is_some() && columns && fit != Fit::Same || fit == Fit::Unknown {
+        if columns && fit != Fit::Same || fit == Fit::Unknown {
             return if failed { Bound::Goes } else { self.ask(prepared, fit == Fit::Other) };
         }
         if along {

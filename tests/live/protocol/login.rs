@@ -55,7 +55,7 @@ async fn settings(stage: &Stage) {
     ]
     .map(query)
     .concat();
-    let long = "é".repeat(40);
+    let long = "x".repeat(80);
     let cases: [&[(&str, &str)]; 14] = [
         &[],
         &[("application_name", "somebody's \\ app")],

@@ -218,7 +218,7 @@ impl Session {
         let has = |name: &str| {
             self.ears.as_ref().is_some_and(|ears| ears.channels.iter().any(|known| **known == *name))
         };
-        let runs = piece.executes || self.is_simple(&piece);
+        let runs = piece.executes || self.first() == Some(b'Q');
         let lacks = runs && wants.iter().any(|want| matches!(want, Listen::On(name) if !has(name)));
         if lacks && self.ears.as_ref().is_none_or(|ears| ears.refusal.is_none()) {
             self.next = Some(Next::Listen);
@@ -243,11 +243,6 @@ impl Session {
         answered
     }
 
-    fn is_simple(&self, piece: &Piece) -> bool {
-        let bytes = self.window.as_ref().and_then(|window| window.bytes().get(..piece.size));
-        bytes.is_some_and(|bytes| bytes.first() == Some(&b'Q'))
-    }
-
     /// The names of the statements that a piece prepares.
     fn prepares(&self, piece: &Piece) -> Vec<Box<[u8]>> {
         let mut names = Vec::new();
@@ -264,8 +259,7 @@ impl Session {
 
     fn new_ears(&self) -> Option<Box<Ears>> {
         let database = &self.identity.database;
-        let name = database.server_database.as_ref().unwrap_or(&self.identity.name);
-        let hub = database.hubs.get(name)?;
+        let hub = database.hubs.get(database.on_servers(&self.identity.name))?;
         let inbox = Inbox::new(self.shared.options.inbox);
         let metrics = database.metrics.clone();
         metrics.listeners().increment(1.0);
@@ -327,7 +321,7 @@ impl Session {
     #[cold]
     pub(super) fn says(&mut self, piece: &Piece) -> Option<()> {
         let database = &self.identity.database;
-        let hub = database.hubs.known(database.server_database.as_ref().unwrap_or(&self.identity.name))?;
+        let hub = database.hubs.known(database.on_servers(&self.identity.name))?;
         let unit = self.window.as_ref()?.bytes().get(..piece.size)?;
         let run = self.run_of(unit, true)?;
         let (channel, payload) = lone_notify(run.text)?;
@@ -354,7 +348,7 @@ impl Session {
     #[cold]
     pub(super) fn hears_itself(&mut self) {
         let database = &self.identity.database;
-        let hub = database.hubs.get(database.server_database.as_ref().unwrap_or(&self.identity.name));
+        let hub = database.hubs.get(database.on_servers(&self.identity.name));
         let client = self.identity.cancel.key.process;
         let Some(held) = self.held().filter(|held| held.hearer.is_none()) else { return };
         held.hearer = hub.map(|hub| Box::new(hub.hearer(client)));

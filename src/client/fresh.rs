@@ -96,8 +96,8 @@ impl Freshness {
         due && self.looks
     }
 
-    /// The piece that waited is not placed any more.
-    pub(super) fn gives_up(&mut self) {
+    /// The piece that waited is placed, or never will be.
+    pub(super) fn ends_wait(&mut self) {
         (self.deadline, self.orphaned) = (None, None);
     }
 
@@ -182,8 +182,7 @@ impl Session {
     /// The route of a read, narrowed to the replicas that are fresh enough for it. None: it waits for one.
     pub(super) fn freshen(&mut self, facts: &Facts, route: Route) -> Option<Route> {
         let fresh = self.narrow(facts, route)?;
-        self.fresh.deadline = None;
-        self.fresh.orphaned = None;
+        self.fresh.ends_wait();
         Some(fresh)
     }
 

@@ -185,7 +185,7 @@ impl Guest {
             address: self.stream.peer_address(),
         });
         let Identity { database, name, .. } = &identity;
-        identity.catalog = database.catalogs.get(database.server_database.as_ref().unwrap_or(name));
+        identity.catalog = database.catalogs.get(database.on_servers(name));
         identity.wants.parameters = greeting.parameters;
 
         write::authentication_ok(&mut out);

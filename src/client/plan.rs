@@ -399,7 +399,7 @@ impl Session {
     /// A unit is not carried out, and has no server.
     pub(super) fn give_up_unit(&mut self, piece: Piece, reason: Reason, failure: &Failure) {
         (self.permit, self.fallback_until, self.piece) = (None, None, None);
-        self.fresh.gives_up();
+        self.fresh.ends_wait();
         if self.net.placed().is_none() {
             self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
         }

@@ -138,6 +138,13 @@ pub struct Databases {
     version: AtomicU64,
 }
 
+impl Database {
+    /// The name on the servers of what a client asks for by that name.
+    pub(super) fn on_servers<'a>(&'a self, name: &'a Arc<str>) -> &'a Arc<str> {
+        self.server_database.as_ref().unwrap_or(name)
+    }
+}
+
 impl Databases {
     /// The entry that serves that name.
     #[must_use]
@@ -235,7 +242,7 @@ impl Shared {
                 user: user.clone(),
                 secret: self.directory.load().secret(user).cloned(),
             });
-            let name = entry.server_database.as_ref().unwrap_or(database);
+            let name = entry.on_servers(database);
             let metrics = self.metrics.pool(&entry.name, user, &address.to_string());
             let (options, common) = (entry.pool.clone(), entry.cluster.common(node));
             Pool::new(address, login, name.to_string(), options, common, self.buffers.clone(), metrics)

@@ -51,7 +51,7 @@ impl Session {
     }
 
     /// The tag of the message at the front of the client's window.
-    fn first(&self) -> Option<u8> {
+    pub(super) fn first(&self) -> Option<u8> {
         self.window.as_ref().and_then(|window| window.bytes().first()).copied()
     }
 

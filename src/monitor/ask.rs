@@ -13,37 +13,41 @@ use super::Options;
 use super::link::{Link, LinkError, innermost};
 use super::report::{self, Report};
 
+/// What [`reached`] reads.
+macro_rules! reached {
+    () => {
+        "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
+    pg_size_bytes(current_setting('wal_segment_size')), \
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay'), \
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END"
+    };
+}
+
 /// Who are you? The timeline: a primary's last checkpoint may be of the timeline before its promotion, but the name of
 /// the WAL file that it writes begins with the present one. A replica's WAL receiver knows what it follows; a role that
 /// may not see that (it takes pg_monitor) sees what the control file knows, which is minutes late at worst.
-const FULL: &str = "SELECT pg_is_in_recovery(), current_setting('server_version_num'), \
+const FULL: &str = concat!(
+    "SELECT pg_is_in_recovery(), current_setting('server_version_num'), \
     (SELECT system_identifier FROM pg_control_system()), \
     CASE WHEN pg_is_in_recovery() \
     THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), \
                   greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
                            (SELECT min_recovery_end_timeline FROM pg_control_recovery())))::text \
-    ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
-    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
-    pg_size_bytes(current_setting('wal_segment_size')), \
-    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay'), \
-    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END";
+    ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, ",
+    reached!()
+);
 
 /// The same for a role that may not read the control file.
-const PLAIN: &str = "SELECT pg_is_in_recovery(), current_setting('server_version_num'), NULL, \
+const PLAIN: &str = concat!(
+    "SELECT pg_is_in_recovery(), current_setting('server_version_num'), NULL, \
     CASE WHEN pg_is_in_recovery() THEN (SELECT received_tli FROM pg_stat_wal_receiver)::text \
-    ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
-    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
-    pg_size_bytes(current_setting('wal_segment_size')), \
-    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay'), \
-    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END";
+    ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, ",
+    reached!()
+);
 
 /// How far have you come? What is inserted may not be flushed yet; but with `synchronous_commit = off` commits are
 /// acknowledged before they are.
-const POSITION: &str = "SELECT pg_is_in_recovery(), \
-    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
-    pg_size_bytes(current_setting('wal_segment_size')), \
-    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay'), \
-    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END";
+const POSITION: &str = concat!("SELECT pg_is_in_recovery(), ", reached!());
 
 /// An open connection, and what is asked over it.
 pub(super) struct Session {

@@ -18,7 +18,7 @@ use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
 
 use super::link::{LinkError, innermost, open};
-use super::said::{Hearer, Log};
+use super::said::{Hearer, LONGEST_WAY, Log, MOST};
 use super::{Cluster, Options};
 use crate::clock::{Duration, Instant};
 use crate::ids::Node;
@@ -29,12 +29,6 @@ const UNUSED: Duration = Duration::from_secs(10);
 
 /// Most databases of one entry that are listened to.
 const MOST_HUBS: usize = 1_000;
-
-/// What was said by whom is remembered for so many notifications that have not come yet,
-const MOST_AUTHORS: usize = 1_000;
-
-/// and for so long.
-const LONGEST_WAY: Duration = Duration::from_secs(10);
 
 /// How much of what a client has not read yet is kept for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -326,7 +320,7 @@ impl Hub {
             inner.authors.retain(|author| !author.is(&own.inbox, &[own.ticket]));
         }
         let late = |author: &Author| since.duration_since(author.since) > LONGEST_WAY;
-        while inner.authors.len() >= MOST_AUTHORS || inner.authors.front().is_some_and(late) {
+        while inner.authors.len() >= MOST || inner.authors.front().is_some_and(late) {
             inner.authors.pop_front();
         }
         let (channel, payload) = (channel.into(), payload.into());

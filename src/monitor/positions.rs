@@ -195,10 +195,11 @@ impl Positions {
     /// A question is about to be sent.
     pub(super) fn question(&self, node: Node, is_primary: bool) -> Option<Question> {
         let place = self.place(node)?;
-        place.sent.store(self.since(clock::now()), SeqCst);
+        let sent = clock::now();
+        place.sent.store(self.since(sent), SeqCst);
         let number = place.track.ask();
         let of_primary = is_primary.then(|| self.primary.ask());
-        Some(Question { node, number, of_primary, sent: clock::now() })
+        Some(Question { node, number, of_primary, sent })
     }
 
     /// Its answer. `is_primary` as the cluster sees it now; `in_recovery` as the server itself.

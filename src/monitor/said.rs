@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Duration, Instant};
 
-/// As many notifications are remembered,
-const MOST: usize = 1_000;
+/// What was said by whom is remembered for so many notifications,
+pub(super) const MOST: usize = 1_000;
 
 /// and for so long.
-const LONGEST_WAY: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_WAY: Duration = Duration::from_secs(10);
 
 /// A notification that a client has sent.
 #[derive(Debug)]

@@ -32,6 +32,7 @@ mod relay;
 mod renew;
 mod rerun;
 mod retry;
+mod roll;
 mod roster;
 mod running;
 mod search;

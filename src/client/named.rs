@@ -36,9 +36,9 @@ pub(super) struct Grown {
 
 impl Way<'_> {
     /// Writes a Query, or a Parse without a name, with the names that the server knows, and before it what the server lacks.
-    /// Returns how much of the message that was.
+    /// `calls`: the server gets all that the client has. Returns how much of the message that was.
     #[cold]
-    pub(super) fn rewrite(&mut self, tag: u8, message: &[u8]) -> usize {
+    pub(super) fn rewrite(&mut self, tag: u8, message: &[u8], calls: bool) -> usize {
         let body = message.get(HEADER..).unwrap_or_default();
         let (text, tail) = match tag {
             b'Q' => (frontend::query(body), &b""[..]),
@@ -48,8 +48,11 @@ impl Way<'_> {
         };
         let opens = !self.held.lease.owed.is_open();
         let alone = opens && self.held.lease.owed.readies() == 0;
-        let before = self.own.len();
-        let text = self.with_names(text.unwrap_or_default(), tag == b'Q');
+        let mut before = self.own.len();
+        if calls && self.call_roll() {
+            before = self.own.len();
+        }
+        let text = self.with_names(text.unwrap_or_default(), tag == b'Q', calls);
         if tag == b'Q' && opens && self.own.len() > before {
             // A Query ends what was begun by these, as a Sync does, but it would be carried out if one of them failed.
             self.held.lease.owed.sent(b'S', Show::Swallow);
@@ -97,14 +100,15 @@ impl Way<'_> {
         let (_, text) = frontend::parse(parse)?;
         let tail = frontend::parse_tail(parse).unwrap_or_default();
         self.close(RUNS);
-        let text = self.with_names(text, runs);
+        let text = self.with_names(text, runs, false);
         let number = self.held.lease.owed.sent(b'P', show)?;
         write::parse_bytes(self.own, RUNS, &text, tail);
         Some(number)
     }
 
-    /// The text with the names that the server knows; `runs`: it is going to be carried out.
-    fn with_names(&mut self, text: &[u8], runs: bool) -> Vec<u8> {
+    /// The text with the names that the server knows; `runs`: it is going to be carried out; `calls`: the server has all that the client
+    /// has, under its names.
+    fn with_names(&mut self, text: &[u8], runs: bool, calls: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(text.len() + 64);
         let mut at = 0;
         let mut dropped = 0usize;
@@ -113,6 +117,8 @@ impl Way<'_> {
             let told = known.and_then(|statement| statement.told.clone());
             let shared = known.and_then(|statement| statement.shared()).cloned();
             let other = match (one.how, shared) {
+                // As it is, where the server has all under the client's names.
+                (Use::Execute, Some(_)) if calls => None,
                 (Use::Execute, Some(prepared)) => {
                     // In a transaction that has failed the server refuses it before it looks for the name.
                     if self.held.lease.owed.status() != TransactionStatus::Failed {

@@ -513,7 +513,7 @@ impl Session {
             changed: false,
             unseen: false,
             under: Under::Nothing,
-            made: None,
+            made: Vec::new(),
             pin_counted: false,
             counted: false,
             transaction: false,

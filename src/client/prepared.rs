@@ -11,7 +11,7 @@
 //! at a point in the stream is what the last of the ops before that point says, or else what is certain. An op that is
 //! refused or skipped is dropped with its unit, and nothing has to be undone.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -64,6 +64,17 @@ pub(super) struct Statement {
     pub(super) parse: Option<Text>,
     /// What the client was told of it.
     pub(super) told: Option<Arc<Description>>,
+    /// The PREPARE that has made it, if SQL has.
+    sql: Option<Box<str>>,
+}
+
+/// A statement that the client has by name, and any server can have.
+#[derive(Debug)]
+pub(super) struct Called {
+    pub(super) name: Box<[u8]>,
+    pub(super) prepared: Arc<Prepared>,
+    /// The PREPARE that has made it, if SQL has.
+    pub(super) sql: Option<Box<str>>,
 }
 
 impl Statement {
@@ -79,7 +90,8 @@ impl Statement {
     fn size(&self) -> usize {
         let types =
             self.told.as_ref().and_then(|told| told.parameters.as_ref()).map_or(0, |types| types.len());
-        self.parse.as_deref().map_or(0, <[u8]>::len) + size_of::<u32>() * types
+        let sql = self.sql.as_ref().map_or(0, |text| text.len());
+        self.parse.as_deref().map_or(0, <[u8]>::len) + sql + size_of::<u32>() * types
     }
 }
 
@@ -185,7 +197,7 @@ impl Statements {
         if keep && !name.is_empty() {
             self.kept += size.unwrap_or(0);
         }
-        let statement = Statement { id: self.last, facts, scope, parse: None, told: None };
+        let statement = Statement { id: self.last, facts, scope, parse: None, told: None, sql: None };
         self.ops.push_back(Op::Parse { name: name.into(), statement, keep, share: false });
         keep
     }
@@ -337,6 +349,50 @@ impl Statements {
         }
     }
 
+    /// Each change to the shared statements that a server has, of those under way; true: it gets it.
+    pub(super) fn shared_under_way(&self, mut see: impl FnMut(&Arc<Prepared>, bool)) {
+        for op in self.ops.range(..self.sent) {
+            match op {
+                Op::Parse { share: true, statement, .. } => {
+                    statement.shared().into_iter().for_each(|prepared| see(prepared, true));
+                }
+                Op::Share(prepared) => see(prepared, true),
+                Op::Unshare(prepared) => see(prepared, false),
+                Op::Parse { .. } | Op::Own { .. } | Op::Close { .. } | Op::Portal | Op::End { .. } => {}
+            }
+        }
+    }
+
+    /// The names that a server may have when the next message reaches it for something that is not the client's.
+    pub(super) fn in_the_way(&self, server: &Server) -> Vec<Box<[u8]>> {
+        let certain = server.prepared.iter().filter(|(_, id)| **id == NOBODY).map(|(name, _)| name);
+        let under_way = self.ops.range(..self.sent).filter_map(|op| match op {
+            Op::Own { name, id: NOBODY } => Some(name),
+            _ => None,
+        });
+        certain.chain(under_way).filter(|name| !name.is_empty()).cloned().collect()
+    }
+
+    /// What the client has by name where the next message is sent, and any server can have, in the order in which it was made.
+    pub(super) fn roll(&self) -> Vec<Called> {
+        let under_way = self.ops.range(..self.sent).filter_map(|op| match op {
+            Op::Parse { name, .. } => Some(name),
+            _ => None,
+        });
+        let names: BTreeSet<_> =
+            self.certain.keys().chain(under_way).filter(|name| !name.is_empty()).collect();
+        let mut all: Vec<_> = names
+            .into_iter()
+            .filter_map(|name| {
+                let statement = self.find(name)?;
+                let prepared = statement.shared()?.clone();
+                Some((statement.id, Called { name: name.clone(), prepared, sql: statement.sql.clone() }))
+            })
+            .collect();
+        all.sort_by_key(|(id, _)| *id);
+        all.into_iter().map(|(_, called)| called).collect()
+    }
+
     /// Whether the next of the messages that were read is a Parse that clients may share.
     pub(super) fn shares(&self) -> bool {
         matches!(self.ops.get(self.sent), Some(Op::Parse { name, keep: true, .. }) if !name.is_empty())
@@ -460,6 +516,11 @@ impl Statements {
         self.insert(Op::Close { name: name.into(), own: true });
     }
 
+    /// The end of a unit of pgweir's own goes to a server.
+    pub(super) fn send_own_end(&mut self, number: u32) {
+        self.insert(Op::End { number, query: false });
+    }
+
     /// A simple query of pgweir's goes to a server in place of the client's.
     pub(super) fn send_query(&mut self, number: u32) {
         self.insert(Op::End { number, query: true });
@@ -546,7 +607,7 @@ impl Statements {
     /// The client has made a statement by SQL: it has the client's name on that server alone.
     pub(super) fn made(&mut self, name: &[u8], facts: Facts, server: &mut Server) {
         self.last += 1;
-        let statement = Statement { id: self.last, facts, scope: 0, parse: None, told: None };
+        let statement = Statement { id: self.last, facts, scope: 0, parse: None, told: None, sql: None };
         set(server, name, statement.id);
         self.certain.insert(name.into(), statement);
     }
@@ -559,8 +620,8 @@ impl Statements {
         server: &mut Server,
         make: impl FnOnce() -> Arc<Prepared>,
     ) -> bool {
-        let fits =
-            self.kept + made.tail.len() <= self.limits.bytes && self.certain.len() <= self.limits.count;
+        let fits = self.kept + made.tail.len() + made.text.len() <= self.limits.bytes
+            && self.certain.len() <= self.limits.count;
         let name = made.name.as_bytes();
         let Some(statement) =
             self.certain.get_mut(name).filter(|statement| fits && statement.parse.is_none())
@@ -568,9 +629,10 @@ impl Statements {
             return false;
         };
         let prepared = make();
-        self.kept += prepared.message().len();
+        self.kept += prepared.message().len() + made.text.len();
         statement.parse = Some(Text::Shared(prepared));
-        unset(server, name);
+        statement.sql = Some(made.text.as_str().into());
+        server.prepared.insert(name.into(), NOBODY);
         true
     }
 

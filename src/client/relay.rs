@@ -268,6 +268,7 @@ impl Session {
                     statements.forgotten(server);
                 }
             }
+            Event::Prepared if show == Show::Swallow => {}
             Event::Prepared => self.saw_name(Use::Prepare),
             Event::Deallocated => self.saw_name(Use::Deallocate),
             Event::RolledBack => self.takes_back(),
@@ -279,7 +280,7 @@ impl Session {
             }
             Event::Error { parse } => self.saw_error(parse, at, head),
             Event::Ready { number, .. } if self.net.failed.is_some() => self.saw_void_ready(number),
-            Event::Ready { .. } if show == Show::Swallow => self.heard_ready(),
+            Event::Ready { number, .. } if show == Show::Swallow => self.heard_ready(number),
             Event::Ready { status, number } => self.saw_ready(status, number),
             Event::Parameter if show == Show::Swallow => {}
             Event::Parameter => {

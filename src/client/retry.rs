@@ -351,6 +351,7 @@ mod tests {
             residue: crate::client::unit::Residue::None,
             waits: false,
             flushed: false,
+            called: false,
         };
         let mut net = Net::default();
         assert!(!net.holds() && net.has_room(&piece(100), 10), "the first may be of any size");

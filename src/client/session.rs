@@ -139,8 +139,8 @@ pub(super) struct Held {
     pub(super) unseen: bool,
     /// What of pgweir's own about settings is under way.
     pub(super) under: Under,
-    /// The name of what SQL has prepared on it, and clients share now: the server is going to drop it.
-    pub(super) made: Option<String>,
+    /// The names of what SQL has prepared on it, and any server can have: this one is going to drop it.
+    pub(super) made: Vec<String>,
     /// That session state keeps it has been counted.
     pub(super) pin_counted: bool,
     /// That prepared statements keep it has been counted.

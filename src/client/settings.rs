@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::fail::Failure;
 use super::handshake::is_text_safe;
 use super::options::SettingLimits;
+use super::prepared::NOBODY;
 use super::session::{Held, Leave, Session};
 use super::unit::{Gather, Piece, Residue, primary_only};
 use crate::pool::{Lease, PoolMode};
@@ -192,9 +193,14 @@ impl Session {
         let of_functions = self.identity.last_known.as_ref().map(|catalog| catalog.custom());
         let more = more.chain(of_functions.into_iter().flatten());
         let more = more.filter(|name| !self.custom.names.iter().any(|known| **known == **name));
-        let drop = held.made.take();
+        let mut drop = std::mem::take(&mut held.made);
+        // Some may have made way already.
+        drop.retain(|name| {
+            let there = held.lease.prepared.get(name.as_bytes()) == Some(&NOBODY);
+            there && held.lease.prepared.remove(name.as_bytes()).is_some()
+        });
         let shared = (!held.lease.shared.is_empty()).then(|| self.shared.prepared.prefix());
-        let question = settings::question(custom.chain(more), drop.as_deref(), shared);
+        let question = settings::question(custom.chain(more), &drop, shared);
         held.lease.query(&mut self.forth.own, &question);
         held.under = Under::Asked(Box::default());
         true
@@ -262,7 +268,10 @@ impl Session {
 
     /// A ReadyForQuery that only pgweir sees.
     #[cold]
-    pub(super) fn heard_ready(&mut self) {
+    pub(super) fn heard_ready(&mut self, number: u32) {
+        if let Some((statements, server)) = self.statements_on_server() {
+            statements.ended(number, server);
+        }
         let Some(held) = self.held() else { return };
         match std::mem::replace(&mut held.under, Under::Nothing) {
             Under::Nothing => self.moved(),
@@ -341,7 +350,7 @@ impl Session {
             .made_shared(&made, &mut held.lease, || registry.statement(&made.tail, path.as_ref(), epoch));
         if shares {
             held.doubt = Change::Open;
-            held.made = Some(made.name);
+            held.made.push(made.name);
             if self.forth.run == 0 && self.piece.is_some_and(|piece| piece.facts.names) {
                 // What was cut may name it.
                 self.judge_again();

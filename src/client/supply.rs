@@ -8,6 +8,7 @@ use bytes::BytesMut;
 
 use super::named::Grown;
 use super::prepared::{NOBODY, Sent, Statement, Statements, There};
+use super::roll::Roll;
 use super::session::{Held, Session};
 use super::told::Bound;
 use super::unit::Residue;
@@ -47,6 +48,7 @@ impl Session {
         let path = self.identity.search_path.as_ref();
         let mut way = Way {
             named: piece.facts.names,
+            roll: Roll::of(&piece),
             names: &mut self.names,
             grown: &mut self.grown,
             statements: &mut self.statements,
@@ -72,6 +74,7 @@ impl Session {
             // Every header was read when the piece was cut.
             let Ok(Some(head)) = frame::header(message, Side::Frontend) else { break };
             let needs = way.needs(head, message);
+            piece.called |= matches!(needs, Needs::Roll);
             if let Needs::Nothing = needs {
                 let number = way.held.lease.owed.sent(head.tag, Show::Forward);
                 if head.tag == b'D'
@@ -138,6 +141,8 @@ enum Needs {
     Text,
     /// It makes one whose text names others.
     MakeNaming(Arc<Prepared>),
+    /// It asks which there are.
+    Roll,
     /// It names one whose text, in the Parse of these bytes, names others.
     Naming(Vec<u8>),
 }
@@ -149,6 +154,7 @@ pub(super) struct Way<'a> {
     pub(super) own: &'a mut BytesMut,
     /// Texts of the piece name prepared statements.
     named: bool,
+    pub(super) roll: Roll,
     /// Those that they make or drop.
     pub(super) names: &'a mut VecDeque<NamedStatement>,
     pub(super) grown: &'a mut Option<Grown>,
@@ -165,6 +171,17 @@ pub(super) struct Way<'a> {
 impl Way<'_> {
     fn needs(&mut self, head: Header, message: &[u8]) -> Needs {
         let body = message.get(HEADER..head.size.min(message.len())).unwrap_or_default();
+        if self.roll != Roll::Nobody {
+            match self.rolls(head, body) {
+                Some(true) => return Needs::Roll,
+                Some(false) => return Needs::Nothing,
+                None => {}
+            }
+        }
+        self.needs_alone(head, message, body)
+    }
+
+    fn needs_alone(&mut self, head: Header, message: &[u8], body: &[u8]) -> Needs {
         let names_some =
             self.named && (head.tag == b'Q' || head.tag == b'P' && self.statements.makes_naming());
         if names_some && (head.tag == b'Q' || body.first() == Some(&0)) {
@@ -240,7 +257,17 @@ impl Way<'_> {
             }
             Needs::Name(prepared, told) => return Some(self.tell(&prepared, told.as_ref(), head, body)),
             Needs::Make(prepared) => return Some(self.make(prepared, message)),
-            Needs::Text => return Some(self.rewrite(head.tag, message)),
+            Needs::Text => return Some(self.rewrite(head.tag, message, false)),
+            Needs::Roll if head.tag == b'Q' => return Some(self.rewrite(head.tag, message, true)),
+            Needs::Roll => {
+                self.call_roll();
+                if name.is_empty() || head.tag == b'P' {
+                    let needs = self.needs_alone(head, message, body);
+                    return self.supply(needs, head, bytes, (size, piece));
+                }
+                // The server has it under that name by now.
+                Bound::Goes
+            }
             Needs::MakeNaming(prepared) => return Some(self.make_naming(prepared, message)),
             Needs::Naming(parse) => return Some(self.run_naming(&parse, head, body)),
             Needs::Unnamed => self.fit_unnamed(head, body, rest),
@@ -419,7 +446,7 @@ impl Way<'_> {
         }
     }
 
-    fn unshare(&mut self, prepared: &Arc<Prepared>) {
+    pub(super) fn unshare(&mut self, prepared: &Arc<Prepared>) {
         self.statements.told.drops(prepared.id());
         self.held.lease.shared.undescribe(prepared.id());
         if self.held.lease.owed.sent(b'C', Show::Swallow).is_some() {

@@ -57,6 +57,8 @@ pub(super) struct Piece {
     pub(super) waits: bool,
     /// What had to be committed before it is, or never will be.
     pub(super) flushed: bool,
+    /// Its connection has all of the client's prepared statements by now.
+    pub(super) called: bool,
 }
 
 const NOTHING: Piece = Piece {
@@ -70,6 +72,7 @@ const NOTHING: Piece = Piece {
     residue: Residue::None,
     waits: false,
     flushed: false,
+    called: false,
 };
 
 /// The facts of something that can only run on the primary.
@@ -138,9 +141,11 @@ impl Judging<'_> {
     }
 
     /// The facts of a prepared statement: judged again if names mean something else since. One that the client has not is
-    /// for the primary to refuse.
+    /// for the primary to refuse, or for whichever server its transaction is on.
     fn prepared(self, statements: &mut Statements, name: &[u8]) -> Facts {
-        let Some(statement) = statements.meant(name) else { return primary_only(Reason::PreparedOnPrimary) };
+        let Some(statement) = statements.meant(name) else {
+            return Facts { silent: false, ..primary_only(Reason::PreparedOnPrimary) };
+        };
         let counted = statement.parse.is_none() || self.judge.is_current(statement.facts);
         if statement.scope == self.scope.key() && counted {
             return statement.facts;

@@ -62,6 +62,8 @@ pub struct Facts {
     pub unseen: bool,
     /// It names prepared statements: PREPARE, EXECUTE, DEALLOCATE.
     pub names: bool,
+    /// It asks which prepared statements its session has.
+    pub roll: bool,
     /// It does nothing but ask what its session has drawn from sequences.
     pub recalls: bool,
     /// The tables that it reads or writes.
@@ -88,6 +90,7 @@ impl Facts {
         resets: false,
         unseen: false,
         names: false,
+        roll: false,
         recalls: false,
         tables: Tables::NONE,
         level: None,
@@ -121,6 +124,7 @@ impl Facts {
             resets: self.resets || other.resets,
             unseen: self.unseen || other.unseen,
             names: self.names || other.names,
+            roll: self.roll || other.roll,
             recalls: strong.recalls && weak.class <= Class::Read,
             tables: self.tables.and(other.tables),
             level: self.level.max(other.level),
@@ -145,6 +149,7 @@ impl Facts {
         resets: false,
         unseen: true,
         names: false,
+        roll: false,
         recalls: false,
         tables: Tables::ALL,
         level: None,

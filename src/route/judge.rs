@@ -12,7 +12,9 @@ use quick_cache::{UnitWeighter, sync::Cache, sync::DefaultLifecycle};
 
 use crate::clock::{Duration, Instant};
 use crate::fresh::Tables;
-use crate::sql::{Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, Verb, named, opinion, recalls, scan};
+use crate::sql::{
+    Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, Verb, asks_prepared, named, opinion, recalls, scan,
+};
 
 use super::builtins::{Builtins, View};
 use super::catalog::Scope;
@@ -245,6 +247,7 @@ impl Judge {
         }
         // CREATE TABLE AS EXECUTE, explained perhaps.
         facts.names |= makes && !named(text).is_empty();
+        facts.roll = facts.class > Class::Read && asks_prepared(text);
         facts.recalls = facts.reason == Reason::PrimaryFunction && recalls(text);
         facts.any = scope.rules().text(text);
         facts.all = facts.any;

@@ -123,6 +123,8 @@ pub struct Owed {
     copy_in: bool,
     /// The number of a Query before which something of pgweir's own has failed, with an error that the client was shown.
     said: Option<u32>,
+    /// The numbers, from and to, of units of pgweir's own that may fail.
+    trial: Option<(u32, u32)>,
     status: TransactionStatus,
 }
 
@@ -143,6 +145,7 @@ impl Owed {
             skipping: false,
             copy_in: false,
             said: None,
+            trial: None,
             status: TransactionStatus::Idle,
         }
     }
@@ -217,6 +220,18 @@ impl Owed {
         Some(number)
     }
 
+    /// What is owed from the one to the other of these numbers is for units of pgweir's own, each with its Sync: where one fails nobody
+    /// hears of it. So it is for the last of such only.
+    pub fn may_fail(&mut self, from: u32, to: u32) {
+        self.trial = Some((from, to));
+    }
+
+    fn is_trial(&self) -> bool {
+        self.trial
+            .zip(self.queue.front())
+            .is_some_and(|((from, to), (.., number))| number.wrapping_sub(from) <= to.wrapping_sub(from))
+    }
+
     /// Whether the reply with that number is still to come.
     #[must_use]
     pub fn owes(&self, number: u32) -> bool {
@@ -240,6 +255,10 @@ impl Owed {
             (b'E', Some(Sent::Query)) if self.is_said() => {
                 self.error();
                 Ok(Verdict { show: Show::Swallow, event: Event::Said })
+            }
+            (b'E', sent) if self.is_trial() => {
+                self.error();
+                Ok(Verdict { show: Show::Swallow, event: Event::Error { parse: sent == Some(Sent::Parse) } })
             }
             (b'E', sent) => {
                 self.error();

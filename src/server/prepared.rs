@@ -296,6 +296,11 @@ impl Shelf {
         self.by_id.values_mut().for_each(|slot| slot.version = OVER);
     }
 
+    /// All of them, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Prepared>> {
+        self.by_id.values().map(|slot| &slot.prepared)
+    }
+
     /// The server has confirmed that it has it no longer.
     pub fn remove(&mut self, id: u64) {
         self.by_id.remove(&id);

@@ -118,15 +118,14 @@ fn identifiers(name: &str) -> String {
 
 /// Asks a server what is in force: settings of the session, those of `custom` names that exist, and what else it holds for
 /// the session; of the statements that SQL has prepared, the last. Three columns: a letter, a name, a value. Before that it
-/// drops the prepared statement of that name. With `shared`, what the names of statements that clients share begin with, it counts
+/// drops the prepared statements of these names. With `shared`, what the names of statements that clients share begin with, it counts
 /// those.
 #[must_use]
-pub fn question<'a>(
-    custom: impl Iterator<Item = &'a str>,
-    drop: Option<&str>,
-    shared: Option<&str>,
-) -> String {
-    let mut sql = drop.map_or_else(String::new, |name| format!("DEALLOCATE {};", quote_identifier(name)));
+pub fn question<'a>(custom: impl Iterator<Item = &'a str>, drop: &[String], shared: Option<&str>) -> String {
+    let mut sql = String::new();
+    for name in drop {
+        let _ = write!(sql, "DEALLOCATE {};", quote_identifier(name));
+    }
     let _ = write!(
         sql,
         "SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
@@ -202,6 +201,8 @@ pub struct SqlPrepared {
     pub name: String,
     /// What a Parse message with another name would have behind that, to make the same.
     pub tail: Vec<u8>,
+    /// The PREPARE.
+    pub text: String,
 }
 
 impl SqlPrepared {
@@ -216,7 +217,7 @@ impl SqlPrepared {
         let mut tail =
             [statement, b"\0".as_slice(), &u16::try_from(types.len()).ok()?.to_be_bytes()].concat();
         types.iter().for_each(|of| tail.extend_from_slice(&of.to_be_bytes()));
-        Some(Self { name: name.to_owned(), tail })
+        Some(Self { name: name.to_owned(), tail, text: text.to_owned() })
     }
 }
 

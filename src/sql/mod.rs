@@ -26,6 +26,6 @@ pub use named::{LONGEST_PREPARE, NamedStatement, Use, lone_execute, lone_prepare
 pub use normal::{NORMAL_LIMIT, normalise};
 pub use outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
 pub use parse::{Opinion, PARSE_LIMIT, opinion, tables};
-pub use recall::recalls;
+pub use recall::{asks_prepared, recalls};
 pub use scan::{SCAN_LIMIT, Seeds, scan};
 pub use words::is_server_view;

@@ -267,11 +267,38 @@ pub fn bind_binary(out: &mut BytesMut, statement: &[u8], count: usize, values: i
     });
 }
 
+/// A Bind of a prepared statement without parameters to a portal of that name.
+pub fn bind_nothing(out: &mut BytesMut, portal: &[u8], statement: &[u8]) {
+    message(out, b'B', |out| {
+        out.extend_from_slice(portal);
+        out.put_u8(0);
+        out.extend_from_slice(statement);
+        out.extend_from_slice(&[0; 7]);
+    });
+}
+
+/// A Close of a portal.
+pub fn close_portal(out: &mut BytesMut, name: &[u8]) {
+    message(out, b'C', |out| {
+        out.put_u8(b'P');
+        out.extend_from_slice(name);
+        out.put_u8(0);
+    });
+}
+
 /// An Execute of a portal, for all of its rows.
 pub fn execute(out: &mut BytesMut, portal: &str) {
     message(out, b'E', |out| {
         text(out, portal);
         out.put_u32(0);
+    });
+}
+
+/// As [`execute`], of a portal whose name may be in any encoding.
+pub fn execute_bytes(out: &mut BytesMut, portal: &[u8]) {
+    message(out, b'E', |out| {
+        out.extend_from_slice(portal);
+        out.extend_from_slice(&[0; 5]);
     });
 }
 

@@ -12,7 +12,10 @@ async fn start() -> (Cluster, Proxy, Watch) {
     let cluster = cluster().replicas(1).start().await.unwrap();
     cluster
         .primary()
-        .sql("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 1000) g")
+        .sql(
+            "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 1000) g; \
+             CREATE VIEW there AS TABLE pg_prepared_statements",
+        )
         .await
         .unwrap();
     cluster.wait_replayed(SOON).await.unwrap();
@@ -165,10 +168,7 @@ async fn in_an_open_unit() {
     while client.message().await.unwrap().0 != b'C' {}
     client.vanish();
     next_is_well(&proxy, &watch, &backend).await;
-    assert_eq!(
-        proxy.client().await.value("SELECT count(*), txid_current() FROM pg_prepared_statements").await,
-        "0"
-    );
+    assert_eq!(proxy.client().await.value("SELECT count(*), txid_current() FROM there").await, "0");
 }
 
 #[tokio::test]

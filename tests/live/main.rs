@@ -49,6 +49,7 @@ mod proxy;
 mod raw;
 mod relay;
 mod retries;
+mod roll;
 mod rotation;
 mod routes;
 mod rules;

@@ -280,6 +280,7 @@ impl Owed {
                 self.drop_copy_ends();
                 self.copy_in = false;
                 let number = front.map_or(0, |(.., number)| number);
+                self.trial.take_if(|(_, to)| *to == number);
                 verdict(Event::Ready { status: self.status, number })
             }
             (b'C', Some(Sent::Query)) => verdict(completed(body)),

@@ -349,3 +349,23 @@ proptest::proptest! {
         proptest::prop_assert!(model.is_idle() && owed.is_settled(), "{owed:?}");
     }
 }
+
+#[test]
+fn where_what_may_fail_fails_nobody_hears_of_it() {
+    let mut owed = Owed::new();
+    let numbers = [b'P', b'S', b'P', b'S'].map(|tag| owed.sent(tag, Show::Swallow).unwrap());
+    owed.may_fail(numbers[0], numbers[3]);
+    for tag in *b"QQ" {
+        owed.sent(tag, Show::Forward);
+    }
+    let mut show = |tag, body: &[u8]| owed.reply(tag, body).unwrap().show;
+    for (tag, expected) in
+        [(b'E', Show::Swallow), (b'Z', Show::Swallow), (b'E', Show::Swallow), (b'Z', Show::Swallow)]
+    {
+        assert_eq!(show(tag, b"I"), expected);
+    }
+    for tag in *b"EZEZ" {
+        assert_eq!(show(tag, b"I"), Show::Forward);
+    }
+    assert!(owed.is_free());
+}

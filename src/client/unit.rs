@@ -61,6 +61,13 @@ pub(super) struct Piece {
     pub(super) called: bool,
 }
 
+impl Piece {
+    /// One of its statements does that.
+    fn does(&mut self, facts: Facts) {
+        self.facts = if self.facts == Facts::EMPTY { facts } else { self.facts.and(facts) };
+    }
+}
+
 const NOTHING: Piece = Piece {
     kind: Kind::Unit,
     size: 0,
@@ -344,63 +351,63 @@ impl Gather {
                 statements.end(true);
                 self.piece.ends = true;
                 let facts = self.memo.facts(text, judge.judge, judge.scope);
-                if facts.names { judge.execute(text, facts, statements) } else { facts }
+                Some(if facts.names { judge.execute(text, facts, statements) } else { facts })
             }
             b'P' => {
                 self.wait_for(frontend::parse_name(body), statements);
                 let facts = parse(body, message, statements, judge).ok_or(bad)?;
                 self.counted = frontend::parse_name(body).and_then(|name| statements.id(name)).unwrap_or(0);
-                facts
+                Some(facts)
             }
             b'B' => {
                 let name = frontend::bind(body).ok_or(bad)?.1;
                 let counted = std::mem::take(&mut self.counted);
-                self.uses(name, counted, statements, judge)
+                Some(self.uses(name, counted, statements, judge))
             }
             b'D' => match frontend::named(body).ok_or(bad)? {
-                Named::Statement(name) => self.uses(name, self.counted, statements, judge),
-                Named::Portal(_) => Facts::EMPTY,
+                Named::Statement(name) => Some(self.uses(name, self.counted, statements, judge)),
+                Named::Portal(_) => None,
             },
             b'C' => {
                 statements.close(match frontend::named(body).ok_or(bad)? {
                     Named::Statement(name) => Some(name),
                     Named::Portal(_) => None,
                 });
-                Facts::EMPTY
+                None
             }
             b'E' => {
                 self.piece.executes = true;
-                Facts::EMPTY
+                None
             }
             b'S' => {
                 statements.end(false);
                 self.piece.ends = true;
-                Facts::EMPTY
+                None
             }
             b'H' => {
                 self.piece.flush = true;
-                Facts::EMPTY
+                None
             }
             b'F' => {
                 statements.end(false);
                 self.piece.ends = true;
-                function_call(body)
+                Some(function_call(body))
             }
             b'X' if first => {
                 self.piece.kind = Kind::Terminate;
                 self.piece.ends = true;
-                Facts::EMPTY
+                None
             }
             b'X' => return Ok(Cut::Before),
             b'd' | b'c' | b'f' => {
                 if first {
                     self.piece.kind = Kind::Copy;
                 }
-                Facts::EMPTY
+                None
             }
             tag => return Err(ProtocolError::Unexpected(tag)),
         };
-        self.piece.facts = self.piece.facts.and(facts);
+        facts.into_iter().for_each(|facts| self.piece.does(facts));
         Ok(if self.piece.ends || self.piece.flush { Cut::Ends } else { Cut::Goes })
     }
 }

@@ -256,23 +256,7 @@ impl Owed {
                 self.error();
                 Ok(Verdict { show: Show::Swallow, event: Event::Said })
             }
-            (b'E', sent) if self.is_trial() => {
-                self.error();
-                Ok(Verdict { show: Show::Swallow, event: Event::Error { parse: sent == Some(Sent::Parse) } })
-            }
-            (b'E', sent) => {
-                self.error();
-                self.said = self.query_behind().filter(|_| show == Show::Swallow);
-                // Where pgweir's own Parse fails, so does the client's Bind behind it: the client sees why.
-                let own = sent == Some(Sent::Query);
-                Ok(Verdict {
-                    show: if own { show } else { Show::Forward },
-                    event: match sent {
-                        Some(Sent::Refusal) => Event::Refused,
-                        sent => Event::Error { parse: sent == Some(Sent::Parse) },
-                    },
-                })
-            }
+            (b'E', sent) => Ok(self.failed(sent, show)),
             (b'Z', Some(Sent::Query | Sent::Function | Sent::Sync)) => {
                 // Read before it counts: one that says nothing is still owed.
                 self.status = backend::ready_for_query(body)?;
@@ -315,6 +299,26 @@ impl Owed {
                 verdict(Event::None)
             }
             _ => unexpected,
+        }
+    }
+
+    /// Takes the error that answers what is at the front.
+    fn failed(&mut self, sent: Option<Sent>, show: Show) -> Verdict {
+        let trial = self.is_trial();
+        self.error();
+        let parse = sent == Some(Sent::Parse);
+        if trial {
+            return Verdict { show: Show::Swallow, event: Event::Error { parse } };
+        }
+        self.said = self.query_behind().filter(|_| show == Show::Swallow);
+        // Where pgweir's own Parse fails, so does the client's Bind behind it: the client sees why.
+        let own = sent == Some(Sent::Query);
+        Verdict {
+            show: if own { show } else { Show::Forward },
+            event: match sent {
+                Some(Sent::Refusal) => Event::Refused,
+                _ => Event::Error { parse },
+            },
         }
     }
 

@@ -10,6 +10,7 @@
 //! Whoever asks is answered when the session has looked at the request: what the client sends after that is another matter.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -131,6 +132,10 @@ impl Default for Cancels {
     }
 }
 
+/// The process numbers that clients are told: no process has one, since Linux stays below 2^22, so that a `pg_terminate_backend` of
+/// one hits nobody; and drivers hold it in a signed integer.
+const PROCESSES: RangeInclusive<u32> = 1 << 22..=i32::MAX.cast_unsigned();
+
 impl Cancels {
     fn clients(&self) -> MutexGuard<'_, HashMap<u32, Entry>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
@@ -147,8 +152,7 @@ impl Cancels {
             Arc::new(rand::random::<[u8; 4]>())
         };
         loop {
-            // Drivers hold the process number in a signed integer.
-            let process = rand::random_range(1..=i32::MAX.cast_unsigned());
+            let process = rand::random_range(PROCESSES);
             if let std::collections::hash_map::Entry::Vacant(entry) = clients.entry(process) {
                 entry.insert(Entry { secret: secret.clone(), link: link.clone(), cluster: cluster.clone() });
                 drop(clients);

@@ -46,8 +46,8 @@ server='pg_stat_get_.*|pg_backend_pid|pg_listening_channels|inet_server_addr|ine
 server+='|pg_conf_load_time|pg_lock_status|pg_cursor|pg_prepared_statement|pg_prepared_xact|pg_my_temp_schema'
 server+='|pg_is_other_temp_schema|pg_get_replication_slots|pg_get_wal_.*|pg_show_replication_origin_status'
 server+='|pg_is_in_backup|pg_backup_start_time|pg_blocking_pids|pg_safe_snapshot_blocking_pids|pg_current_logfile'
-server+='|pg_control_.*|pg_last_committed_xact|pg_notification_queue_usage|pg_show_all_file_settings|pg_hba_file_rules'
-server+='|pg_ident_file_mappings|pg_get_shmem_allocations.*|pg_get_backend_memory_contexts|pg_is_wal_replay_paused'
+server+='|pg_control_.*|pg_last_committed_xact|pg_notification_queue_usage|pg_show_all_settings|pg_show_all_file_settings'
+server+='|pg_hba_file_rules|pg_ident_file_mappings|pg_get_shmem_allocations.*|pg_get_backend_memory_contexts|pg_is_wal_replay_paused'
 server+='|pg_get_wal_replay_pause_state|pg_stat_file|pg_relation_filepath|pg_jit_available|pg_config|pg_get_aios'
 server+='|pg_get_process_memory_contexts|pg_get_loaded_modules|pg_stat_have_stats'
 

@@ -16,7 +16,7 @@ use super::lex::{Kind, Lexer, Token};
 use super::opening::{Opening, Seen};
 use super::outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Verb};
 use super::tables::{Tables, bit};
-use super::words::{Keyword, is_reserved, is_server_view, keyword};
+use super::words::{Keyword, is_reserved, is_sequence_name, is_server_view, keyword};
 
 /// The longest text that is scanned: 16 MB take some 30 ms of a worker's time.
 pub const SCAN_LIMIT: usize = 16 << 20;
@@ -87,6 +87,7 @@ struct Scan<'a, F> {
     /// BEGIN ATOMIC: the body of a function, whose semicolons do not end the statement.
     atomic: bool,
     config: Option<Config>,
+    asked: Option<calls::Asked>,
     sequence: Sequence,
     /// Depths (as bits) that are in a WITH clause before its query, in a GROUP BY list, or outside a parenthesis that
     /// a call may follow. Below depth 63 nothing is remembered, which only costs needless trips.
@@ -106,15 +107,6 @@ struct Scan<'a, F> {
 struct Sequence {
     column: bool,
     name: bool,
-}
-
-/// `.._seq`, as SERIAL names its sequences; what is left of the closing quote may follow.
-fn is_sequence_name(name: &[u8]) -> bool {
-    let name = name.strip_suffix(b"\"").unwrap_or(name);
-    name.len()
-        .checked_sub(4)
-        .and_then(|at| name.get(at..))
-        .is_some_and(|end| end.eq_ignore_ascii_case(b"_seq"))
 }
 
 /// Scans a text; hands over its statements one by one.
@@ -187,6 +179,7 @@ impl<'a, F: Names> Scan<'a, F> {
             locking: false,
             atomic: false,
             config: None,
+            asked: None,
             sequence: Sequence::default(),
             with: 0,
             group: 0,
@@ -230,8 +223,8 @@ impl<'a, F: Names> Scan<'a, F> {
             self.open(token, word);
             first = self.opening.is_done();
         }
-        if self.config.is_some() {
-            self.watch_config(token, word);
+        if self.config.is_some() || self.asked.is_some() {
+            self.watch_arguments(token, word);
         }
         self.before = match token.kind {
             Kind::Word => {

@@ -223,6 +223,7 @@ pub fn is_server_view(name: &[u8]) -> bool {
                 | b"pg_prepared_statements"
                 | b"pg_prepared_xacts"
                 | b"pg_sequences"
+                | b"pg_settings"
                 | b"pg_backend_memory_contexts"
                 | b"pg_file_settings"
                 | b"pg_hba_file_rules"
@@ -231,7 +232,18 @@ pub fn is_server_view(name: &[u8]) -> bool {
         )
 }
 
-/// Whether SHOW of this setting, in lower case, asks for the role of the server.
+/// Whether this setting says which role the server has, or is ALL of SHOW ALL. PostgreSQL finds a setting in any case.
 pub(super) fn is_server_setting(name: &[u8]) -> bool {
-    matches!(name, b"transaction_read_only" | b"in_hot_standby")
+    [&b"transaction_read_only"[..], b"in_hot_standby", b"all"]
+        .iter()
+        .any(|setting| name.eq_ignore_ascii_case(setting))
+}
+
+/// `.._seq`, as SERIAL names its sequences; what is left of the closing quote may follow.
+pub(super) fn is_sequence_name(name: &[u8]) -> bool {
+    let name = name.strip_suffix(b"\"").unwrap_or(name);
+    name.len()
+        .checked_sub(4)
+        .and_then(|at| name.get(at..))
+        .is_some_and(|end| end.eq_ignore_ascii_case(b"_seq"))
 }

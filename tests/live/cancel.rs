@@ -374,3 +374,18 @@ async fn many_races() {
 async fn a_million_races() {
     race(1_000_000, Duration::from_secs(3600)).await;
 }
+
+/// Linux gives no process a number of 2^22 or more.
+#[tokio::test]
+async fn the_number_that_a_client_is_told_is_no_process() {
+    let cluster = cluster().start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "").await;
+    for _ in 0..1000 {
+        let client = proxy.client().await;
+        assert!(client.key.0 >= 1 << 22, "{:?}", client.key);
+    }
+    let mut client = proxy.client().await;
+    let ended = client.value(&format!("SELECT pg_terminate_backend({})", client.key.0)).await;
+    assert_eq!(ended, "f");
+    assert_eq!(client.value("SELECT 1").await, "1");
+}

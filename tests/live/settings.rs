@@ -232,3 +232,35 @@ async fn settings_that_are_refused_stop_what_follows() {
     assert_eq!(refused.code(), "22023", "{refused:?}");
     assert_eq!(two.value("SELECT count(*), txid_current() FROM t").await, "1");
 }
+
+/// What says whether transactions are read only is said by the primary, however it is asked for: a replica would say that they
+/// all are.
+#[tokio::test]
+async fn a_session_is_not_told_that_it_may_only_read() {
+    let (cluster, proxy) = start("").await;
+    let mut client = proxy.client().await;
+    let primary = cluster.primary().port().to_string();
+    assert_ne!(client.value("SELECT current_setting('port')").await, primary);
+    for setting in ["transaction_read_only", "in_hot_standby"] {
+        for text in [
+            format!("SHOW {setting}"),
+            format!("SELECT current_setting('{setting}')"),
+            format!("SELECT pg_catalog.current_setting('{}'::text, true)", setting.to_uppercase()),
+            format!("SELECT current_setting('{setting}'), current_setting('default_transaction_read_only')"),
+            format!("SELECT current_setting(name) FROM (SELECT '{setting}' AS name) t"),
+            format!("SELECT setting FROM pg_settings WHERE name = '{setting}'"),
+            format!("SELECT setting FROM pg_show_all_settings() WHERE name = '{setting}'"),
+        ] {
+            assert_eq!(client.value(&text).await, "off", "{text}");
+        }
+        let unit =
+            [parse("", "SELECT current_setting($1)"), bind("", "", &[setting]), execute("", 0), sync()]
+                .concat();
+        client.send(&unit).await.unwrap();
+        assert_eq!(client.answer().await.unwrap().value(), "off", "{setting}");
+    }
+    // In a transaction that runs on a replica it is true.
+    client.ok("BEGIN READ ONLY").await;
+    assert_eq!(client.value("SELECT current_setting('transaction_read_only')").await, "on");
+    client.ok("COMMIT").await;
+}

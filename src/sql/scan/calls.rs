@@ -2,10 +2,19 @@
 
 use super::super::folded::Folded;
 use super::super::lex::{Kind, Token};
-use super::super::outline::{Effect, Name, Names};
+use super::super::outline::{Effect, Mark, Name, Names};
 use super::super::tables::bit;
-use super::super::words::Keyword;
+use super::super::words::{Keyword, is_server_setting};
 use super::{Before, Config, Path, Scan};
+
+/// A call of `current_setting` whose first argument is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    /// The parenthesis was the token before.
+    Open,
+    /// A setting was named that every server has from the session.
+    Named,
+}
 
 impl<F: Names> Scan<'_, F> {
     /// A name stands before a parenthesis: a construct of the grammar, a type, an alias with its columns, or a call.
@@ -23,6 +32,7 @@ impl<F: Names> Scan<'_, F> {
         let effect =
             if path.deep || last.as_bytes().is_empty() { Effect::Unknown } else { self.names.function(name) };
         match effect {
+            Effect::Safe if name.last == b"current_setting" => self.asked = Some(Asked::Open),
             Effect::Safe => {}
             Effect::Loading => {
                 self.effects.insert(Effect::Loading);
@@ -118,8 +128,15 @@ impl<F: Names> Scan<'_, F> {
         }
     }
 
-    /// Follows the arguments of an open `set_config`.
-    pub(super) fn watch_config(&mut self, token: Token, word: Option<&[u8]>) {
+    /// Follows the arguments of an open `set_config`, and of `current_setting`.
+    pub(super) fn watch_arguments(&mut self, token: Token, word: Option<&[u8]>) {
+        if let Some(asked) = self.asked.take() {
+            self.watch_asked(asked, token);
+        }
+        self.watch_config(token, word);
+    }
+
+    fn watch_config(&mut self, token: Token, word: Option<&[u8]>) {
         let Some(config) = self.config.as_mut() else { return };
         match token.kind {
             Kind::Comma if self.depth == config.depth => config.commas += 1,
@@ -139,5 +156,22 @@ impl<F: Names> Scan<'_, F> {
             }
             _ => {}
         }
+    }
+
+    /// The first argument of `current_setting`: only a plain string says that the role of the server is not asked for.
+    fn watch_asked(&mut self, asked: Asked, token: Token) {
+        match (asked, token.kind) {
+            (Asked::Open, Kind::String) if self.is_plain_setting(token) => self.asked = Some(Asked::Named),
+            (Asked::Named, Kind::Comma | Kind::Close | Kind::Cast) => {}
+            (Asked::Open | Asked::Named, _) => self.marks.insert(Mark::Server),
+        }
+    }
+
+    fn is_plain_setting(&self, token: Token) -> bool {
+        self.text
+            .get(token.start..token.end)
+            .and_then(|text| text.strip_prefix(b"'")?.strip_suffix(b"'"))
+            // A quote inside: the string goes on in another line.
+            .is_some_and(|name| !name.contains(&b'\'') && !is_server_setting(name))
     }
 }

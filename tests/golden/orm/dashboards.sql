@@ -33,7 +33,6 @@ SELECT roles.oid as id, roles.rolname as name, roles.rolsuper as is_superuser, C
 SELECT db.oid as did, db.datname, db.datallowconn, pg_encoding_to_char(db.encoding) AS serverencoding, has_database_privilege(db.oid, 'CREATE') as cancreate, datistemplate FROM pg_catalog.pg_database db WHERE db.datname = current_database()
 SELECT nsp.oid, nsp.nspname as name, has_schema_privilege(nsp.oid, 'CREATE') as can_create, has_schema_privilege(nsp.oid, 'USAGE') as has_usage FROM pg_catalog.pg_namespace nsp WHERE nspname NOT LIKE E'pg\\_%' AND NOT ((nsp.nspname = 'pg_catalog' AND EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relname = 'pg_class' AND relnamespace = nsp.oid LIMIT 1))) ORDER BY nspname
 SELECT rel.oid, rel.relname AS name, (SELECT count(*) FROM pg_catalog.pg_trigger WHERE tgrelid=rel.oid AND tgisinternal = FALSE) AS triggercount FROM pg_catalog.pg_class rel WHERE rel.relkind IN ('r','s','t','p') AND rel.relnamespace = 2200::oid ORDER BY rel.relname
-SELECT set.name, set.setting, set.unit FROM pg_catalog.pg_settings set WHERE set.name IN ('bytea_output', 'max_index_keys')
 SELECT n.nspname as "Schema", c.relname as "Name", CASE c.relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' END as "Type", pg_catalog.pg_get_userbyid(c.relowner) as "Owner" FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam WHERE c.relkind IN ('r','p','v','m','S','f','') AND n.nspname <> 'pg_catalog' AND n.nspname !~ '^pg_toast' AND n.nspname <> 'information_schema' AND pg_catalog.pg_table_is_visible(c.oid) ORDER BY 1,2;
 SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relname OPERATOR(pg_catalog.~) '^(users)$' COLLATE pg_catalog.default AND pg_catalog.pg_table_is_visible(c.oid) ORDER BY 2, 3;
 SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef), a.attnotnull FROM pg_catalog.pg_attribute a WHERE a.attrelid = '1259' AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
@@ -48,12 +47,13 @@ SELECT pg_get_viewdef('pg_catalog.pg_tables'::regclass, true)
 SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
 SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f'
 SELECT current_setting('server_version_num')::int, current_setting('is_superuser')
-SELECT name, setting, short_desc FROM pg_settings ORDER BY name
-SHOW ALL
 SHOW max_connections
 EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT count(*) FROM orders
 EXPLAIN (COSTS OFF, VERBOSE) SELECT * FROM users WHERE id = 1
 --- kept server_state: each server answers for itself, and a dashboard means the primary
+SELECT set.name, set.setting, set.unit FROM pg_catalog.pg_settings set WHERE set.name IN ('bytea_output', 'max_index_keys')
+SELECT name, setting, short_desc FROM pg_settings ORDER BY name
+SHOW ALL
 SELECT pid, usename, state, query FROM pg_stat_activity WHERE state <> 'idle'
 SELECT relname, n_live_tup, last_autovacuum FROM pg_stat_user_tables
 SELECT * FROM pg_locks WHERE NOT granted

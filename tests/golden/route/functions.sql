@@ -303,3 +303,28 @@ SHOW transaction_read_only
 --> primary server_state
 SHOW in_hot_standby
 --> primary server_state
+SHOW "Transaction_Read_Only"
+--> primary server_state
+SHOW ALL
+--> primary server_state
+SELECT current_setting('transaction_read_only')
+--> primary server_state
+SELECT pg_catalog.current_setting('In_Hot_Standby', true)
+--> primary server_state
+SELECT current_setting('transaction_read_only'::text), current_setting('work_mem')
+--> primary server_state
+SELECT current_setting($1)
+--> primary server_state
+SELECT current_setting('transaction_' || 'read_only')
+--> primary server_state
+SELECT current_setting('transaction_'
+'read_only')
+--> primary server_state
+SELECT current_setting(E'transaction\\137read_only')
+--> primary server_state
+SELECT current_setting(n) FROM unnest(ARRAY['work_mem']) n
+--> primary server_state
+SELECT name, setting FROM pg_settings WHERE name = 'work_mem'
+--> primary server_state
+SELECT * FROM pg_show_all_settings()
+--> primary server_state

@@ -118,6 +118,8 @@ SELECT json_value(a, '$.b' RETURNING int), json_query(a, '$.c' WITH WRAPPER), js
 --> replica read
 SELECT current_setting('search_path'), current_schema(), current_schemas(true), to_regclass('t')
 --> replica read
+SELECT current_setting('work_mem'::text, true), current_setting('app.user')
+--> replica read
 SELECT has_table_privilege('t', 'update'), has_table_privilege('t', 'INSERT')
 --> replica read
 SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'
@@ -127,8 +129,6 @@ SELECT attname FROM pg_attribute WHERE attrelid = 'photos'::regclass AND attnum 
 SELECT t.typname, format_type(t.oid, NULL), pg_get_expr(d.adbin, d.adrelid), obj_description(c.oid) FROM pg_type t, pg_attrdef d, pg_class c
 --> replica read
 SELECT most_common_vals FROM pg_stats WHERE tablename = 't'
---> replica read
-SELECT name, setting FROM pg_settings WHERE name = 'work_mem'
 --> replica read
 --- WITH.
 WITH x AS (SELECT 1) SELECT * FROM x
@@ -190,8 +190,6 @@ SELECT größe, naïve FROM tést
 --> replica read
 --- SHOW, COPY TO STDOUT, EXPLAIN.
 SHOW server_version
---> replica read
-SHOW ALL
 --> replica read
 SHOW TRANSACTION ISOLATION LEVEL
 --> replica read

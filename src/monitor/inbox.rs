@@ -165,4 +165,25 @@ mod tests {
         assert_eq!(take(&mut out, 100), Err(Missed::Full));
         assert_eq!(own, [&b"two"[..], b"seven"]);
     }
+
+    #[test]
+    fn a_receipt_is_no_message() {
+        let inbox = Inbox::new(InboxLimits { count: 1, bytes: 10 });
+        let cx = Context::from_waker(Waker::noop());
+        let (mut out, mut shown) = (BytesMut::new(), Vec::new());
+        assert_eq!((inbox.last(), inbox.has_given(0), inbox.has_given(1)), (None, true, false));
+        inbox.put(&Bytes::from_static(b"message"), false);
+        for receipt in ["one", "a long one, and there is no limit"] {
+            inbox.receipt(Bytes::from_static(receipt.as_bytes()));
+        }
+        assert_eq!(inbox.last(), Some(1));
+        // Also while nothing can be told.
+        assert_eq!(inbox.take(&cx, &mut out, 0, |message| shown.push(message.len())), Ok(false));
+        assert_eq!((shown, inbox.has_given(1)), (vec![3, 33], false));
+        inbox.miss(Missed::Lost);
+        assert_eq!(inbox.take(&cx, &mut out, 0, |_| {}), Ok(false), "there is something before that");
+        assert_eq!(inbox.take(&cx, &mut out, 9, |_| {}), Ok(true));
+        assert_eq!((&out[..], inbox.last(), inbox.has_given(1)), (&b"message"[..], None, true));
+        assert_eq!(inbox.take(&cx, &mut out, 0, |_| {}), Err(Missed::Lost));
+    }
 }

@@ -425,3 +425,47 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::super::InboxLimits;
+    use super::*;
+
+    #[test]
+    fn who_waits_for_what_is_not_heard_goes_on() {
+        let inbox = Inbox::new(InboxLimits { count: 1, bytes: 100 });
+        let mut inner = Inner { late: MOST_LATE, ..Inner::default() };
+        let since = crate::clock::now();
+        for (ticket, channel, payload) in [(1, "a", "x"), (2, "b", "x"), (3, "a", "y"), (4, "a", "x")] {
+            let own = Some(Own { ticket, inbox: inbox.clone() });
+            let (channel, payload) = (channel.into(), payload.into());
+            inner.authors.push_back(Author {
+                server: 7,
+                channel,
+                payload,
+                client: 9,
+                own,
+                void: false,
+                since,
+            });
+        }
+        // Each once, and first what was said first.
+        let (number, own) = inner.author(7, "a", "x");
+        assert_eq!((number, own.map(|own| own.ticket), inner.late), (9, Some(1), 0));
+        inner.void("a");
+        let mut receipts = Vec::new();
+        let cx = Context::from_waker(Waker::noop());
+        let taken = inbox.take(&cx, &mut BytesMut::new(), 0, |message| receipts.push(message.to_vec()));
+        assert_eq!((taken, receipts.len()), (Ok(false), 2));
+        assert!(receipts[0].ends_with(b"a\0y\0") && receipts[1].ends_with(b"a\0x\0"));
+        // It is still known who said it, but not that somebody waits.
+        for (channel, payload, ticket) in [("a", "y", None), ("b", "x", Some(2))] {
+            let (number, own) = inner.author(7, channel, payload);
+            assert_eq!((number, own.map(|own| own.ticket)), (9, ticket));
+        }
+        inner.late = MOST_LATE;
+        assert_eq!((inner.author(8, "a", "x").0, inner.late), (8, MOST_LATE));
+    }
+}

@@ -16,15 +16,15 @@ use crate::monitor::Ticket;
 use crate::wire::frame::HEADER;
 use crate::wire::{TransactionStatus, write};
 
-/// Longest that the end of a unit waits for what the client hears itself. The server tells its listeners at the commit, so it is a matter of a millisecond or, on a busy
-/// machine, of some more; what comes later than this comes after the end of the unit, as anybody else's.
+/// Longest that the end of a unit waits for what the client hears itself. The server tells its listeners at the commit, so it is a
+/// matter of a millisecond or, on a busy machine, of some more; what comes later than this comes after the end of the unit.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// The same for what others hear, and not the client.
 const LONGEST_FOR_OTHERS: Duration = Duration::from_millis(100);
 
-/// After so many of a client's own in a row that did not come in time, nothing waits any more: something between pgweir and the server changes its
-/// process numbers, and they cannot be told from others.
+/// After so many of a client's own in a row that did not come in time, nothing waits for them any more: something between pgweir and the
+/// server changes its process numbers, and they cannot be told from others.
 const MOST_LATE: u8 = 3;
 
 /// Most that are waited for at once, as in one transaction.

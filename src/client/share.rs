@@ -276,7 +276,7 @@ impl Session {
             window.consume(piece.size);
         }
         if let Some((ears, ride)) = self.ears.as_mut().zip(self.sharing.ride.as_mut())
-            && let Some(before) = ride.answer.strip_suffix(READY).map(<[u8]>::len)
+            && let Some(before @ 1..) = ride.answer.strip_suffix(READY).map(<[u8]>::len)
             && ears.keeps(TransactionStatus::Idle)
         {
             ride.answer.truncate(before);

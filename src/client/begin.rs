@@ -14,7 +14,7 @@ use crate::route::{self, Class, Facts, Reason, Route, Topology};
 use crate::server::owed::Show;
 use crate::sql::{lone_begin, lone_end};
 use crate::wire::frame::HEADER;
-use crate::wire::{TransactionStatus, answer, frontend, write};
+use crate::wire::{TransactionStatus, answer, frontend};
 
 /// Longest BEGIN that is held back, as a message.
 const MOST: usize = 256;
@@ -164,7 +164,7 @@ impl Session {
         self.piece = None;
         let status = self.status();
         answer::command_complete(&mut self.back.own, tag);
-        write::ready_for_query(&mut self.back.own, status);
+        self.tell_ready(status);
         self.identity.cancel.settle();
     }
 

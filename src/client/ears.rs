@@ -34,19 +34,70 @@ const CONFIRM: Duration = Duration::from_secs(10);
 /// As much is told at once.
 const AT_ONCE: usize = 32 * 1024;
 
-/// What one client listens on.
+/// A ReadyForQuery outside transactions. None of pgweir's own messages ends as it does.
+pub(super) const READY: &[u8] = b"Z\0\0\0\x05I";
+
+/// What one client listens on, and what it waits for of what it has said.
 pub(super) struct Ears {
     hub: Arc<Hub>,
     inbox: Arc<Inbox>,
     channels: Vec<Box<str>>,
+    /// While it listens on any.
+    listens: Option<Listens>,
     /// Why the piece that is being placed could not listen.
     refusal: Option<String>,
-    /// What it says itself on these channels.
+    /// What it says itself on these channels, and where others listen.
     pub(super) echo: Echo,
-    metrics: Arc<DatabaseMetrics>,
+}
+
+/// A client that listens: it counts.
+struct Listens(Arc<DatabaseMetrics>);
+
+impl Listens {
+    fn new(metrics: &Arc<DatabaseMetrics>) -> Self {
+        metrics.listeners().increment(1.0);
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for Listens {
+    fn drop(&mut self) {
+        self.0.listeners().decrement(1.0);
+    }
 }
 
 impl Ears {
+    fn new(hub: Arc<Hub>, inbox: Arc<Inbox>) -> Box<Self> {
+        let (channels, echo) = (Vec::new(), Echo::default());
+        Box::new(Self { hub, inbox, channels, listens: None, refusal: None, echo })
+    }
+
+    /// Whether the client does not listen, and waits for nothing that it has said.
+    fn is_over(&self) -> bool {
+        self.channels.is_empty() && self.refusal.is_none() && self.echo.is_over()
+    }
+
+    fn listens_on(&self, channel: &str) -> bool {
+        self.channels.iter().any(|known| **known == *channel)
+    }
+
+    /// A unit has ended. Whether its end waits.
+    pub(super) fn keeps(&mut self, status: TransactionStatus) -> bool {
+        let hears = status == TransactionStatus::Idle && !self.channels.is_empty();
+        let mail = if hears { self.inbox.last() } else { None };
+        self.echo.keeps(status, mail)
+    }
+
+    /// Whether the client was told what has that number in its inbox.
+    pub(super) fn has_told(&self, mail: u64) -> bool {
+        self.inbox.has_given(mail)
+    }
+
+    /// What others were to hear of this client has not come in time.
+    pub(super) fn others_are_late(&self) {
+        self.hub.is_late();
+    }
+
     /// What the unit that is being answered, and its transaction, have said is not waited for any more.
     pub(super) fn take_back(&mut self) {
         let tickets = self.echo.take_back();
@@ -74,13 +125,13 @@ impl Ears {
             }
             !gone
         });
+        self.listens.take_if(|_| self.channels.is_empty());
     }
 }
 
 impl Drop for Ears {
     fn drop(&mut self) {
         self.leave(|_| true);
-        self.metrics.listeners().decrement(1.0);
     }
 }
 
@@ -126,7 +177,8 @@ impl Session {
         if piece.facts.pins {
             return self.listens(piece);
         }
-        (self.ears.is_some() && self.asks_channels(piece)).then(Vec::new)
+        let listens = self.ears.as_ref().is_some_and(|ears| ears.listens.is_some());
+        (listens && self.asks_channels(piece)).then(Vec::new)
     }
 
     /// What a piece wants that is made of LISTEN and UNLISTEN alone, and can be answered without a connection of the client's
@@ -215,9 +267,7 @@ impl Session {
 
     /// Answers a piece of LISTEN and UNLISTEN, once the channels are listened on.
     pub(super) fn answer_listen(&mut self, piece: Piece, wants: &[Listen]) -> Result<Place, Leave> {
-        let has = |name: &str| {
-            self.ears.as_ref().is_some_and(|ears| ears.channels.iter().any(|known| **known == *name))
-        };
+        let has = |name: &str| self.ears.as_ref().is_some_and(|ears| ears.listens_on(name));
         let runs = piece.executes || self.first() == Some(b'Q');
         let lacks = runs && wants.iter().any(|want| matches!(want, Listen::On(name) if !has(name)));
         if lacks && self.ears.as_ref().is_none_or(|ears| ears.refusal.is_none()) {
@@ -239,7 +289,9 @@ impl Session {
             self.statements.share(&name, |tail| registry.statement(tail, path, epoch));
         }
         ears.refusal = None;
-        self.ears = Some(ears).filter(|ears| !ears.channels.is_empty());
+        self.ears = Some(ears);
+        self.drop_ears();
+        self.mail_first();
         answered
     }
 
@@ -260,17 +312,12 @@ impl Session {
     fn new_ears(&self) -> Option<Box<Ears>> {
         let database = &self.identity.database;
         let hub = database.hubs.get(database.on_servers(&self.identity.name))?;
-        let inbox = Inbox::new(self.shared.options.inbox);
-        let metrics = database.metrics.clone();
-        metrics.listeners().increment(1.0);
-        Some(Box::new(Ears {
-            hub,
-            inbox,
-            channels: Vec::new(),
-            refusal: None,
-            echo: Echo::default(),
-            metrics,
-        }))
+        Some(Ears::new(hub, Inbox::new(self.shared.options.inbox)))
+    }
+
+    /// Nothing is kept for who neither listens nor waits.
+    pub(super) fn drop_ears(&mut self) {
+        self.ears.take_if(|ears| ears.is_over());
     }
 
     /// Waits until the channels of the piece are listened on.
@@ -288,6 +335,7 @@ impl Session {
             }
             // It is left again when the client goes, whatever comes of this.
             ears.channels.push(name.clone());
+            ears.listens.get_or_insert_with(|| Listens::new(&self.identity.database.metrics));
             let (hub, inbox) = (ears.hub.clone(), ears.inbox.clone());
             let mut listening = pin!(hub.listen(&name, &inbox));
             let mut late = pin!(sleep_until(clock::now() + CONFIRM));
@@ -305,9 +353,12 @@ impl Session {
     #[cold]
     pub(super) fn tell_heard(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
         let (idle, holds) = (self.is_idle(), self.holds_ready());
-        let quiet = idle || holds && self.back.run == 0 && self.back.own.is_empty();
+        let shown = self.back.run == 0 && self.back.own.is_empty() && self.sharing.ride.is_none();
         let Some(ears) = &mut self.ears else { return Ok(false) };
-        let most = if quiet { AT_ONCE } else { 0 };
+        if !holds && ears.channels.is_empty() {
+            return Ok(false);
+        }
+        let most = if idle || holds && shown { AT_ONCE } else { 0 };
         let echo = &mut ears.echo;
         let told = ears.inbox.take(cx, &mut self.back.own, most, |message| echo.told(message));
         match told {
@@ -315,6 +366,14 @@ impl Session {
             told if holds => Ok(self.may_end_unit(cx, told.is_err()) || told.unwrap_or(false)),
             told => Ok(told.unwrap_or(false)),
         }
+    }
+
+    /// What has come for the client goes before the end of the unit that pgweir has answered itself.
+    pub(super) fn mail_first(&mut self) {
+        let Some(before) = self.ears.as_ref().and_then(|_| self.back.own.strip_suffix(READY)) else { return };
+        let before = before.len();
+        self.back.own.truncate(before);
+        self.tell_ready(TransactionStatus::Idle);
     }
 
     /// Those who listen are to know a notification that the piece sends as this client's, where its text says which that is.
@@ -326,21 +385,24 @@ impl Session {
         let run = self.run_of(unit, true)?;
         let (channel, payload) = lone_notify(run.text)?;
         let (channel, payload) = (run.text_of(&channel)?, run.text_of(&payload)?);
+        let said = (&*channel, &*payload);
         let server = self.held.get(self.active?.index())?.as_ref()?.lease.key.process;
-        let own = self.foresee(&channel, &payload);
         let (client, since) = (self.identity.cancel.key.process, clock::now());
-        hub.says((client, server), (&channel, &payload), own, since);
+        hub.says((client, server), said, since, |others| self.foresee(&hub, said, others));
         self.said.get_or_insert((hub, since));
         Some(())
     }
 
-    /// What the client is about to say comes to itself, too, if it listens there.
-    fn foresee(&mut self, channel: &str, payload: &str) -> Option<Own> {
-        let readable = self.identity.text_safe && !self.speaks_other();
+    /// What the client is about to say comes to itself, too, if it listens there; `others`: to others.
+    fn foresee(&mut self, hub: &Arc<Hub>, said: (&str, &str), others: bool) -> Option<Own> {
+        let own = self.ears.as_ref().is_some_and(|ears| ears.listens_on(said.0));
+        if !(own || others) || !self.identity.text_safe || self.speaks_other() {
+            return None;
+        }
         let behind = self.held()?.lease.owed.readies();
-        let ears = self.ears.as_mut()?;
-        let listens = readable && ears.channels.iter().any(|known| **known == *channel);
-        let ticket = listens.then(|| ears.echo.foresee(channel, payload, behind))??;
+        let limits = self.shared.options.inbox;
+        let ears = self.ears.get_or_insert_with(|| Ears::new(hub.clone(), Inbox::new(limits)));
+        let ticket = ears.echo.foresee(said, behind, own)?;
         Some(Own { ticket, inbox: ears.inbox.clone() })
     }
 
@@ -362,7 +424,8 @@ impl Session {
         let text = bytes.unwrap_or_default().to_ascii_lowercase();
         let says = |word: &[u8]| memchr::memmem::find(&text, word).is_some();
         if says(b"unlisten *") || says(b"discard all") {
-            self.ears = None;
+            self.ears.iter_mut().for_each(|ears| ears.leave(|_| true));
+            self.drop_ears();
         }
     }
 }

@@ -1,7 +1,8 @@
-//! A client that listens to itself: PostgreSQL tells it of its own notifications before the end of the unit that has committed them.
+//! What is heard before the end of a unit: PostgreSQL has told all who listen of a notification before its sender hears of the commit, and
+//! a client that listens hears what has come before the ReadyForQuery of its unit.
 //!
-//! They come by another connection than that unit's ReadyForQuery, which waits for them. That is so for a notification whose text says
-//! what it is; there is nothing to wait for where it was rolled back.
+//! Notifications come by another connection than that ReadyForQuery, which waits for them: for the client's own until they have come, to
+//! itself or to all others who listen, where their text says what they are and they were not rolled back; and for others' that are there.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,12 +16,15 @@ use crate::monitor::Ticket;
 use crate::wire::frame::HEADER;
 use crate::wire::{TransactionStatus, write};
 
-/// Longest that the end of a unit waits. The server tells its listeners at the commit, so it is a matter of a millisecond or, on a busy
-/// machine, of some more; what comes later than this comes after the end of the unit, as anybody else's.
+/// Longest that the end of a unit waits for what the client hears itself. The server tells its listeners at the commit, so it is a
+/// matter of a millisecond or, on a busy machine, of some more; what comes later than this comes after the end of the unit.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// After so many in a row that did not come in time, nothing waits any more: something between pgweir and the server changes its
-/// process numbers, and they cannot be told from others.
+/// The same for what others hear, and not the client.
+const LONGEST_FOR_OTHERS: Duration = Duration::from_millis(100);
+
+/// After so many of a client's own in a row that did not come in time, nothing waits for them any more: something between pgweir and the
+/// server changes its process numbers, and they cannot be told from others.
 const MOST_LATE: u8 = 3;
 
 /// Most that are waited for at once, as in one transaction.
@@ -32,15 +36,20 @@ struct Expected {
     said: Box<[u8]>,
     /// So many units before its own are not answered.
     behind: usize,
+    /// The client listens there itself.
+    own: bool,
 }
 
 /// The end of a unit that waits.
 struct Kept {
     status: TransactionStatus,
-    late: Pin<Box<Sleep>>,
+    /// The client is told all up to that number in its inbox before.
+    mail: u64,
+    /// None: for nothing else.
+    late: Option<Pin<Box<Sleep>>>,
 }
 
-/// What a client has said to itself.
+/// What a client has said where it or others listen.
 #[derive(Default)]
 pub(super) struct Echo {
     last: Ticket,
@@ -50,22 +59,28 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    /// The client is about to say that, behind so many units that are not answered. None: nothing waits for it.
-    pub(super) fn foresee(&mut self, channel: &str, payload: &str, behind: usize) -> Option<Ticket> {
+    /// The client is about to say that, behind so many units that are not answered; `own`: it listens there itself. None: nothing
+    /// waits for it.
+    pub(super) fn foresee(
+        &mut self,
+        (channel, payload): (&str, &str),
+        behind: usize,
+        own: bool,
+    ) -> Option<Ticket> {
         let said: Box<[u8]> = [channel.as_bytes(), b"\0", payload.as_bytes(), b"\0"].concat().into();
         // What a transaction says twice comes once.
         if let Some(known) = self.expected.iter().find(|known| known.behind == behind && known.said == said) {
             return Some(known.ticket);
         }
-        if self.late >= MOST_LATE || self.expected.len() >= MOST {
+        if own && self.late >= MOST_LATE || self.expected.len() >= MOST {
             return None;
         }
         self.last += 1;
-        self.expected.push(Expected { ticket: self.last, said, behind });
+        self.expected.push(Expected { ticket: self.last, said, behind, own });
         Some(self.last)
     }
 
-    /// The client is told of one of its own, by that message. Which of several that are the same is all one.
+    /// One of the client's own was heard, as that message. Which of several that are the same is all one.
     pub(super) fn told(&mut self, message: &[u8]) {
         let said = message.get(HEADER + size_of::<u32>()..).unwrap_or_default();
         let mut found = false;
@@ -88,11 +103,37 @@ impl Echo {
         self.expected.iter().all(|known| known.behind > 0)
     }
 
-    /// A unit has ended, and not failed. Whether its end waits.
-    pub(super) fn keeps(&mut self, status: TransactionStatus) -> bool {
-        let keeps = status == TransactionStatus::Idle && !self.is_complete();
-        self.kept = keeps.then(|| Kept { status, late: Box::pin(sleep(LONGEST)) });
+    /// Whether nothing is expected and nothing waits.
+    pub(super) fn is_over(&self) -> bool {
+        self.expected.is_empty() && self.kept.is_none()
+    }
+
+    /// A unit has ended. Whether its end waits; `mail`: the last that has come before it.
+    pub(super) fn keeps(&mut self, status: TransactionStatus, mail: Option<u64>) -> bool {
+        debug_assert!(self.kept.is_none(), "nothing moves while the end of a unit waits");
+        let complete = self.is_complete();
+        let keeps = status == TransactionStatus::Idle && (mail.is_some() || !complete);
+        self.kept = keeps.then(|| {
+            let own = self.expected.iter().any(|known| known.own && known.behind == 0);
+            let longest = if own { LONGEST } else { LONGEST_FOR_OTHERS };
+            let late = (!complete).then(|| Box::pin(sleep(longest)));
+            Kept { status, mail: mail.unwrap_or(0), late }
+        });
         keeps
+    }
+
+    /// Whether what the end of a unit waits for is late.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let late = self.kept.as_mut().and_then(|kept| kept.late.as_mut());
+        late.is_some_and(|late| late.as_mut().poll(cx).is_ready())
+    }
+
+    /// What is expected is late. Returns whether some of that is for others.
+    fn gives_up(&mut self) -> bool {
+        let late = || self.expected.iter().filter(|known| known.behind == 0);
+        let (own, others) = (late().any(|known| known.own), late().any(|known| !known.own));
+        self.late = self.late.saturating_add(u8::from(own));
+        others
     }
 
     /// The end of a unit is told. Returns what is not waited for: a transaction that goes on has said it before.
@@ -111,7 +152,7 @@ impl Echo {
 }
 
 impl Session {
-    /// Whether the end of a unit waits for what its client has said to itself.
+    /// Whether the end of a unit waits for what is to be heard before it.
     #[inline]
     pub(super) fn holds_ready(&self) -> bool {
         self.ears.as_ref().is_some_and(|ears| ears.echo.kept.is_some())
@@ -127,9 +168,17 @@ impl Session {
             if failed || status == TransactionStatus::Failed {
                 ears.take_back();
             }
-            if !ears.echo.keeps(status) {
+            if !ears.keeps(status) {
                 ears.next();
+                self.drop_ears();
             }
+        }
+    }
+
+    /// The ReadyForQuery of a unit that no server connection of the client's own has answered.
+    pub(super) fn tell_ready(&mut self, status: TransactionStatus) {
+        if !self.ears.as_mut().is_some_and(|ears| ears.keeps(status)) {
+            write::ready_for_query(&mut self.back.own, status);
         }
     }
 
@@ -144,18 +193,22 @@ impl Session {
         true
     }
 
-    /// Tells the client of the end of its unit, if it has been told all that it waits for, or that is missed or late. True: it is told.
+    /// Tells the client of the end of its unit, if all that this waits for was told or heard, or that is missed or late. True: it is told.
     pub(super) fn may_end_unit(&mut self, cx: &mut Context<'_>, missed: bool) -> bool {
         let Some(ears) = &mut self.ears else { return false };
-        let echo = &mut ears.echo;
-        let Some(kept) = &mut echo.kept else { return false };
-        let late = !missed && kept.late.as_mut().poll(cx).is_ready();
-        let complete = echo.is_complete();
-        if complete || missed || late {
-            echo.late += u8::from(!complete && late);
+        let Some(kept) = &ears.echo.kept else { return false };
+        if !missed && !ears.has_told(kept.mail) {
+            return false;
+        }
+        let late = !missed && !ears.echo.is_complete() && ears.echo.is_late(cx);
+        if late && ears.echo.gives_up() {
+            ears.others_are_late();
+        }
+        let ends = missed || late || ears.echo.is_complete();
+        if ends {
             self.end_unit();
         }
-        complete || missed || late
+        ends
     }
 
     fn end_unit(&mut self) {
@@ -165,6 +218,7 @@ impl Session {
             ears.next();
             write::ready_for_query(&mut self.back.own, status);
         }
+        self.drop_ears();
     }
 
     #[cold]
@@ -195,5 +249,6 @@ impl Session {
         if let Some(ears) = &mut self.ears {
             ears.echo.expected.clear();
         }
+        self.drop_ears();
     }
 }

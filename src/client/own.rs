@@ -174,6 +174,7 @@ impl Session {
         }
         self.desk = (!piece.ends).then_some(desk);
         if piece.ends {
+            self.mail_first();
             self.identity.cancel.settle();
         }
         Ok(Place::Done)

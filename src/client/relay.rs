@@ -21,7 +21,7 @@ use crate::server::Server;
 use crate::server::owed::{Event, PARSE_COMPLETE, Show, Verdict};
 use crate::sql::Use;
 use crate::wire::frame::{HEADER, Side};
-use crate::wire::write::{self, Severity};
+use crate::wire::write::Severity;
 use crate::wire::{Header, ProtocolError, TransactionStatus, backend, frame};
 
 /// Own messages and a run of the client's up to this size go out in one write: copying costs less than a system call.
@@ -504,11 +504,12 @@ impl Session {
             }
         }
         if std::mem::take(&mut self.discard.then_ready) {
-            write::ready_for_query(&mut self.back.own, status);
+            self.tell_ready(status);
             self.identity.cancel.settle();
             moved = true;
         }
         while self.discard.until_sync && self.discard.rest == 0 {
+            let Some(window) = &mut self.window else { break };
             let Some(head) = frame::header(window.bytes(), Side::Frontend).map_err(told)? else { break };
             if head.tag == b'X' {
                 return Err(Leave::Gone);
@@ -519,7 +520,7 @@ impl Session {
             moved = true;
             if head.tag == b'S' {
                 self.discard.until_sync = false;
-                write::ready_for_query(&mut self.back.own, status);
+                self.tell_ready(status);
                 self.identity.cancel.settle();
             }
         }

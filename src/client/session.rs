@@ -48,7 +48,7 @@ use crate::server::Wants;
 use crate::server::owed::Show;
 use crate::server::settings::Settings;
 use crate::sql::NamedStatement;
-use crate::wire::write::{self, Severity};
+use crate::wire::write::Severity;
 
 /// Who a client is.
 pub(super) struct Identity {
@@ -298,7 +298,7 @@ pub(super) struct Session {
     pub(super) grown: Option<Grown>,
     /// A unit about them that has not ended.
     pub(super) desk: Option<Box<Desk>>,
-    /// The channels that another connection listens on for it.
+    /// The channels that another connection listens on for it, and what it waits for to be heard.
     pub(super) ears: Option<Box<Ears>>,
     #[expect(dead_code, reason = "held for its drop: it is not there any more")]
     pub(super) presence: Presence,
@@ -550,7 +550,7 @@ impl Session {
             self.discard.then_ready = true;
         } else {
             let status = self.status();
-            write::ready_for_query(&mut self.back.own, status);
+            self.tell_ready(status);
             self.identity.cancel.settle();
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::cancel::Registration;
+use super::ears::READY;
 use super::fail::Failure;
 use super::kept::Kept;
 use super::plan::label;
@@ -273,6 +274,12 @@ impl Session {
         self.over(piece.size);
         if let Some(window) = &mut self.window {
             window.consume(piece.size);
+        }
+        if let Some((ears, ride)) = self.ears.as_mut().zip(self.sharing.ride.as_mut())
+            && let Some(before @ 1..) = ride.answer.strip_suffix(READY).map(<[u8]>::len)
+            && ears.keeps(TransactionStatus::Idle)
+        {
+            ride.answer.truncate(before);
         }
     }
 

@@ -8,15 +8,15 @@ use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
 
+use super::inbox::{Inbox, Missed};
 use super::link::{LinkError, innermost, open};
 use super::said::{Hearer, LONGEST_WAY, Log, MOST};
 use super::{Cluster, Options};
@@ -30,109 +30,12 @@ const UNUSED: Duration = Duration::from_secs(10);
 /// Most databases of one entry that are listened to.
 const MOST_HUBS: usize = 1_000;
 
-/// How much of what a client has not read yet is kept for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InboxLimits {
-    /// Notifications.
-    pub count: usize,
-    /// Bytes of these.
-    pub bytes: usize,
-}
-
-/// Why a client has missed notifications.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missed {
-    /// The connection that listened was lost.
-    Lost,
-    /// It did not read them.
-    Full,
-}
+/// After so many in a row that others were to hear and that did not come in time, nobody waits for such any more until one is known
+/// again: something between pgweir and the server changes its process numbers.
+const MOST_LATE: u8 = 3;
 
 /// Which of its own notifications a client waits for.
 pub type Ticket = u64;
-
-#[derive(Debug, Default)]
-struct Mail {
-    /// Each with whether it is one of its own that the client waits for.
-    queue: VecDeque<(Bytes, bool)>,
-    bytes: usize,
-    missed: Option<Missed>,
-    waker: Option<Waker>,
-}
-
-/// What one client is still to hear.
-#[derive(Debug)]
-pub struct Inbox {
-    limits: InboxLimits,
-    mail: Mutex<Mail>,
-}
-
-impl Inbox {
-    /// An empty one.
-    #[must_use]
-    pub fn new(limits: InboxLimits) -> Arc<Self> {
-        Arc::new(Self { limits, mail: Mutex::default() })
-    }
-
-    fn mail(&self) -> MutexGuard<'_, Mail> {
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put(&self, message: &Bytes, own: bool) {
-        let mut mail = self.mail();
-        let full = mail.queue.len() >= self.limits.count || mail.bytes + message.len() > self.limits.bytes;
-        if mail.missed.is_none() && full {
-            mail.miss(Missed::Full);
-        } else if mail.missed.is_none() {
-            mail.bytes += message.len();
-            mail.queue.push_back((message.clone(), own));
-            mail.wake();
-        }
-    }
-
-    /// Takes up to so many bytes out, at least one message, and shows those that are the client's own. If there is none the task is
-    /// woken when there is.
-    ///
-    /// # Errors
-    /// Some were missed.
-    pub fn take(
-        &self,
-        cx: &Context<'_>,
-        out: &mut BytesMut,
-        most: usize,
-        mut shown: impl FnMut(&[u8]),
-    ) -> Result<bool, Missed> {
-        let mut mail = self.mail();
-        mail.waker = Some(cx.waker().clone());
-        let before = out.len();
-        while out.len() - before < most
-            && let Some((message, own)) = mail.queue.pop_front()
-        {
-            if own {
-                shown(&message);
-            }
-            mail.bytes -= message.len();
-            out.extend_from_slice(&message);
-        }
-        match mail.missed {
-            Some(missed) if out.len() == before => Err(missed),
-            _ => Ok(out.len() > before),
-        }
-    }
-}
-
-impl Mail {
-    fn miss(&mut self, why: Missed) {
-        self.missed.get_or_insert(why);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = &self.waker {
-            waker.wake_by_ref();
-        }
-    }
-}
 
 #[derive(Debug, Default)]
 struct Channel {
@@ -149,7 +52,7 @@ struct Author {
     channel: Box<str>,
     payload: Box<str>,
     client: u32,
-    /// Whose own it is, if it listens there itself.
+    /// Who waits for it to be heard.
     own: Option<Own>,
     /// It may have been rolled back.
     void: bool,
@@ -160,14 +63,23 @@ impl Author {
     fn is(&self, inbox: &Arc<Inbox>, tickets: &[Ticket]) -> bool {
         self.own.as_ref().is_some_and(|own| tickets.contains(&own.ticket) && Arc::ptr_eq(&own.inbox, inbox))
     }
+
+    /// It is not heard, or too late: who waits for it goes on.
+    fn lets_go(&mut self) {
+        if let Some(own) = self.own.take() {
+            let mut message = BytesMut::new();
+            write::notification(&mut message, self.client.cast_signed(), &self.channel, &self.payload);
+            own.inbox.receipt(message.freeze());
+        }
+    }
 }
 
 /// A notification that whoever sends it waits for.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Own {
     /// Its number among those of that inbox.
     pub ticket: Ticket,
-    /// Where it comes.
+    /// Where it comes, or a receipt for it if whoever sends it does not listen there.
     pub inbox: Arc<Inbox>,
 }
 
@@ -175,6 +87,8 @@ pub struct Own {
 struct Inner {
     channels: HashMap<Box<str>, Channel>,
     authors: VecDeque<Author>,
+    /// So many in a row that others were to hear were not heard in time.
+    late: u8,
     /// Somebody drives the connection.
     running: bool,
     /// Why the last one ended.
@@ -192,7 +106,18 @@ impl Inner {
         let certain = self.authors.iter().position(|author| is(author) && !author.void);
         let place = certain.or_else(|| self.authors.iter().position(is));
         let author = place.and_then(|place| self.authors.remove(place));
+        if author.is_some() {
+            self.late = 0;
+        }
         author.map_or((server, None), |author| (author.client.cast_signed(), author.own))
+    }
+
+    /// What was said on a channel while it was not listened on is hardly heard.
+    fn void(&mut self, channel: &str) {
+        for author in self.authors.iter_mut().filter(|author| *author.channel == *channel) {
+            author.lets_go();
+            author.void = true;
+        }
     }
 }
 
@@ -302,29 +227,35 @@ impl Hub {
         self.wake.notify_one();
     }
 
-    /// A client is about to say that on that channel, by that process of the server; `own`: it waits for that itself.
+    /// A client is about to say that on that channel, by that process of the server. `own`: whether it waits for that to be heard,
+    /// where it is told whether others listen there.
     pub fn says(
         &self,
         (client, server): (u32, u32),
         (channel, payload): (&str, &str),
-        own: Option<Own>,
         since: Instant,
+        own: impl FnOnce(bool) -> Option<Own>,
     ) {
         self.log.note(client, server, channel, payload, since);
         let mut inner = self.inner();
-        if !inner.channels.contains_key(channel) {
-            return;
-        }
+        let Some(known) = inner.channels.get(channel) else { return };
+        let own = own(known.live && !known.inboxes.is_empty() && inner.late < MOST_LATE);
         if let Some(own) = &own {
             // What a transaction says twice comes once.
             inner.authors.retain(|author| !author.is(&own.inbox, &[own.ticket]));
         }
         let late = |author: &Author| since.duration_since(author.since) > LONGEST_WAY;
         while inner.authors.len() >= MOST || inner.authors.front().is_some_and(late) {
-            inner.authors.pop_front();
+            inner.authors.pop_front().iter_mut().for_each(Author::lets_go);
         }
         let (channel, payload) = (channel.into(), payload.into());
         inner.authors.push_back(Author { server, channel, payload, client, own, void: false, since });
+    }
+
+    /// What a client has said to others was not heard in time.
+    pub fn is_late(&self) {
+        let mut inner = self.inner();
+        inner.late = inner.late.saturating_add(1);
     }
 
     /// A client listens on a connection of its own.
@@ -358,9 +289,9 @@ impl Hub {
             tracing::warn!(database = %self.database, %failure, "the connection that listens for clients ended");
         }
         inner.failure = failure;
-        inner.authors.clear();
+        inner.authors.drain(..).for_each(|mut author| author.lets_go());
         for inbox in inner.channels.drain().flat_map(|(_, channel)| channel.inboxes) {
-            inbox.mail().miss(Missed::Lost);
+            inbox.miss(Missed::Lost);
         }
         drop(inner);
         self.changed.notify_waiters();
@@ -413,22 +344,27 @@ impl Hub {
     /// What the server is to be told, and the channels that it confirms by it.
     fn due(&self) -> (String, Vec<Box<str>>) {
         let (mut text, mut names) = (String::new(), Vec::new());
-        self.inner().channels.retain(|name, channel| {
+        let mut inner = self.inner();
+        let mut left = Vec::new();
+        inner.channels.retain(|name, channel| {
             let wanted = !channel.inboxes.is_empty();
             if wanted && !channel.live {
                 text += &format!("LISTEN {};", quote_identifier(name));
                 names.push(name.clone());
             } else if !wanted && channel.live {
                 text += &format!("UNLISTEN {};", quote_identifier(name));
+                left.push(name.clone());
             }
             wanted
         });
+        left.iter().for_each(|name| inner.void(name));
         (text, names)
     }
 
     fn confirm(&self, names: &[Box<str>]) {
         let mut inner = self.inner();
         for name in names {
+            inner.void(name);
             if let Some(channel) = inner.channels.get_mut(name) {
                 channel.live = true;
             }
@@ -473,10 +409,15 @@ impl Hub {
                 let (process, own) = inner.author(heard.process_id(), channel, payload);
                 write::notification(&mut message, process, channel, payload);
                 let message = message.freeze();
-                if let Some(channel) = inner.channels.get(channel) {
-                    for inbox in &channel.inboxes {
-                        inbox.put(&message, own.as_ref().is_some_and(|own| Arc::ptr_eq(&own.inbox, inbox)));
-                    }
+                let mut comes = false;
+                for inbox in inner.channels.get(channel).into_iter().flat_map(|known| &known.inboxes) {
+                    let is_own = own.as_ref().is_some_and(|own| Arc::ptr_eq(&own.inbox, inbox));
+                    comes |= is_own;
+                    inbox.put(&message, is_own);
+                }
+                // Once all others have it.
+                if let Some(own) = own.filter(|_| !comes) {
+                    own.inbox.receipt(message);
                 }
                 Ok(())
             }
@@ -487,27 +428,44 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
+    use super::super::InboxLimits;
     use super::*;
 
     #[test]
-    fn an_inbox_keeps_so_much_and_says_what_it_does_not() {
-        let inbox = Inbox::new(InboxLimits { count: 3, bytes: 10 });
+    fn who_waits_for_what_is_not_heard_goes_on() {
+        let inbox = Inbox::new(InboxLimits { count: 1, bytes: 100 });
+        let mut inner = Inner { late: MOST_LATE, ..Inner::default() };
+        let since = crate::clock::now();
+        for (ticket, channel, payload) in [(1, "a", "x"), (2, "b", "x"), (3, "a", "y"), (4, "a", "x")] {
+            let own = Some(Own { ticket, inbox: inbox.clone() });
+            let (channel, payload) = (channel.into(), payload.into());
+            inner.authors.push_back(Author {
+                server: 7,
+                channel,
+                payload,
+                client: 9,
+                own,
+                void: false,
+                since,
+            });
+        }
+        // Each once, and first what was said first.
+        let (number, own) = inner.author(7, "a", "x");
+        assert_eq!((number, own.map(|own| own.ticket), inner.late), (9, Some(1), 0));
+        inner.void("a");
+        let mut receipts = Vec::new();
         let cx = Context::from_waker(Waker::noop());
-        let (mut out, mut own) = (BytesMut::new(), Vec::new());
-        let mut take =
-            |out: &mut BytesMut, most| inbox.take(&cx, out, most, |message| own.push(message.to_vec()));
-        assert_eq!(take(&mut out, 100), Ok(false));
-        for (message, own) in [("one", false), ("two", true), ("six", false)] {
-            inbox.put(&Bytes::from_static(message.as_bytes()), own);
+        let taken = inbox.take(&cx, &mut BytesMut::new(), 0, |message| receipts.push(message.to_vec()));
+        assert_eq!((taken, receipts.len()), (Ok(false), 2));
+        assert!(receipts[0].ends_with(b"a\0y\0") && receipts[1].ends_with(b"a\0x\0"));
+        // It is still known who said it, but not that somebody waits.
+        for (channel, payload, ticket) in [("a", "y", None), ("b", "x", Some(2))] {
+            let (number, own) = inner.author(7, channel, payload);
+            assert_eq!((number, own.map(|own| own.ticket)), (9, ticket));
         }
-        assert_eq!((take(&mut out, 4), &out[..]), (Ok(true), &b"onetwo"[..]));
-        for message in ["seven", "too much", "8"] {
-            inbox.put(&Bytes::from_static(message.as_bytes()), true);
-        }
-        out.clear();
-        // What it has comes first.
-        assert_eq!((take(&mut out, 100), &out[..]), (Ok(true), &b"sixseven"[..]));
-        assert_eq!(take(&mut out, 100), Err(Missed::Full));
-        assert_eq!(own, [&b"two"[..], b"seven"]);
+        inner.late = MOST_LATE;
+        assert_eq!((inner.author(8, "a", "x").0, inner.late), (8, MOST_LATE));
     }
 }

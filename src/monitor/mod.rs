@@ -3,6 +3,7 @@
 mod ask;
 mod catalog;
 mod cluster;
+mod inbox;
 mod link;
 mod listen;
 mod options;
@@ -16,8 +17,9 @@ mod visit;
 
 pub use catalog::{CatalogOptions, Catalogs, Live, Seen};
 pub use cluster::Cluster;
+pub use inbox::{Inbox, InboxLimits, Missed};
 pub use link::LinkError;
-pub use listen::{Hub, Hubs, Inbox, InboxLimits, Missed, Own, Ticket};
+pub use listen::{Hub, Hubs, Own, Ticket};
 pub use options::{Discover, Options};
 pub use positions::{Positions, Reading};
 pub use report::{Report, examine};

@@ -32,6 +32,7 @@ mod failover;
 mod failures;
 mod fixture;
 mod fresh;
+mod hearing;
 mod history;
 mod kept;
 mod leaving;

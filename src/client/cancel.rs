@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -28,6 +28,7 @@ use crate::monitor::Cluster;
 use crate::pool::lane::Seat;
 use crate::route::Reason;
 use crate::server;
+use crate::sql::Signal;
 
 /// Longest that a server may take to note a cancel request, and a session.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -59,6 +60,8 @@ struct Link {
     requests: AtomicU32,
     /// How many of them the session has looked at.
     looked: AtomicU32,
+    /// Somebody wants the session to end.
+    ended: AtomicBool,
     /// It has looked at some.
     noted: Notify,
 }
@@ -99,9 +102,10 @@ impl Link {
     }
 }
 
-/// A client's secret, its slot, and its servers.
+/// A client's user, its secret, its slot, and its servers.
 #[derive(Clone)]
 struct Entry {
+    user: Arc<str>,
     secret: Arc<[u8]>,
     link: Arc<Link>,
     cluster: Arc<Cluster>,
@@ -143,7 +147,12 @@ impl Cancels {
 
     /// A key that no other client has, for one with these servers. A long secret is for who speaks
     /// protocol 3.2: the instance and 24 random bytes; a short one is 4 random bytes.
-    pub(super) fn register(self: &Arc<Self>, cluster: &Arc<Cluster>, long: bool) -> Registration {
+    pub(super) fn register(
+        self: &Arc<Self>,
+        cluster: &Arc<Cluster>,
+        user: &Arc<str>,
+        long: bool,
+    ) -> Registration {
         let link = Arc::new(Link::default());
         let mut clients = self.clients();
         let secret: Arc<[u8]> = if long {
@@ -154,7 +163,12 @@ impl Cancels {
         loop {
             let process = rand::random_range(PROCESSES);
             if let std::collections::hash_map::Entry::Vacant(entry) = clients.entry(process) {
-                entry.insert(Entry { secret: secret.clone(), link: link.clone(), cluster: cluster.clone() });
+                entry.insert(Entry {
+                    user: user.clone(),
+                    secret: secret.clone(),
+                    link: link.clone(),
+                    cluster: cluster.clone(),
+                });
                 drop(clients);
                 let key = CancelKey { process, secret };
                 return Registration { cancels: self.clone(), link, key, seen: 0, refuses: false };
@@ -202,10 +216,29 @@ impl Cancels {
         }
     }
 
+    /// Gives the client of that number a signal, if it has logged in as that user. None: there is no such.
+    pub(super) fn signal(&self, process: u32, user: &str, signal: Signal) -> Option<Signalled> {
+        let known = self.clients().get(&process).cloned();
+        let Entry { link, cluster, .. } = known.filter(|entry| *entry.user == *user)?;
+        Some(match signal {
+            Signal::Cancel => {
+                let number = cancel(&link, &cluster);
+                Signalled { link, number: Some(number) }
+            }
+            Signal::Terminate => {
+                link.ended.store(true, Ordering::Release);
+                if let Some(waker) = &link.slot().waker {
+                    waker.wake_by_ref();
+                }
+                Signalled { link, number: None }
+            }
+        })
+    }
+
     /// Passes a request on, if its key is right and the client has a statement running. As in PostgreSQL, whoever asks
     /// learns nothing of what came of it.
     pub(super) async fn forward(&self, key: CancelKey) {
-        let Some(Entry { secret, link, cluster }) = self.clients().get(&key.process).cloned() else {
+        let Some(Entry { secret, link, cluster, .. }) = self.clients().get(&key.process).cloned() else {
             return;
         };
         if !bool::from(secret.ct_eq(&key.secret)) {
@@ -216,6 +249,32 @@ impl Cancels {
             carry_out(&link, &cluster, aim).await;
         }
         let _ = timeout(LONGEST, link.looked(number)).await;
+    }
+}
+
+/// As a request with the client's key would. Returns the number of that.
+fn cancel(link: &Arc<Link>, cluster: &Arc<Cluster>) -> u32 {
+    let (number, aim) = link.request();
+    if let Some(aim) = aim {
+        let (link, cluster) = (link.clone(), cluster.clone());
+        Handle::current().spawn(async move { carry_out(&link, &cluster, aim).await });
+    }
+    number
+}
+
+/// A client that was given a signal.
+pub(super) struct Signalled {
+    link: Arc<Link>,
+    /// The request to cancel that it is.
+    number: Option<u32>,
+}
+
+impl Signalled {
+    /// Waits until its session has heard of it: what it does after that is another matter.
+    pub(super) async fn heard(&self) {
+        if let Some(number) = self.number {
+            let _ = timeout(LONGEST, self.link.looked(number)).await;
+        }
     }
 }
 
@@ -242,10 +301,13 @@ impl Registration {
 
     /// Cancels what runs, as a request with the client's key would.
     pub(super) fn cancel(&self, cluster: &Arc<Cluster>) {
-        if let (_, Some(aim)) = self.link.request() {
-            let (link, cluster) = (self.link.clone(), cluster.clone());
-            Handle::current().spawn(async move { carry_out(&link, &cluster, aim).await });
-        }
+        let _ = cancel(&self.link, cluster);
+    }
+
+    /// Whether somebody wants the session to end.
+    #[inline]
+    pub(super) fn is_ended(&self) -> bool {
+        self.link.ended.load(Ordering::Acquire)
     }
 
     /// Whether a request has come that is not settled.

@@ -24,14 +24,23 @@ const MOST_UNIT: usize = 4 * 1024;
 /// A unit that runs one statement: its text, the types that its parameters are said to have, and their values.
 pub(super) struct Run<'a> {
     pub(super) text: &'a [u8],
-    types: Vec<u32>,
+    pub(super) types: Vec<u32>,
     values: Vec<frontend::Bound<'a>>,
     /// The statement is described, of that name.
     described: Option<&'a [u8]>,
-    form: Vec<u8>,
+    pub(super) form: Vec<u8>,
 }
 
 impl Run<'_> {
+    /// A number that is in the statement, or bound to a parameter of it.
+    pub(super) fn number_of(&self, operand: &Operand) -> Option<i64> {
+        match value(operand, self)? {
+            Value::Number(number) => Some(number),
+            Value::Text(text) | Value::Loose(text) => text.parse().ok(),
+            Value::Binary(bytes) => Some(i32::from_be_bytes(bytes.as_ref().try_into().ok()?).into()),
+        }
+    }
+
     /// A text that is in the statement, or bound to a parameter of it.
     pub(super) fn text_of(&self, operand: &Operand) -> Option<Box<str>> {
         match value(operand, self)? {
@@ -237,7 +246,7 @@ impl Session {
 }
 
 /// Stands in a form for a Describe of the statement.
-const DESCRIBED: u8 = b't';
+pub(super) const DESCRIBED: u8 = b't';
 
 fn given(rule: &Rule, increment: &Increment, run: &Run<'_>) -> Option<Given> {
     let mut key = Vec::with_capacity(rule.key.len());

@@ -140,8 +140,9 @@ impl Echo {
     pub(super) fn next(&mut self) -> Vec<Ticket> {
         let mut again = Vec::new();
         for mut known in std::mem::take(&mut self.expected) {
+            let was_behind = known.behind > 0;
             known.behind = known.behind.saturating_sub(1);
-            if known.behind == 0 && self.expected.iter().any(|old| old.said == known.said) {
+            if was_behind && known.behind == 0 && self.expected.iter().any(|old| old.said == known.said) {
                 again.push(known.ticket);
             } else {
                 self.expected.push(known);

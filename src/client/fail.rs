@@ -79,6 +79,8 @@ pub(super) enum Failure {
     IdleTimeout,
     /// pgweir ends.
     Ending,
+    /// Another client has ended the session.
+    Terminated,
     /// The configuration that holds now has its database no more.
     DatabaseGone,
     /// The configuration that holds now has its database on other servers, or logs in to them as somebody else.
@@ -233,6 +235,7 @@ impl Failure {
             Self::Refused(refusal) => told(refusal.code, &*refusal.message, &refusal.hint),
             Self::IdleTimeout
             | Self::Ending
+            | Self::Terminated
             | Self::DatabaseGone
             | Self::DatabaseMoved
             | Self::Missed(_)
@@ -250,6 +253,9 @@ impl Failure {
                 "terminating connection due to idle-session timeout",
                 "pgweir's client_idle_timeout has passed.",
             ),
+            Self::Terminated => {
+                closing("Its process number was given to pg_terminate_backend. Connect again.")
+            }
             Self::Ending => closing("This pgweir ends. Connect again."),
             Self::DatabaseGone => closing("Its database was taken out of pgweir's configuration."),
             Self::DatabaseMoved => {

@@ -169,9 +169,11 @@ impl Session {
         let mut over = pin!(over);
         let outcome = poll_fn(|cx| match over.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Ok(true)),
-            Poll::Pending if self.is_gone(cx) => Poll::Ready(Err(Leave::Gone)),
-            Poll::Pending if self.identity.cancel.is_asked() => Poll::Ready(Ok(false)),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => match self.leaves(cx) {
+                Some(leave) => Poll::Ready(Err(leave)),
+                None if self.identity.cancel.is_asked() => Poll::Ready(Ok(false)),
+                None => Poll::Pending,
+            },
         });
         let goes_on = outcome.await;
         drop(waiting);

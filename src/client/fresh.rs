@@ -348,8 +348,8 @@ impl Session {
         if pin!(late).poll(cx).is_ready() {
             return Poll::Ready(Ok(None));
         }
-        if self.is_gone(cx) {
-            return Poll::Ready(Err(Leave::Gone));
+        if let Some(leave) = self.leaves(cx) {
+            return Poll::Ready(Err(leave));
         }
         let unwanted = self.piece.is_some_and(|piece| self.is_unwanted(&piece));
         if unwanted { Poll::Ready(Ok(None)) } else { Poll::Pending }

@@ -158,7 +158,7 @@ impl Guest {
         }
         let application_name = printable(kept, version(&database.cluster.view())).into();
         let mut identity = Identity {
-            cancel: shared.cancels.register(&database.cluster, minor == NEWEST_MINOR),
+            cancel: shared.cancels.register(&database.cluster, &user, minor == NEWEST_MINOR),
             database,
             name,
             user,

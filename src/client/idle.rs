@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use super::fail::Failure;
-use super::session::{Next, Session};
+use super::session::{Leave, Next, Session};
 use crate::clock::{self, Instant};
 use crate::metrics::Direction;
 use crate::net::{Stream, Window};
@@ -71,14 +71,17 @@ impl Session {
         waits.then_some(held.running.since)
     }
 
-    /// Whether the client has closed, as far as its window has room to tell.
-    pub(super) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(window) = &mut self.window else { return false };
+    /// Why the client is no longer waited with: it was ended, or has closed, as far as its window has room to tell.
+    pub(super) fn leaves(&mut self, cx: &mut Context<'_>) -> Option<Leave> {
+        if self.identity.cancel.is_ended() {
+            return Some(Leave::Told(Failure::Terminated));
+        }
+        let window = self.window.as_mut()?;
         let before = window.len();
         let gone = is_gone(window, &mut self.stream, cx);
         let read = window.len() - before;
         self.identity.database.metrics.bytes(Direction::ClientIn, read as u64);
-        gone
+        gone.then_some(Leave::Gone)
     }
 }
 

@@ -40,6 +40,7 @@ mod session;
 mod settings;
 mod share;
 mod shared;
+mod signal;
 mod supply;
 mod told;
 mod unit;

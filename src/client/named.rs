@@ -21,7 +21,7 @@ use crate::wire::frame::HEADER;
 use crate::wire::{Header, TransactionStatus, backend, frontend, write};
 
 /// The name under which a server gets a text of a client's that names others.
-const RUNS: &[u8] = b"pgweir execute";
+pub(super) const RUNS: &[u8] = b"pgweir execute";
 
 /// A text under way in which a name has grown.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +119,10 @@ impl Way<'_> {
             let other = match (one.how, shared) {
                 // As it is, where the server has all under the client's names.
                 (Use::Execute, Some(_)) if calls => None,
+                (Use::Deallocate, Some(_)) if calls => {
+                    self.held.made.retain(|made| made.as_bytes() != &*one.name);
+                    None
+                }
                 (Use::Execute, Some(prepared)) => {
                     // In a transaction that has failed the server refuses it before it looks for the name.
                     if self.held.lease.owed.status() != TransactionStatus::Failed {

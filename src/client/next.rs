@@ -1,5 +1,6 @@
 //! What a session waits for beside its sockets.
 
+use super::cancel::Signalled;
 use super::session::{Held, Leave};
 use crate::ids::Node;
 use crate::route::Route;
@@ -18,6 +19,8 @@ pub(super) enum Next {
     Listen,
     /// Increments to be committed, which the piece that was cut must see.
     Commit,
+    /// Another client to hear of a signal, which the piece that was cut gives it.
+    Signalled(Signalled),
     /// Nothing: look again.
     Nothing,
     /// A server connection that has to be reset before it goes back.

@@ -80,8 +80,8 @@ impl Session {
             // What pgweir says itself, it says in its place.
             return Ok(Place::Wait);
         }
-        if !owed.is_empty() && (piece.waits || naming) {
-            // What it means by a name is not certain before that.
+        if !owed.is_empty() && (piece.waits || piece.facts.roll || naming) {
+            // What it means by a name is not certain before that, nor which there are.
             return Ok(Place::Wait);
         }
         if !owed.is_empty() && self.identity.database.counters.keeps() && self.lacks_commit(&piece) {
@@ -344,6 +344,11 @@ impl Session {
         if let Some(wants) = self.is_about_channels(&piece) {
             return self.answer_listen(piece, &wants);
         }
+        if piece.facts.signals
+            && let Some(answered) = self.answer_signal(&piece)
+        {
+            return answered;
+        }
         if let Some(place) = self.place_begun(piece) {
             return Ok(place);
         }
@@ -549,9 +554,11 @@ impl Session {
             self.identity.cancel.waits(true);
             poll_fn(|cx| match search.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
-                Poll::Pending if self.is_gone(cx) => Poll::Ready(Err(Leave::Gone)),
-                Poll::Pending if self.identity.cancel.is_asked() => Poll::Ready(Ok(Err(Failure::Cancelled))),
-                Poll::Pending => Poll::Pending,
+                Poll::Pending => match self.leaves(cx) {
+                    Some(leave) => Poll::Ready(Err(leave)),
+                    None if self.identity.cancel.is_asked() => Poll::Ready(Ok(Err(Failure::Cancelled))),
+                    None => Poll::Pending,
+                },
             })
             .await?
         };

@@ -403,6 +403,11 @@ impl Statements {
         matches!(self.ops.get(self.sent), Some(Op::Parse { statement, .. }) if statement.facts.names)
     }
 
+    /// Whether the next of the messages that were read is a Parse of a text that asks which statements there are.
+    pub(super) fn makes_asking(&self) -> bool {
+        matches!(self.ops.get(self.sent), Some(Op::Parse { statement, .. }) if statement.facts.roll)
+    }
+
     /// The next of the messages that were read goes to a server, which owes `number` for it, or will ignore it.
     pub(super) fn send(&mut self, number: Option<u32>, how: Sent<'_>) {
         let Some(op) = self.ops.get_mut(self.sent) else { return };

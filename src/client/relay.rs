@@ -276,6 +276,7 @@ impl Session {
                 if !self.heard_error(at, head) {
                     self.parse_refused(parse);
                     self.own_refused();
+                    self.cancel_again(at, head);
                 }
             }
             Event::Error { parse } => self.saw_error(parse, at, head),

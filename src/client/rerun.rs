@@ -23,6 +23,10 @@ use crate::wire::{Header, TransactionStatus, backend};
 impl Session {
     /// Keeps the unit that begins, if it is one that may run again.
     pub(super) fn keep_unit(&mut self, piece: &Piece, tries: u8) {
+        if piece.facts.roll {
+            // What goes before it counts as it comes.
+            return;
+        }
         if self.active == Some(Target::Primary) {
             return self.keep_for_primary(piece, tries);
         }

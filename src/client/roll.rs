@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
+use super::named::RUNS;
 use super::prepared::{Called, NOBODY};
+use super::session::Session;
 use super::supply::{NOTHING, Way};
 use super::unit::{Piece, Residue};
 use crate::server::Prepared;
 use crate::server::owed::Show;
 use crate::wire::frame::HEADER;
-use crate::wire::{Header, TransactionStatus, frontend, write};
+use crate::wire::{Header, TransactionStatus, backend, frontend, write};
 
 /// The statement and the portal by which SQL's own are made again.
 const MAKES: &[u8] = b"pgweir prepare";
@@ -40,6 +42,17 @@ impl Roll {
     }
 }
 
+impl Session {
+    /// Something of pgweir's own has failed: if that was for a request to cancel what comes behind it, so is the next.
+    #[cold]
+    pub(super) fn cancel_again(&mut self, at: usize, head: Header) {
+        let cancelled = backend::fields(self.reply_body(at, head)).code == b"57014";
+        if cancelled && self.identity.cancel.is_asked() {
+            self.identity.cancel.cancel(&self.identity.database.cluster);
+        }
+    }
+}
+
 impl Way<'_> {
     /// Whether the server gets the client's statements before that message. None: it does not, and the message goes the way of all
     /// others; else as it is.
@@ -51,7 +64,9 @@ impl Way<'_> {
         match head.tag {
             b'Q' => Some(true),
             // As early as can be: see `call_roll`.
-            b'P' if self.roll == Roll::Runs && !owed.is_open() && body.first() == Some(&0) => Some(true),
+            b'P' if self.roll == Roll::Runs && !owed.is_open() && body.first() == Some(&0) => {
+                self.statements.makes_asking().then_some(true)
+            }
             b'B' => {
                 let (_, name) = frontend::bind(body)?;
                 self.statements.find(name).filter(|statement| statement.facts.roll)?;
@@ -75,7 +90,7 @@ impl Way<'_> {
         let in_the_way = self.statements.in_the_way(&self.held.lease);
         shared.iter().for_each(|prepared| self.unshare(prepared));
         in_the_way.iter().for_each(|name| self.close(name));
-        self.close(NOTHING);
+        [NOTHING, RUNS].iter().for_each(|name| self.close(name));
         let mut trial = None;
         let roll = self.statements.roll();
         for called in &roll {

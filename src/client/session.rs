@@ -378,6 +378,11 @@ impl Session {
             let waited = match next {
                 Next::Leave(leave) => return leave,
                 Next::Nothing => Ok(()),
+                Next::Signalled(client) => {
+                    client.heard().await;
+                    self.signalled();
+                    Ok(())
+                }
                 Next::Listen => Box::pin(self.wait_listen()).await,
                 Next::Commit => Box::pin(self.wait_commit()).await,
                 Next::Acquire(route, node) => Box::pin(self.acquire(route, node)).await,
@@ -397,6 +402,9 @@ impl Session {
 
     /// Moves bytes both ways until nothing moves. Each direction is tried again only after the other has moved.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if self.identity.cancel.is_ended() {
+            return Poll::Ready(Next::Leave(Leave::Told(Failure::Terminated)));
+        }
         // Before it looks at what has come meanwhile.
         if let Err(leave) = self.keep_up() {
             return Poll::Ready(Next::Leave(leave));

@@ -64,6 +64,8 @@ pub struct Facts {
     pub names: bool,
     /// It asks which prepared statements its session has.
     pub roll: bool,
+    /// It does nothing but ask for a signal to a session.
+    pub signals: bool,
     /// It does nothing but ask what its session has drawn from sequences.
     pub recalls: bool,
     /// The tables that it reads or writes.
@@ -91,6 +93,7 @@ impl Facts {
         unseen: false,
         names: false,
         roll: false,
+        signals: false,
         recalls: false,
         tables: Tables::NONE,
         level: None,
@@ -125,6 +128,7 @@ impl Facts {
             unseen: self.unseen || other.unseen,
             names: self.names || other.names,
             roll: self.roll || other.roll,
+            signals: self.signals || other.signals,
             recalls: strong.recalls && weak.class <= Class::Read,
             tables: self.tables.and(other.tables),
             level: self.level.max(other.level),
@@ -150,6 +154,7 @@ impl Facts {
         unseen: true,
         names: false,
         roll: false,
+        signals: false,
         recalls: false,
         tables: Tables::ALL,
         level: None,

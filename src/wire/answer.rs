@@ -7,6 +7,9 @@ use super::write::{message, text};
 /// The number of the type `text` in `pg_type`: its binary form is its text form.
 const TEXT: u32 = 25;
 
+/// The number of the type `bool`.
+const BOOL: u32 = 16;
+
 /// A ParseComplete.
 pub fn parse_complete(out: &mut BytesMut) {
     message(out, b'1', |_| {});
@@ -65,6 +68,29 @@ pub fn row_description(out: &mut BytesMut, columns: &[&str]) {
             out.put_i32(-1);
             out.put_u16(0);
         }
+    });
+}
+
+/// A RowDescription of one column of type `bool`.
+pub fn truth_description(out: &mut BytesMut, column: &str, binary: bool) {
+    message(out, b'T', |out| {
+        out.put_u16(1);
+        text(out, column);
+        out.put_u32(0);
+        out.put_u16(0);
+        out.put_u32(BOOL);
+        out.put_i16(1);
+        out.put_i32(-1);
+        out.put_u16(u16::from(binary));
+    });
+}
+
+/// A DataRow that says true.
+pub fn truth(out: &mut BytesMut, binary: bool) {
+    message(out, b'D', |out| {
+        out.put_u16(1);
+        out.put_i32(1);
+        out.put_u8(if binary { 1 } else { b't' });
     });
 }
 

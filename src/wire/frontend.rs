@@ -96,6 +96,20 @@ pub fn bind_parameters(body: &[u8]) -> Option<Vec<Bound<'_>>> {
     Some(values)
 }
 
+/// Whether a Bind wants the first column in binary form.
+#[must_use]
+pub fn binds_binary(body: &[u8]) -> bool {
+    let values = bind_parameters(body).unwrap_or_default();
+    let size: usize = values.iter().map(|(_, value)| 4 + value.map_or(0, <[u8]>::len)).sum();
+    let columns = || {
+        let (_, rest) = cstr(cstr(body)?.1)?;
+        let (formats, rest) = rest.split_first_chunk()?;
+        rest.get(2 * usize::from(u16::from_be_bytes(*formats)) + 2 + size..)
+    };
+    // Behind how many there are.
+    columns().and_then(|columns| columns.get(2..4)) == Some(&[0, 1])
+}
+
 /// For how many columns a Bind names the form; up to one stands for all that there are.
 #[must_use]
 pub fn bind_columns(body: &[u8]) -> Option<u16> {

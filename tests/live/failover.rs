@@ -177,7 +177,7 @@ async fn by_second(readers: &Crowd, seconds: usize) -> Vec<usize> {
 /// What the kills of replicas cost, second by second, beside what one replica alone gives: with a statement that takes its time, of which
 /// the machine can do as many as there are clients, and with one that takes all of the machine.
 #[tokio::test]
-#[ignore = "it measures: alone on its machine, for two minutes and a half"]
+#[ignore = "it measures: alone on its machine, for two and a half minutes"]
 async fn twenty_kills_and_what_they_cost() {
     let slow = "SELECT count(*), pg_sleep(0.01) FROM t";
     let (alone, killed) = kills(slow).await;

@@ -57,6 +57,7 @@ mod rules;
 mod servers;
 mod settings;
 mod sharing;
+mod signals;
 mod speaker;
 mod storms;
 mod told;

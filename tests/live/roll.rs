@@ -211,3 +211,71 @@ async fn one_that_has_lost_its_table_costs_the_others_nothing() {
     }
     assert_eq!(run(&mut client, "b", &[]).await.code(), "42P01");
 }
+
+/// What stands in a unit beside the question, pipelines of questions, and what another client's EXECUTE has left.
+#[tokio::test]
+async fn nothing_else_of_the_unit_counts_for_it() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let mut client = proxy.client().await;
+    for name in ["a", "b", "c"] {
+        prepare(&mut client, name, &format!("SELECT '{name}', txid_current() > 0")).await;
+    }
+    let names = "SELECT string_agg(name, ' ' ORDER BY prepare_time) FROM pg_prepared_statements";
+    let ask = || [parse("", names), bind("", "", &[]), execute("", 0)].concat();
+    // A Parse that is refused behind it.
+    let refused = exchange(&mut client, &[ask(), parse("z", "SELECT nope"), sync()]).await;
+    assert_eq!((refused.rows[0][0].as_deref(), refused.code()), (Some("a b c"), "42703"));
+    prepare(&mut client, "z", "SELECT 'z'").await;
+    assert_eq!(run(&mut client, "z", &[]).await.value(), "z");
+    // A Close and a Parse that are skipped.
+    let fails = [parse("", "SELECT 1 / 0"), bind("", "", &[]), execute("", 0)].concat();
+    let skipped = [ask(), fails, close('S', "b"), parse("y", "SELECT 'y'"), sync()];
+    assert_eq!(exchange(&mut client, &skipped).await.code(), "22012");
+    assert_eq!(run(&mut client, "b", &[]).await.value(), "b");
+    assert_eq!(run(&mut client, "y", &[]).await.code(), "26000");
+    assert_eq!(client.value(names).await, "a b c z");
+
+    // Two of which one has lost its table, one behind the other.
+    cluster.primary().sql("CREATE TABLE gone (id int)").await.unwrap();
+    prepare(&mut client, "g", "SELECT id FROM gone").await;
+    client.ok("DROP TABLE gone").await;
+    let question = crate::wire::query(names);
+    client.send(&[question.clone(), crate::wire::query("SELECT 1"), question].concat()).await.unwrap();
+    for expected in ["a b c z", "1", "a b c z"] {
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.value(), &*answer.tags), (expected, "TDCZ"));
+    }
+
+    // Others see nothing of that, also where a text that names one was prepared.
+    prepare(&mut client, "e", "EXECUTE c").await;
+    assert_eq!(run(&mut client, "e", &[]).await.value(), "c");
+    let mut other = proxy.client().await;
+    assert_eq!(other.value(&names.replace("string_agg", "count(*), string_agg")).await, "0");
+    client.ok("DEALLOCATE e").await;
+    let both = client.ok(&format!("DEALLOCATE a; {names}")).await;
+    assert_eq!(both.rows, [[Some("b c z".to_owned())]]);
+    assert_eq!(run(&mut client, "a", &[]).await.code(), "26000");
+    assert_eq!(client.value(names).await, "b c z");
+}
+
+/// A request to cancel the question hits it, also while its connection gets what the client has.
+#[tokio::test]
+async fn a_question_that_waits_can_be_cancelled() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let mut client = proxy.client().await;
+    for nth in 0..3 {
+        prepare(&mut client, &format!("s{nth}"), "SELECT what FROM t WHERE id = $1").await;
+    }
+    let mut owner = Raw::login(cluster.primary().address().parse().unwrap(), &[]).await.unwrap();
+    owner.ok("BEGIN; LOCK TABLE t").await;
+    let watch = crate::proxy::Watch::new(cluster.primary()).await;
+    client
+        .send(&crate::wire::query("SELECT pg_sleep(60), count(*) FROM pg_prepared_statements"))
+        .await
+        .unwrap();
+    watch.becomes("wait_event_type = 'Lock'", 1, SOON).await;
+    Raw::cancel(proxy.address(), client.key).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().code(), "57014");
+    owner.ok("COMMIT").await;
+    assert_eq!(client.value("SELECT count(*) FROM pg_prepared_statements").await, "3");
+}

@@ -78,6 +78,7 @@ fn all() -> Vec<Failure> {
         Failure::LoginTimeout,
         Failure::IdleTimeout,
         Failure::Ending,
+        Failure::Terminated,
         Failure::DatabaseGone,
         Failure::DatabaseMoved,
         Failure::Missed(Missed::Lost),
@@ -124,6 +125,7 @@ fn visit(failure: &Failure) {
         | Failure::IdleTimeout
         | Failure::IdleInTransaction
         | Failure::Ending
+        | Failure::Terminated
         | Failure::DatabaseGone
         | Failure::DatabaseMoved
         | Failure::Missed(_)

@@ -274,9 +274,7 @@ impl Session {
             Event::RolledBack => self.takes_back(),
             Event::Error { parse } if show == Show::Swallow => {
                 if !self.heard_error(at, head) {
-                    self.parse_refused(parse);
-                    self.own_refused();
-                    self.cancel_again(at, head);
+                    self.own_failed(parse, at, head);
                 }
             }
             Event::Error { parse } => self.saw_error(parse, at, head),
@@ -323,7 +321,7 @@ impl Session {
         Some((&mut self.statements, &mut held.lease))
     }
 
-    fn parse_refused(&mut self, parse: bool) {
+    pub(super) fn parse_refused(&mut self, parse: bool) {
         if parse && let Some((statements, server)) = self.statements_on_server() {
             statements.refused(server);
         }

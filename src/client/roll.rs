@@ -45,7 +45,9 @@ impl Roll {
 impl Session {
     /// Something of pgweir's own has failed: if that was for a request to cancel what comes behind it, so is the next.
     #[cold]
-    pub(super) fn cancel_again(&mut self, at: usize, head: Header) {
+    pub(super) fn own_failed(&mut self, parse: bool, at: usize, head: Header) {
+        self.parse_refused(parse);
+        self.own_refused();
         let cancelled = backend::fields(self.reply_body(at, head)).code == b"57014";
         if cancelled && self.identity.cancel.is_asked() {
             self.identity.cancel.cancel(&self.identity.database.cluster);

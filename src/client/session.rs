@@ -378,11 +378,7 @@ impl Session {
             let waited = match next {
                 Next::Leave(leave) => return leave,
                 Next::Nothing => Ok(()),
-                Next::Signalled(client) => {
-                    client.heard().await;
-                    self.signalled();
-                    Ok(())
-                }
+                Next::Signalled(client) => Box::pin(self.signalled(client)).await,
                 Next::Listen => Box::pin(self.wait_listen()).await,
                 Next::Commit => Box::pin(self.wait_commit()).await,
                 Next::Acquire(route, node) => Box::pin(self.acquire(route, node)).await,

@@ -4,6 +4,7 @@
 //! So it is for clients of the same user, as PostgreSQL lets a role signal its own sessions; of any other number the server is asked.
 
 use super::begin::Begun;
+use super::cancel::Signalled;
 use super::counting::{DESCRIBED, Run};
 use super::fail::Failure;
 use super::next::Next;
@@ -62,17 +63,18 @@ impl Session {
         has_parameters(&run, &operand).then_some(Asked { signal, process, bound, form: run.form })
     }
 
-    /// The client that the piece meant has heard of it.
-    #[cold]
-    pub(super) fn signalled(&mut self) {
-        let Some(piece) = self.piece.take() else { return };
-        let Some(asked) = self.signal_of(&piece) else { return };
+    /// Answers the piece once the client that it means has heard of it.
+    pub(super) async fn signalled(&mut self, client: Signalled) -> Result<(), Leave> {
+        client.heard().await;
+        let Some(piece) = self.piece.take() else { return Ok(()) };
+        let Some(asked) = self.signal_of(&piece) else { return Ok(()) };
         let reason = piece.facts.reason;
         self.identity.database.metrics.unit(TargetLabel::None, reason.index(), reason.code());
         let status = self.status();
         self.say_signalled(piece.size, &asked);
         self.tell_ready(status);
         self.identity.cancel.settle();
+        Ok(())
     }
 
     /// Answers the messages of the unit, but for its end.

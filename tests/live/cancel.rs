@@ -385,7 +385,7 @@ async fn the_number_that_a_client_is_told_is_no_process() {
         assert!(client.key.0 >= 1 << 22, "{:?}", client.key);
     }
     let mut client = proxy.client().await;
-    let ended = client.value(&format!("SELECT pg_terminate_backend({})", client.key.0)).await;
+    let ended = client.value(&format!("SELECT pg_terminate_backend({}), 1", client.key.0)).await;
     assert_eq!(ended, "f");
     assert_eq!(client.value("SELECT 1").await, "1");
 }

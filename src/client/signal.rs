@@ -58,9 +58,12 @@ impl Session {
         let unit = self.window.as_ref()?.bytes().get(..piece.size)?;
         let run = self.run_of(unit, false)?;
         let (signal, operand) = lone_signal(run.text)?;
-        let process = u32::try_from(run.number_of(&operand)?).ok()?;
-        let bound = matches!(operand, Operand::Param(_));
-        has_parameters(&run, &operand).then_some(Asked { signal, process, bound, form: run.form })
+        let process = match &operand {
+            Some(operand) => u32::try_from(run.number_of(operand)?).ok()?,
+            None => self.identity.cancel.key.process,
+        };
+        let bound = matches!(operand, Some(Operand::Param(_)));
+        has_parameters(&run, operand.as_ref()).then_some(Asked { signal, process, bound, form: run.form })
     }
 
     /// Answers the piece once the client that it means has heard of it.
@@ -119,8 +122,8 @@ impl Session {
 }
 
 /// Whether the parameters are those that the function has: the server says what is wrong with others.
-fn has_parameters(run: &Run<'_>, operand: &Operand) -> bool {
-    let count = usize::from(matches!(operand, Operand::Param(_)));
-    let first = !matches!(operand, Operand::Param(number) if *number != 1);
+fn has_parameters(run: &Run<'_>, operand: Option<&Operand>) -> bool {
+    let count = usize::from(matches!(operand, Some(Operand::Param(_))));
+    let first = !matches!(operand, Some(Operand::Param(number)) if *number != 1);
     first && run.types.len() <= count && run.types.iter().all(|of| matches!(*of, 0 | INT4))
 }

@@ -27,9 +27,10 @@ impl Signal {
     }
 }
 
-/// What a text asks for, and of which process, that is a SELECT of one such call and nothing else.
+/// What a text asks for, and of which process, that is a SELECT of one such call and nothing else; none: of its own,
+/// `pg_backend_pid()`.
 #[must_use]
-pub fn lone_signal(text: &[u8]) -> Option<(Signal, Operand)> {
+pub fn lone_signal(text: &[u8]) -> Option<(Signal, Option<Operand>)> {
     let mut reader = Reader::new(text, MOST_TOKENS)?;
     if !reader.word(b"select") || reader.word(b"pg_catalog") && !reader.kind(Kind::Dot) {
         return None;
@@ -37,11 +38,15 @@ pub fn lone_signal(text: &[u8]) -> Option<(Signal, Operand)> {
     let signal = [Signal::Terminate, Signal::Cancel]
         .into_iter()
         .find(|signal| reader.calls(signal.name().as_bytes()))?;
+    if reader.calls(b"pg_backend_pid") {
+        let own = reader.kind(Kind::Close) && reader.kind(Kind::Close) && reader.is_over();
+        return own.then_some((signal, None));
+    }
     let process = reader.operand()?;
     if reader.kind(Kind::Cast) && ![&b"int"[..], b"int4", b"integer"].iter().any(|of| reader.word(of)) {
         return None;
     }
-    (reader.kind(Kind::Close) && reader.is_over()).then_some((signal, process))
+    (reader.kind(Kind::Close) && reader.is_over()).then_some((signal, Some(process)))
 }
 
 #[cfg(test)]
@@ -51,9 +56,14 @@ mod tests {
     #[test]
     fn who_is_asked_for_what() {
         for (text, expected) in [
-            ("SELECT pg_terminate_backend(7)", Some((Signal::Terminate, Operand::Number(7)))),
-            ("select pg_catalog.pg_cancel_backend ( $1::int4 );", Some((Signal::Cancel, Operand::Param(1)))),
-            ("SELECT pg_terminate_backend('7')", Some((Signal::Terminate, Operand::Text("7".into())))),
+            ("SELECT pg_terminate_backend(7)", Some((Signal::Terminate, Some(Operand::Number(7))))),
+            (
+                "select pg_catalog.pg_cancel_backend ( $1::int4 );",
+                Some((Signal::Cancel, Some(Operand::Param(1)))),
+            ),
+            ("SELECT pg_terminate_backend('7')", Some((Signal::Terminate, Some(Operand::Text("7".into()))))),
+            ("SELECT pg_terminate_backend(pg_backend_pid())", Some((Signal::Terminate, None))),
+            ("SELECT pg_terminate_backend(pg_backend_pid() + 1)", None),
             ("SELECT pg_terminate_backend(pid) FROM pg_stat_activity", None),
             ("SELECT pg_terminate_backend(7), 1", None),
             ("SELECT pg_terminate_backend(7, 100)", None),

@@ -90,6 +90,11 @@ async fn a_client_ends_another_of_its_user() {
     let process = client.key.0;
     client.send(&query(&format!("SELECT pg_terminate_backend({process})"))).await.unwrap();
     is_ended(client).await;
+    let mut client = proxy.client().await;
+    client.ok("BEGIN; INSERT INTO t VALUES (2)").await;
+    client.send(&query("SELECT pg_terminate_backend(pg_backend_pid())")).await.unwrap();
+    is_ended(client).await;
+    assert_eq!(watch.column("SELECT count(*) FROM t").await, ["0"]);
     assert_eq!(proxy.sum("pgweir_clients", &[]).await, 0.0);
 }
 

@@ -416,6 +416,15 @@ impl Session {
         held.hearer = hub.map(|hub| Box::new(hub.hearer(client)));
     }
 
+    /// The connection that works for the client listens on these channels: nobody else needs to.
+    #[cold]
+    pub(super) fn hears_by_itself(&mut self, channels: &[String]) {
+        if let Some(ears) = &mut self.ears {
+            ears.leave(|channel| channels.iter().any(|known| known == channel));
+        }
+        self.drop_ears();
+    }
+
     /// The piece may have an UNLISTEN * or a DISCARD ALL among others, as what drivers send before a connection goes back to
     /// their pool.
     #[cold]

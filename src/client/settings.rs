@@ -326,6 +326,7 @@ impl Session {
         self.pinned = left.is_some();
         if listens {
             self.hears_itself();
+            self.hears_by_itself(&answer.channels);
         }
         if let Some(reason) = fresh {
             self.identity.database.metrics.pin(reason.index(), reason.code());

@@ -12,6 +12,7 @@ use super::plan::Place;
 use super::session::{Leave, Session};
 use super::unit::Piece;
 use crate::metrics::TargetLabel;
+use crate::route::Reason;
 use crate::sql::{Operand, Signal, lone_signal};
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::{TransactionStatus, answer, frontend};
@@ -36,7 +37,12 @@ impl Session {
     pub(super) fn answer_signal(&mut self, piece: &Piece) -> Option<Result<Place, Leave>> {
         let failed = matches!(self.begun, Some(Begun::Failed | Begun::TimedOut))
             || self.status() == TransactionStatus::Failed;
-        if failed || !piece.ends || piece.rest > 0 || piece.flush || !self.identity.text_safe {
+        // Who acts as another role may be less.
+        let itself = self.identity.text_safe && self.identity.acts_as.is_none();
+        if failed || !piece.ends || piece.rest > 0 || piece.flush || !itself {
+            return None;
+        }
+        if !self.identity.database.rules.is_empty() && self.decide(piece).reason == Reason::Rejected {
             return None;
         }
         let Asked { signal, process, .. } = self.signal_of(piece)?;

@@ -141,7 +141,7 @@ pub fn question<'a>(custom: impl Iterator<Item = &'a str>, drop: &[String], shar
          UNION ALL SELECT 'l', 'a', NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_locks \
          WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
          UNION ALL SELECT 'l', 'c', NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
-         UNION ALL SELECT 'l', 'n', NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) \
+         UNION ALL SELECT 'n', c, NULL FROM pg_catalog.pg_listening_channels() c \
          UNION ALL SELECT * FROM (SELECT 'p', name, CASE WHEN pg_catalog.octet_length(statement) \
          OPERATOR(pg_catalog.<=) {LONGEST_PREPARE} THEN parameter_types::pg_catalog.oid[]::pg_catalog.text \
          OPERATOR(pg_catalog.||) statement END FROM pg_catalog.pg_prepared_statements WHERE from_sql \
@@ -180,6 +180,8 @@ pub struct Answer {
     pub failed: bool,
     /// What else there is, a letter each: temporary objects, advisory locks, cursors, listening, prepared statements.
     pub left: String,
+    /// The channels that it listens on.
+    pub channels: Vec<String>,
     /// The statement that SQL has prepared last, if that was its whole text, and a short one.
     pub prepared: Option<SqlPrepared>,
     /// How many statements that clients share there are.
@@ -239,6 +241,11 @@ impl Answer {
             self.left.push('p');
             let both = text(name).and_then(Result::ok).zip(text(value).and_then(Result::ok));
             self.prepared = both.and_then(|(name, value)| SqlPrepared::new(&name, &value));
+            return;
+        }
+        if kind == Some(b"n") {
+            self.left.push('n');
+            self.channels.extend(text(name).and_then(Result::ok));
             return;
         }
         let (Some(Ok(name)), value) = (text(name), text(value).transpose()) else {

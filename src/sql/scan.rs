@@ -130,7 +130,13 @@ pub fn scan<F: Names>(
                 continue;
             }
             Kind::String | Kind::Number => {
-                hash.part(text.get(from..token.start), if token.kind == Kind::String { b'\'' } else { b'0' });
+                let then = match token.kind {
+                    // It says what the statement does.
+                    Kind::String if scan.asks_role(token) => b'!',
+                    Kind::String => b'\'',
+                    _ => b'0',
+                };
+                hash.part(text.get(from..token.start), then);
                 from = token.end;
                 outline.literals = true;
             }

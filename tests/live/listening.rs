@@ -523,3 +523,30 @@ async fn who_said_it_to_a_connection_of_its_own() {
         }
     }
 }
+
+/// A client that is listened for, and then listens on a connection of its own as well, hears each once.
+#[tokio::test]
+async fn what_two_connections_listen_on_is_heard_once() {
+    let cluster = cluster().start().await.unwrap();
+    let proxy = Proxy::start(&cluster, "").await;
+    let (mut ears, mut mouth) = (proxy.client().await, proxy.client().await);
+    ears.ok("LISTEN ch").await;
+    ears.ok("LISTEN other").await;
+    for text in ["BEGIN", "LISTEN ch", "COMMIT"] {
+        ears.ok(text).await;
+    }
+    // Its connection was asked what it listens on before this.
+    ears.ok("SELECT 1").await;
+    let mut heard = 0;
+    for nth in 0..10 {
+        mouth.ok(&format!("NOTIFY ch, '{nth}'")).await;
+        mouth.ok(&format!("NOTIFY other, '{nth}'")).await;
+        // What is said on the connection of its own may come a moment later.
+        while heard < 2 * (nth + 1) {
+            let tags = ears.query("SELECT 1").await.unwrap().tags;
+            heard += tags.matches('A').count();
+        }
+        assert_eq!(heard, 2 * (nth + 1));
+    }
+    assert_eq!(ears.query("SELECT 1").await.unwrap().tags, "TDCZ");
+}

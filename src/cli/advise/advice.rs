@@ -347,9 +347,9 @@ mod tests {
             "SELECT a FROM t WHERE b > now() - INTERVAL $1 LIMIT $2",
             "SELECT $1::date, CAST($2 AS int), EXTRACT($3 FROM a), ARRAY[$4 /*, ... */], DATE $5 FROM t",
             "WITH x AS (SELECT $1) SELECT * FROM x ORDER BY $2",
-            "SHOW all",
+            "SHOW work_mem",
         ];
-        let stays = ["SELECT a FROM t FOR UPDATE", "SELECT nextval($1)", "SELECT mine($1)"];
+        let stays = ["SELECT a FROM t FOR UPDATE", "SELECT nextval($1)", "SELECT mine($1)", "SHOW all"];
         let writes =
             ["UPDATE t SET a = $1", "INSERT INTO t VALUES ($1 /*, ... */)", "VACUUM t", "CREATE TABLE t ()"];
         let rest = [

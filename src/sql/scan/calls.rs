@@ -167,6 +167,11 @@ impl<F: Names> Scan<'_, F> {
         }
     }
 
+    /// Whether that string is the argument of a `current_setting` that may ask for the role of the server.
+    pub(super) fn asks_role(&self, token: Token) -> bool {
+        matches!(self.asked, Some(Asked::Open)) && !self.is_plain_setting(token)
+    }
+
     fn is_plain_setting(&self, token: Token) -> bool {
         self.text
             .get(token.start..token.end)

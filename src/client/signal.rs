@@ -3,7 +3,6 @@
 //!
 //! So it is for clients of the same user, as PostgreSQL lets a role signal its own sessions; of any other number the server is asked.
 
-use super::begin::Begun;
 use super::cancel::Signalled;
 use super::counting::{DESCRIBED, Run};
 use super::fail::Failure;
@@ -35,8 +34,7 @@ impl Session {
     /// Answers a piece that asks for a signal to a client. None: the server does. Nothing is owed.
     #[cold]
     pub(super) fn answer_signal(&mut self, piece: &Piece) -> Option<Result<Place, Leave>> {
-        let failed = matches!(self.begun, Some(Begun::Failed | Begun::TimedOut))
-            || self.status() == TransactionStatus::Failed;
+        let failed = self.status() == TransactionStatus::Failed;
         // Who acts as another role may be less.
         let itself = self.identity.text_safe && self.identity.acts_as.is_none();
         if failed || !piece.ends || piece.rest > 0 || piece.flush || !itself {

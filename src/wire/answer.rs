@@ -59,14 +59,8 @@ pub fn row_description(out: &mut BytesMut, columns: &[&str]) {
     message(out, b'T', |out| {
         out.put_u16(u16::try_from(columns.len()).unwrap_or(u16::MAX));
         for column in columns {
-            text(out, column);
-            // No table and no column of one; a type of varying size without a modifier; in text form.
-            out.put_u32(0);
-            out.put_u16(0);
-            out.put_u32(TEXT);
-            out.put_i16(-1);
-            out.put_i32(-1);
-            out.put_u16(0);
+            // Of varying size.
+            described(out, column, (TEXT, -1), false);
         }
     });
 }
@@ -75,14 +69,20 @@ pub fn row_description(out: &mut BytesMut, columns: &[&str]) {
 pub fn truth_description(out: &mut BytesMut, column: &str, binary: bool) {
     message(out, b'T', |out| {
         out.put_u16(1);
-        text(out, column);
-        out.put_u32(0);
-        out.put_u16(0);
-        out.put_u32(BOOL);
-        out.put_i16(1);
-        out.put_i32(-1);
-        out.put_u16(u16::from(binary));
+        described(out, column, (BOOL, 1), binary);
     });
+}
+
+/// A column of that type and size.
+fn described(out: &mut BytesMut, column: &str, (of, size): (u32, i16), binary: bool) {
+    text(out, column);
+    // No table and no column of one; a type without a modifier.
+    out.put_u32(0);
+    out.put_u16(0);
+    out.put_u32(of);
+    out.put_i16(size);
+    out.put_i32(-1);
+    out.put_u16(u16::from(binary));
 }
 
 /// A DataRow that says true.

@@ -96,23 +96,8 @@ pub fn bind_parameters(body: &[u8]) -> Option<Vec<Bound<'_>>> {
     Some(values)
 }
 
-/// Whether a Bind wants the first column in binary form.
-#[must_use]
-pub fn binds_binary(body: &[u8]) -> bool {
-    let values = bind_parameters(body).unwrap_or_default();
-    let size: usize = values.iter().map(|(_, value)| 4 + value.map_or(0, <[u8]>::len)).sum();
-    let columns = || {
-        let (_, rest) = cstr(cstr(body)?.1)?;
-        let (formats, rest) = rest.split_first_chunk()?;
-        rest.get(2 * usize::from(u16::from_be_bytes(*formats)) + 2 + size..)
-    };
-    // Behind how many there are.
-    columns().and_then(|columns| columns.get(2..4)) == Some(&[0, 1])
-}
-
-/// For how many columns a Bind names the form; up to one stands for all that there are.
-#[must_use]
-pub fn bind_columns(body: &[u8]) -> Option<u16> {
+/// What a Bind says of the forms of columns, behind its values.
+fn column_forms(body: &[u8]) -> Option<&[u8]> {
     let (_, rest) = cstr(cstr(body)?.1)?;
     let (formats, rest) = rest.split_first_chunk()?;
     let rest = rest.get(2 * usize::from(u16::from_be_bytes(*formats))..)?;
@@ -121,7 +106,20 @@ pub fn bind_columns(body: &[u8]) -> Option<u16> {
         let (size, after) = rest.split_first_chunk()?;
         rest = after.get(usize::try_from(i32::from_be_bytes(*size)).unwrap_or(0)..)?;
     }
-    Some(u16::from_be_bytes(*rest.first_chunk()?))
+    Some(rest)
+}
+
+/// For how many columns a Bind names the form; up to one stands for all that there are.
+#[must_use]
+pub fn bind_columns(body: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(*column_forms(body)?.first_chunk()?))
+}
+
+/// Whether a Bind wants the first column in binary form.
+#[must_use]
+pub fn binds_binary(body: &[u8]) -> bool {
+    // Behind how many there are.
+    column_forms(body).and_then(|forms| forms.get(2..4)) == Some(&[0, 1])
 }
 
 /// Portal of an Execute, and the most rows that it wants; 0: all.

@@ -220,11 +220,7 @@ pub fn parse_nothing(out: &mut BytesMut, name: &[u8], parameters: u16) {
 
 /// A Describe of a prepared statement.
 pub fn describe_statement(out: &mut BytesMut, name: &[u8]) {
-    message(out, b'D', |out| {
-        out.put_u8(b'S');
-        out.extend_from_slice(name);
-        out.put_u8(0);
-    });
+    named(out, b'D', b'S', name);
 }
 
 /// A Flush.
@@ -234,8 +230,18 @@ pub fn flush(out: &mut BytesMut) {
 
 /// A Close of a prepared statement.
 pub fn close_statement(out: &mut BytesMut, name: &[u8]) {
-    message(out, b'C', |out| {
-        out.put_u8(b'S');
+    named(out, b'C', b'S', name);
+}
+
+/// A Close of a portal.
+pub fn close_portal(out: &mut BytesMut, name: &[u8]) {
+    named(out, b'C', b'P', name);
+}
+
+/// A Close or a Describe of a statement or a portal.
+fn named(out: &mut BytesMut, tag: u8, of: u8, name: &[u8]) {
+    message(out, tag, |out| {
+        out.put_u8(of);
         out.extend_from_slice(name);
         out.put_u8(0);
     });
@@ -277,28 +283,11 @@ pub fn bind_nothing(out: &mut BytesMut, portal: &[u8], statement: &[u8]) {
     });
 }
 
-/// A Close of a portal.
-pub fn close_portal(out: &mut BytesMut, name: &[u8]) {
-    message(out, b'C', |out| {
-        out.put_u8(b'P');
-        out.extend_from_slice(name);
-        out.put_u8(0);
-    });
-}
-
 /// An Execute of a portal, for all of its rows.
 pub fn execute(out: &mut BytesMut, portal: &str) {
     message(out, b'E', |out| {
         text(out, portal);
         out.put_u32(0);
-    });
-}
-
-/// As [`execute`], of a portal whose name may be in any encoding.
-pub fn execute_bytes(out: &mut BytesMut, portal: &[u8]) {
-    message(out, b'E', |out| {
-        out.extend_from_slice(portal);
-        out.extend_from_slice(&[0; 5]);
     });
 }
 

@@ -128,6 +128,8 @@ pub(super) struct Registration {
     seen: u32,
     /// The server fails for the sake of one.
     refuses: bool,
+    /// One has hit something else than the client's unit, and is repeated until that is over.
+    insists: bool,
 }
 
 impl Default for Cancels {
@@ -171,7 +173,14 @@ impl Cancels {
                 });
                 drop(clients);
                 let key = CancelKey { process, secret };
-                return Registration { cancels: self.clone(), link, key, seen: 0, refuses: false };
+                return Registration {
+                    cancels: self.clone(),
+                    link,
+                    key,
+                    seen: 0,
+                    refuses: false,
+                    insists: false,
+                };
             }
         }
     }
@@ -318,7 +327,18 @@ impl Registration {
     /// What has come is settled.
     pub(super) fn settle(&mut self) {
         self.seen = self.link.requests.load(Ordering::Acquire);
-        self.refuses = false;
+        (self.refuses, self.insists) = (false, false);
+    }
+
+    /// What has come is repeated until it is settled.
+    pub(super) fn insist(&mut self) {
+        self.insists = true;
+    }
+
+    /// Whether it is.
+    #[inline]
+    pub(super) fn insists(&self) -> bool {
+        self.insists
     }
 
     /// Whether the session has looked at all that have come.

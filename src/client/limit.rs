@@ -36,6 +36,9 @@ impl Session {
     /// Cancels the unit that is being answered if it takes too long; else the task is woken when it does.
     #[cold]
     pub(super) fn watch_limit(&mut self, cx: &mut Context<'_>) {
+        if self.identity.cancel.insists() {
+            return self.insist(cx);
+        }
         let at = self.active.map_or(usize::MAX, crate::route::Target::index);
         let Some(Some(held)) = self.held.get_mut(at) else {
             self.timer = None;

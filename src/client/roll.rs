@@ -3,20 +3,28 @@
 //! So a connection that is asked gets the client's statements first, in order and under the client's names, and loses for that
 //! those that clients share. They stay there as names that are in the way, and go when the connection is cleaned for the next client.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::task::Context;
+
+use tokio::time::sleep;
 
 use super::named::RUNS;
 use super::prepared::{Called, NOBODY};
 use super::session::Session;
 use super::supply::{NOTHING, Way};
 use super::unit::{Piece, Residue};
+use crate::clock::{self, Duration};
 use crate::server::Prepared;
 use crate::server::owed::Show;
 use crate::wire::frame::HEADER;
 use crate::wire::{Header, TransactionStatus, backend, frontend, write};
 
 /// The statement and the portal by which SQL's own are made again.
-const MAKES: &[u8] = b"pgweir prepare";
+const MAKES: &str = "pgweir prepare";
+
+/// How soon what was cancelled in vain is cancelled again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Whether texts of a piece ask for the client's prepared statements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,14 +51,25 @@ impl Roll {
 }
 
 impl Session {
-    /// Something of pgweir's own has failed: if that was for a request to cancel what comes behind it, so is the next.
+    /// Something of pgweir's own has failed: if that was for a request to cancel what comes behind it, that is still to be cancelled.
     #[cold]
     pub(super) fn own_failed(&mut self, parse: bool, at: usize, head: Header) {
         self.parse_refused(parse);
         self.own_refused();
         let cancelled = backend::fields(self.reply_body(at, head)).code == b"57014";
         if cancelled && self.identity.cancel.is_asked() {
+            self.identity.cancel.insist();
+            self.timer = Some(Box::pin(sleep(Duration::ZERO)));
+        }
+    }
+
+    /// Cancels again and again what is being answered: the server ignores a request that comes between two statements.
+    #[cold]
+    pub(super) fn insist(&mut self, cx: &mut Context<'_>) {
+        let Some(timer) = &mut self.timer else { return };
+        while timer.as_mut().poll(cx).is_ready() {
             self.identity.cancel.cancel(&self.identity.database.cluster);
+            timer.as_mut().reset(clock::now() + AGAIN);
         }
     }
 }
@@ -109,7 +128,7 @@ impl Way<'_> {
             self.held.lease.owed.may_fail(first, last);
         }
         if roll.iter().any(|called| called.sql.is_some()) {
-            self.close(MAKES);
+            self.close(MAKES.as_bytes());
         }
         if apart {
             self.end_unit();
@@ -150,17 +169,18 @@ impl Way<'_> {
     /// Returns the number of the first that is owed for it.
     fn make_by_sql(&mut self, name: &[u8], text: &str) -> Option<u32> {
         // One that has failed has left it.
-        self.close(MAKES);
+        self.close(MAKES.as_bytes());
         let owed = &mut self.held.lease.owed;
         let first = owed.sent(b'P', Show::Swallow)?;
         for tag in [b'B', b'E', b'C'] {
             owed.sent(tag, Show::Swallow);
         }
-        write::parse_bytes(self.own, MAKES, text.as_bytes(), &[0, 0]);
-        self.statements.send_own(MAKES, NOBODY);
-        write::bind_nothing(self.own, MAKES, MAKES);
-        write::execute_bytes(self.own, MAKES);
-        write::close_portal(self.own, MAKES);
+        let makes = MAKES.as_bytes();
+        write::parse_bytes(self.own, makes, text.as_bytes(), &[0, 0]);
+        self.statements.send_own(makes, NOBODY);
+        write::bind_nothing(self.own, makes, makes);
+        write::execute(self.own, MAKES);
+        write::close_portal(self.own, makes);
         // What answers the Close says that it was made.
         self.statements.send_own(name, NOBODY);
         self.held.made.extend(str::from_utf8(name).map(str::to_owned));

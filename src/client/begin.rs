@@ -1,17 +1,16 @@
 //! A BEGIN that is held back: pgweir answers it and sends it with the statement that follows, so that a transaction in which
 //! nothing has happened yet holds no server connection, and opening one costs no round trip.
 //!
-//! Only a text that PostgreSQL cannot refuse is held back, alone in a simple Query. Should a server refuse it all the same,
-//! the session ends: what came with it may have run outside a transaction.
+//! Only a text that PostgreSQL cannot refuse is held back, alone in a simple Query. Should it fail all the same, for it can be
+//! cancelled, the server skips what came with it (`preface`), and the client's transaction has failed.
 
 use super::fail::Failure;
 use super::plan::{Place, label};
-use super::session::{Leave, Next, Session};
+use super::session::{Next, Session};
 use super::unit::{Kind, Piece};
 use crate::metrics::TargetLabel;
 use crate::pool::PoolMode;
 use crate::route::{self, Class, Facts, Reason, Route, Topology};
-use crate::server::owed::Show;
 use crate::sql::{lone_begin, lone_end};
 use crate::wire::frame::HEADER;
 use crate::wire::{TransactionStatus, answer, frontend};
@@ -191,7 +190,6 @@ impl Session {
     pub(super) fn send_begin(&mut self, route: Route) {
         let held = |begun: &mut Begun| matches!(begun, Begun::Held { .. });
         let Some(Begun::Held { message, facts }) = self.begun.take_if(held) else { return };
-        self.forth.own.extend_from_slice(&message);
         let reason = facts.reason;
         let metrics = &self.identity.database.metrics;
         metrics.unit(label(self.active), reason.index(), reason.code());
@@ -203,20 +201,11 @@ impl Session {
             let route = Route { would, ..Route::to(target, reason) };
             self.shared.judge.shapes().goes(facts.shape, route);
         }
-        if let Some(held) = self.held() {
-            held.lease.owed.sent(b'Q', Show::Swallow);
-            // As any Query does.
-            held.lease.unnamed = 0;
-            held.transaction = true;
-            held.begins = true;
-        }
-    }
-
-    /// A server refused something of pgweir's own.
-    #[cold]
-    pub(super) fn own_refused(&mut self) {
-        if self.held().is_some_and(|held| held.begins) {
-            self.next = Some(Next::Leave(Leave::Told(Failure::BeginRefused)));
-        }
+        let Some(Some(held)) = self.active.and_then(|target| self.held.get_mut(target.index())) else {
+            return;
+        };
+        held.lease.preface(&mut self.forth.own, frontend::query(message.get(HEADER..).unwrap_or_default()));
+        held.transaction = true;
+        held.begins = true;
     }
 }

@@ -1,8 +1,9 @@
 //! Leaves a server connection as it was found: what runs is cancelled, what is open is undone, what was set is reset.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
 use super::relay::told;
@@ -10,8 +11,10 @@ use super::session::{Held, Leave};
 use super::unit::Residue;
 use crate::clock::{self, Duration};
 use crate::net::{Buffers, WINDOW};
+use crate::pool::Lease;
 use crate::server::owed::Show;
-use crate::server::{self, Server};
+use crate::server::settings::{self, Settings};
+use crate::server::{self, Server, Wants};
 use crate::wire::frame::{HEADER, Side};
 use crate::wire::{TransactionStatus, frame, write};
 
@@ -51,10 +54,13 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
         write::copy_fail(&mut out, "the client has gone");
         server.owed.sent(b'f', Show::Swallow);
     }
-    if server.owed.is_open() {
+    let open = server.owed.is_open();
+    if open {
         // A bare Sync would commit what came without one. There is no such portal: the error undoes it.
         write::execute(&mut out, "pgweir: the client has gone");
         server.owed.sent(b'E', Show::Swallow);
+    }
+    if open || server.owed.is_prefaced() {
         write::sync(&mut out);
         server.owed.sent(b'S', Show::Swallow);
     }
@@ -88,13 +94,48 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
         out.clear();
         server.query(&mut out, text);
         server.stream.write_all(&out).await?;
-        drain(server, &mut 0).await?;
+        if drain(server, &mut 0).await?.is_some() {
+            return Err(Leave::Gone);
+        }
     }
     Ok(())
 }
 
-/// Reads and drops replies until nothing is owed or the server waits for data of a COPY; first the `rest` of a message. Nothing is lost if it is dropped.
-async fn drain(server: &mut Server, rest: &mut usize) -> Result<(), Leave> {
+/// Makes the settings in force on a connection those of the client that gets it. None: the connection broke; an error: what the
+/// server said against it.
+pub(super) async fn dress(
+    lease: &mut Lease,
+    wants: &Wants,
+    settings: Option<&Arc<Settings>>,
+    buffers: &Buffers,
+) -> Option<Result<(), Bytes>> {
+    let texts = settings::difference(
+        lease.settings.as_deref(),
+        settings.map(|to| &**to),
+        Some(&wants.application_name),
+    );
+    let server: &mut Server = lease;
+    server.window.get_or_insert_with(|| buffers.take());
+    let mut out = BytesMut::new();
+    server.query(&mut out, &texts.join(";"));
+    let dressed = async {
+        server.stream.write_all(&out).await?;
+        drain(server, &mut 0).await
+    };
+    match timeout(CLEAN, dressed).await {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(words))) => return Some(Err(words)),
+        Ok(Err(_)) | Err(_) => return None,
+    }
+    lease.settings = settings.cloned();
+    lease.application_name = Some(wants.application_name.clone());
+    Some(Ok(()))
+}
+
+/// Reads and drops replies until nothing is owed or the server waits for data of a COPY; first the `rest` of a message. Nothing is
+/// lost if it is dropped. Returns the last error among them.
+async fn drain(server: &mut Server, rest: &mut usize) -> Result<Option<Bytes>, Leave> {
+    let mut words = None;
     loop {
         let Server { stream, window: Some(window), owed, .. } = server else { return Err(Leave::Gone) };
         let part = window.len().min(*rest);
@@ -109,11 +150,14 @@ async fn drain(server: &mut Server, rest: &mut usize) -> Result<(), Leave> {
             }
             let body = window.bytes().get(HEADER..there).unwrap_or_default();
             owed.reply(head.tag, body).map_err(told)?;
+            if head.tag == b'E' {
+                words = window.bytes().get(..there).map(Bytes::copy_from_slice);
+            }
             window.consume(there);
             *rest = head.size - there;
         }
         if *rest == 0 && (owed.is_settled() || owed.is_copy_in()) && window.is_empty() {
-            return Ok(());
+            return Ok(words);
         }
         if poll_fn(|cx| window.poll_fill(cx, stream)).await? == 0 {
             return Err(Leave::Gone);

@@ -47,8 +47,6 @@ pub(super) enum Failure {
     StatementMode,
     /// The transaction has failed before any server knew of it.
     InFailedTransaction,
-    /// A server refused a BEGIN that the client was told had succeeded.
-    BeginRefused,
     /// The client has cancelled it.
     Cancelled,
     /// Only the primary can do it, and the read-only transaction runs on a replica.
@@ -210,11 +208,6 @@ impl Failure {
                 "Roll the transaction back.",
             ),
             Self::Cancelled => told(SqlState::QUERY_CANCELED, "canceling statement due to user request", ""),
-            Self::BeginRefused => told(
-                SqlState::CONNECTION_FAILURE,
-                "the server did not open the transaction",
-                "Connect again; what an unanswered statement did is not known.",
-            ),
             Self::ReplicaTransaction => {
                 told(SqlState::FEATURE_NOT_SUPPORTED, REPLICA_TRANSACTION, REPLICA_TRANSACTION_HINT)
             }

@@ -26,6 +26,7 @@ mod next;
 mod options;
 mod own;
 mod plan;
+mod preface;
 mod prepared;
 mod recall;
 mod relay;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::fail::Failure;
+use super::preface::is_apart;
 use super::retry::Net;
 use super::running::Running;
 use super::search::Search;
@@ -75,6 +76,10 @@ impl Session {
         }
         if piece.kind == Kind::Copy || owed.is_open() || owed.is_copy_in() {
             return self.continue_unit(piece);
+        }
+        if owed.is_prefaced() {
+            // Its Sync would end what the server skips if what was sent before does not go well.
+            return Ok(Place::Wait);
         }
         if !owed.is_empty() && (explain || piece.facts.class == Class::Own) {
             // What pgweir says itself, it says in its place.
@@ -187,6 +192,10 @@ impl Session {
     pub(super) fn start_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
         self.dress();
         self.send_begin(route);
+        if self.ends_preface(&piece) {
+            self.piece = Some(piece);
+            return Ok(Place::Done);
+        }
         let refused = self.is_refused_on_replica(&piece);
         let reason = if refused { Reason::ReplicaTransactionRefused } else { route.reason };
         let again = self.net.placed();
@@ -393,7 +402,7 @@ impl Session {
             if shares && node.is_some_and(|node| self.board(&piece, route, node)) {
                 return Ok(Place::Done);
             }
-            if let Err(node) = self.try_acquire(route, node, self.drawer(&piece)) {
+            if let Err(node) = self.try_acquire(&piece, route, node) {
                 self.next = Some(Next::Acquire(route, node));
                 return Ok(Place::Wait);
             }
@@ -485,27 +494,8 @@ impl Session {
         }
     }
 
-    /// A connection for that target, if there is one without waiting; else the server that was picked.
-    fn try_acquire(&mut self, route: Route, node: Option<Node>, of: Option<u64>) -> Result<(), Option<Node>> {
-        let target = route.target;
-        if self.held.get(target.index()).is_some_and(Option::is_some) {
-            self.activate(target);
-            return Ok(());
-        }
-        let Some(node) = node else { return Err(None) };
-        if self.pool(node).is_none() {
-            return Err(None);
-        }
-        let Some(Some(pool)) = self.pools.get(node.index()) else { return Err(None) };
-        let Some(lease) = pool.try_lease_of(&self.identity.wants.parameters, of) else {
-            return Err(Some(node));
-        };
-        self.hold(target, node, lease);
-        Ok(())
-    }
-
     /// Takes a fresh lease into use.
-    fn hold(&mut self, target: Target, node: Node, lease: Lease) {
+    pub(super) fn hold(&mut self, target: Target, node: Node, lease: Lease) {
         self.follow_path(&lease);
         let running = Running::new(&self.identity.database, node, lease.idle_since);
         let held = Held {
@@ -549,8 +539,10 @@ impl Session {
                 doubt: self.net.doubt.take(),
                 lost: self.net.lost.take(),
                 catalog: self.identity.catalog.clone(),
+                settings: self.settings.clone(),
+                apart: self.piece.is_some_and(|piece| is_apart(&piece)),
             };
-            let mut search = pin!(search.run(route, picked));
+            let mut search = pin!(search.run_dressed(route, picked));
             self.identity.cancel.waits(true);
             poll_fn(|cx| match search.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),

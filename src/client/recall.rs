@@ -19,6 +19,9 @@ use crate::clock::{self, Duration};
 use crate::route::{Class, Reason, Route, ShapeId, Target};
 use crate::wire::TransactionStatus;
 
+/// Forgets what was drawn on a connection.
+const DISCARD: &str = "DISCARD SEQUENCES";
+
 /// How long a connection stays with the client that may ask what it has drawn on it.
 const DRAWN: Duration = Duration::from_millis(100);
 
@@ -83,10 +86,12 @@ impl Session {
         self.dress();
         let turn = self.next_turn();
         let Some(held) = self.held.get_mut(Target::Primary.index()).and_then(Option::as_mut) else { return };
-        if held.lease.owed.status() != TransactionStatus::Failed {
-            held.lease.query(&mut self.forth.own, "DISCARD SEQUENCES");
-            (held.lease.drawn, held.lease.drawn_alone) = (turn, true);
+        match held.lease.owed.status() {
+            TransactionStatus::Failed => return,
+            TransactionStatus::Open => held.lease.query(&mut self.forth.own, DISCARD),
+            TransactionStatus::Idle => held.lease.preface(&mut self.forth.own, [DISCARD.as_bytes()]),
         }
+        (held.lease.drawn, held.lease.drawn_alone) = (turn, true);
     }
 
     /// Whether a piece may follow others that are not answered yet, on their connection.

@@ -61,7 +61,7 @@ impl Session {
             if self.active.is_none() || self.holds_ready() {
                 return Ok(moved);
             }
-            if self.refused_settings.is_some() && self.settings_refused()? {
+            if self.refused.is_some() && self.refuse_prefaced()? {
                 moved = true;
                 continue;
             }
@@ -255,7 +255,7 @@ impl Session {
             statements.settle_told(number, server);
         }
         match event {
-            Event::None | Event::Refused | Event::Said => {}
+            Event::None | Event::Refused | Event::Said | Event::Prefaced => {}
             Event::Described { number } => self.heard_description(number, at, head),
             Event::Parsed | Event::Known | Event::Closed if self.net.holds() => self.net.unconfirmed += 1,
             Event::Parsed | Event::Known | Event::Closed => {

@@ -55,7 +55,6 @@ impl Session {
     #[cold]
     pub(super) fn own_failed(&mut self, parse: bool, at: usize, head: Header) {
         self.parse_refused(parse);
-        self.own_refused();
         let cancelled = backend::fields(self.reply_body(at, head)).code == b"57014";
         if cancelled && self.identity.cancel.is_asked() {
             self.identity.cancel.insist();

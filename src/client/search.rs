@@ -2,15 +2,22 @@
 
 use std::sync::Arc;
 
+use super::clean;
 use super::fail::Failure;
 use super::failover::{Doubt, Wait};
 use super::plan::note_outage;
+use super::preface::is_apart;
+use super::session::Session;
 use super::shared::{Database, Shared};
+use super::unit::Piece;
 use crate::cluster::View;
 use crate::ids::Node;
 use crate::monitor::Live;
 use crate::pool::{Lease, LeaseError, Pool};
 use crate::route::{Reason, Route, Target};
+use crate::server::settings::{Settings, are_same};
+use crate::wire::backend;
+use crate::wire::frame::HEADER;
 
 /// It goes on apart from the session that waits for it.
 pub(super) struct Search {
@@ -30,6 +37,23 @@ pub(super) struct Search {
     pub(super) lost: Option<Node>,
     /// By which it was judged.
     pub(super) catalog: Arc<Live>,
+    /// The client's settings.
+    pub(super) settings: Option<Arc<Settings>>,
+    /// The unit cannot have a preface.
+    pub(super) apart: bool,
+}
+
+/// How often a connection may break, or a limit strike, while settings are put on.
+const MOST_TRIES: u32 = 3;
+
+/// Whether a connection gets the settings of its client in a round trip of their own.
+fn dresses_first(lease: &Lease, settings: Option<&Arc<Settings>>, apart: bool) -> bool {
+    let hurries = || lease.settings.as_ref().is_some_and(|settings| settings.hurry());
+    !are_same(lease.settings.as_ref(), settings) && (apart || hurries())
+}
+
+fn is_cancelled(words: &[u8]) -> bool {
+    backend::fields(words.get(HEADER..).unwrap_or_default()).code == b"57014"
 }
 
 impl Search {
@@ -51,6 +75,35 @@ impl Search {
             wait.leave();
             Ok(None)
         })
+    }
+
+    /// As [`Search::run`]. What the client before has left on the connection that may end what comes after it is taken back.
+    pub(super) async fn run_dressed(
+        &self,
+        route: Route,
+        mut picked: Option<Node>,
+    ) -> Result<Option<(Target, Node, Lease)>, Failure> {
+        let mut tries = 0;
+        loop {
+            let Some((target, node, mut lease)) = self.run(route, picked.take()).await? else {
+                return Ok(None);
+            };
+            if !dresses_first(&lease, self.settings.as_ref(), self.apart) {
+                return Ok(Some((target, node, lease)));
+            }
+            let dressed =
+                clean::dress(&mut lease, &self.wants, self.settings.as_ref(), &self.shared.buffers).await;
+            tries += 1;
+            match dressed {
+                Some(Ok(())) => return Ok(Some((target, node, lease))),
+                Some(Err(words)) if tries > MOST_TRIES || !is_cancelled(&words) => {
+                    lease.close("settings");
+                    return Err(Failure::ServerSaid(words));
+                }
+                None if tries > MOST_TRIES => return Err(Failure::ServerLost),
+                _ => lease.close("settings"),
+            }
+        }
     }
 
     /// Ends when there is no primary, and the unit went there for a reason that does not hold any more: it is known what it is about,
@@ -126,5 +179,37 @@ impl Search {
     /// The pool of a node; asked for when it is needed, for servers may have come since the search began.
     fn pool(&self, node: Node) -> Option<Arc<Pool>> {
         self.shared.pool(&self.database, &self.name, &self.user, node)
+    }
+}
+
+impl Session {
+    /// A connection for that target, if there is one without waiting; else the server that was picked.
+    pub(super) fn try_acquire(
+        &mut self,
+        piece: &Piece,
+        route: Route,
+        node: Option<Node>,
+    ) -> Result<(), Option<Node>> {
+        let target = route.target;
+        if self.held.get(target.index()).is_some_and(Option::is_some) {
+            self.activate(target);
+            return Ok(());
+        }
+        let Some(node) = node else { return Err(None) };
+        if self.pool(node).is_none() {
+            return Err(None);
+        }
+        let of = self.drawer(piece);
+        let Some(Some(pool)) = self.pools.get(node.index()) else { return Err(None) };
+        let Some(lease) = pool.try_lease_of(&self.identity.wants.parameters, of) else {
+            return Err(Some(node));
+        };
+        if dresses_first(&lease, self.settings.as_ref(), is_apart(piece)) {
+            let since = lease.idle_since;
+            lease.put_back(since);
+            return Err(Some(node));
+        }
+        self.hold(target, node, lease);
+        Ok(())
     }
 }

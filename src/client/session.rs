@@ -267,8 +267,8 @@ pub(super) struct Session {
     pub(super) custom: Custom,
     /// The `application_name` that it connected with.
     pub(super) application_name: Arc<str>,
-    /// Why a connection did not take its settings.
-    pub(super) refused_settings: Option<Bytes>,
+    /// Why a server did not do what goes before a unit.
+    pub(super) refused: Option<Bytes>,
     /// Session state lives on the connection to the primary.
     pub(super) pinned: bool,
     /// What it has drawn from sequences.
@@ -341,7 +341,7 @@ impl Session {
             settings: None,
             custom: Custom::default(),
             application_name: identity_name,
-            refused_settings: None,
+            refused: None,
             pinned: false,
             recall: Recall::default(),
             defines: false,

@@ -7,11 +7,10 @@
 
 use std::sync::Arc;
 
-use super::fail::Failure;
 use super::handshake::is_text_safe;
 use super::options::SettingLimits;
 use super::prepared::NOBODY;
-use super::session::{Held, Leave, Session};
+use super::session::{Held, Session};
 use super::unit::{Gather, Piece, Residue, primary_only};
 use crate::pool::{Lease, PoolMode};
 use crate::route::{Class, Facts, Reason, Sets};
@@ -37,8 +36,8 @@ pub(super) enum Change {
 pub(super) enum Under {
     /// Nothing.
     Nothing,
-    /// They are put onto it.
-    Set,
+    /// The client's `application_name` is put onto it.
+    Named,
     /// The server is asked.
     Asked(Box<Answer>),
 }
@@ -234,36 +233,20 @@ impl Session {
         }
     }
 
-    /// An error that only pgweir sees. True: it is about settings. Those that a connection does not take are the client's to know: nothing that was
-    /// sent behind them has had an effect.
+    /// An error that only pgweir sees. True: that is all there is to it.
     #[cold]
     pub(super) fn heard_error(&mut self, at: usize, head: Header) -> bool {
-        let body = self.reply_body(at, head).to_vec();
         let Some(held) = self.held() else { return false };
         match &mut held.under {
+            Under::Nothing if held.lease.owed.is_prefaced() => self.hear_refusal(at, head),
             Under::Nothing => return false,
             Under::Asked(answer) => answer.failed = true,
-            Under::Set => {
-                // A BEGIN that was held back is lost with it, and with that the session.
-                held.transaction = held.begins;
-                held.residue = held.floor;
-                held.doubt = Change::None;
-                held.uncertain = false;
-                let mut words = bytes::BytesMut::new();
-                write::error_repeated(&mut words, write::Severity::Error, &body);
-                self.refused_settings = Some(words.freeze());
-                self.pinned = false;
+            Under::Named => {
+                held.lease.application_name = None;
+                return false;
             }
         }
         true
-    }
-
-    /// Settings were refused: the connection goes, and the client hears why.
-    pub(super) fn settings_refused(&mut self) -> Result<bool, Leave> {
-        let Some(words) = self.refused_settings.take() else { return Ok(false) };
-        self.last_words = Some(words);
-        self.server_lost(Failure::ServerLost)?;
-        Ok(true)
     }
 
     /// A ReadyForQuery that only pgweir sees.
@@ -275,7 +258,7 @@ impl Session {
         let Some(held) = self.held() else { return };
         match std::mem::replace(&mut held.under, Under::Nothing) {
             Under::Nothing => self.moved(),
-            Under::Set => {}
+            Under::Named => {}
             Under::Asked(answer) if answer.failed => {
                 if held.doubt == Change::Asked {
                     held.doubt = Change::Unanswered;
@@ -435,15 +418,16 @@ impl Session {
             return;
         }
         let name = &self.identity.wants.application_name;
-        let sql = if settings::are_same(held.lease.settings.as_ref(), self.settings.as_ref()) {
-            format!("SET application_name = {}", write::quote_literal(name))
+        if settings::are_same(held.lease.settings.as_ref(), self.settings.as_ref()) {
+            let sql = format!("SET application_name = {}", write::quote_literal(name));
+            held.lease.query(&mut self.forth.own, &sql);
+            held.under = Under::Named;
         } else {
             let name = (!named).then_some(&**name);
-            settings::difference(held.lease.settings.as_deref(), self.settings.as_deref(), name)
-        };
-        held.lease.query(&mut self.forth.own, &sql);
-        held.lease.settings.clone_from(&self.settings);
+            let texts = settings::difference(held.lease.settings.as_deref(), self.settings.as_deref(), name);
+            held.lease.preface(&mut self.forth.own, texts.iter().map(String::as_bytes));
+            held.lease.settings.clone_from(&self.settings);
+        }
         held.lease.application_name = Some(name.clone());
-        held.under = Under::Set;
     }
 }

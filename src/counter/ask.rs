@@ -33,8 +33,8 @@ pub(super) struct Refusal {
 /// Takes back the settings of the client before.
 pub(super) async fn plain(lease: &mut Lease) -> Result<(), Failed> {
     if lease.settings.is_some() {
-        let sql = settings::difference(lease.settings.as_deref(), None, None);
-        ask(lease, &sql).await?;
+        let texts = settings::difference(lease.settings.as_deref(), None, None);
+        ask(lease, &texts.join(";")).await?;
         lease.settings = None;
     }
     Ok(())

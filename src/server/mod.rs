@@ -81,6 +81,18 @@ impl Server {
         self.unnamed = 0;
     }
 
+    /// Writes statements of pgweir's own that go before a unit of the client's, and without which that must not be carried out: see
+    /// [`Owed::sent_preface`].
+    pub fn preface<'a>(&mut self, out: &mut BytesMut, texts: impl IntoIterator<Item = &'a [u8]>) {
+        for text in texts {
+            write::parse_typed(out, b"", text, &[]);
+            write::bind_nothing(out, b"", b"");
+            write::execute(out, "");
+            self.owed.sent_preface();
+        }
+        self.unnamed = 0;
+    }
+
     /// In that turn a client may draw from a sequence on it.
     pub fn draws(&mut self, turn: u64) {
         self.drawn_alone &= self.drawn == turn || self.drawn == 0;

@@ -107,6 +107,8 @@ pub enum Event {
     RolledBack,
     /// A parameter changed: ParameterStatus.
     Parameter,
+    /// The preface went well: what is behind it is carried out.
+    Prefaced,
 }
 
 /// The queue.
@@ -125,6 +127,8 @@ pub struct Owed {
     said: Option<u32>,
     /// The numbers, from and to, of units of pgweir's own that may fail.
     trial: Option<(u32, u32)>,
+    /// The numbers, from and to, of the preface of the unit that is being answered.
+    preface: Option<(u32, u32)>,
     status: TransactionStatus,
 }
 
@@ -146,6 +150,7 @@ impl Owed {
             copy_in: false,
             said: None,
             trial: None,
+            preface: None,
             status: TransactionStatus::Idle,
         }
     }
@@ -227,9 +232,30 @@ impl Owed {
     }
 
     fn is_trial(&self) -> bool {
-        self.trial
+        self.is_in(self.trial)
+    }
+
+    fn is_in(&self, range: Option<(u32, u32)>) -> bool {
+        range
             .zip(self.queue.front())
             .is_some_and(|((from, to), (.., number))| number.wrapping_sub(from) <= to.wrapping_sub(from))
+    }
+
+    /// Notes a statement of pgweir's own that goes before a unit of the client's as Parse, Bind and Execute, and without a Sync: the
+    /// preface of that unit, with others like it. Where one fails, the server skips the rest and all of the unit.
+    pub fn sent_preface(&mut self) {
+        let open = self.open;
+        let sent = [b'P', b'B', b'E'].map(|tag| self.sent(tag, Show::Swallow));
+        self.open = open;
+        if let [Some(first), _, Some(last)] = sent {
+            self.preface = Some((self.preface.map_or(first, |(first, _)| first), last));
+        }
+    }
+
+    /// Whether a preface is not answered yet. A Sync behind it would end what is skipped: no other unit may be sent.
+    #[must_use]
+    pub fn is_prefaced(&self) -> bool {
+        self.preface.is_some()
     }
 
     /// Whether the reply with that number is still to come.
@@ -278,8 +304,11 @@ impl Owed {
                 verdict(Event::Described { number: front.map_or(0, |(.., number)| number) })
             }
             (b'C' | b'I' | b's', Some(Sent::Execute)) | (b'2', Some(Sent::Bind)) => {
-                self.queue.pop_front();
+                let number = self.queue.pop_front().map(|(.., number)| number);
                 self.copy_in = false;
+                if self.preface.take_if(|(_, to)| number == Some(*to)).is_some() {
+                    return verdict(Event::Prefaced);
+                }
                 verdict(if tag == b'C' { completed(body) } else { Event::None })
             }
             (b'1', Some(Sent::Parse)) => {
@@ -304,10 +333,10 @@ impl Owed {
 
     /// Takes the error that answers what is at the front.
     fn failed(&mut self, sent: Option<Sent>, show: Show) -> Verdict {
-        let trial = self.is_trial();
+        let alone = self.is_trial() || self.is_in(self.preface);
         self.error();
         let parse = sent == Some(Sent::Parse);
-        if trial {
+        if alone {
             return Verdict { show: Show::Swallow, event: Event::Error { parse } };
         }
         self.said = self.query_behind().filter(|_| show == Show::Swallow);

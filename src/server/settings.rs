@@ -16,6 +16,9 @@ const USER: &str = "session_authorization";
 /// The role that it has taken: SET ROLE.
 const ROLE: &str = "role";
 
+/// A limit of so many milliseconds is not reached by statements that only set something.
+const LONG: u64 = 5_000;
+
 /// Settings that differ from those of the login.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Settings {
@@ -44,10 +47,29 @@ impl Settings {
         self.value(ROLE).filter(|role| *role != "none").or_else(|| self.value(USER))
     }
 
+    /// Whether they limit statements to so short a time that one of pgweir's own could be cancelled.
+    #[must_use]
+    pub fn hurry(&self) -> bool {
+        let is_short = |name| self.value(name).and_then(milliseconds).is_some_and(|limit| limit < LONG);
+        is_short("statement_timeout") || is_short("transaction_timeout")
+    }
+
     /// The names of settings that extensions and applications make up.
     pub fn custom(&self) -> impl Iterator<Item = &str> {
         self.list.iter().map(|(name, _)| &**name).filter(|name| name.contains('.'))
     }
+}
+
+/// A limit as the server shows it, which takes the largest unit that fits; none: there is no limit.
+fn milliseconds(value: &str) -> Option<u64> {
+    let digits = value.find(|char: char| !char.is_ascii_digit()).unwrap_or(value.len());
+    let (count, unit) = value.split_at_checked(digits)?;
+    let count: u64 = count.parse().ok().filter(|count| *count > 0)?;
+    Some(match unit {
+        "s" => count.saturating_mul(1_000),
+        "min" | "h" | "d" => u64::MAX,
+        _ => count,
+    })
 }
 
 /// Whether two lists say the same; none: nothing differs from the login.
@@ -61,53 +83,39 @@ pub fn are_same(one: Option<&Arc<Settings>>, other: Option<&Arc<Settings>>) -> b
     }
 }
 
-/// What makes a connection with the settings `from` one with the settings `to`, and with that `application_name` if there is
-/// one.
+/// The statements that make a connection with the settings `from` one with the settings `to`, and with that `application_name` if
+/// there is one. They are one transaction.
 ///
-/// It is one transaction: where it fails, it stays open and failed, and nothing that was sent behind it has an effect.
 /// Settings come while the login acts for itself, since it may set all that it has set before; then its user, then its role.
 #[must_use]
-pub fn difference(from: Option<&Settings>, to: Option<&Settings>, name: Option<&str>) -> String {
+pub fn difference(from: Option<&Settings>, to: Option<&Settings>, name: Option<&str>) -> Vec<String> {
     let nothing = Settings::default();
     let (from, to) = (from.unwrap_or(&nothing), to.unwrap_or(&nothing));
-    let mut sql = String::from("BEGIN;");
-    if let Some(name) = name {
-        let _ = write!(sql, "SET application_name = {};", quote_literal(name));
-    }
+    let mut texts = vec!["BEGIN".to_owned()];
+    texts.extend(name.map(|name| format!("SET application_name = {}", quote_literal(name))));
     if from.value(ROLE) != to.value(ROLE) || from.value(USER) != to.value(USER) || to.acts_as().is_some() {
-        sql.push_str("RESET SESSION AUTHORIZATION;RESET ROLE;");
+        texts.extend(["RESET SESSION AUTHORIZATION", "RESET ROLE"].map(str::to_owned));
     }
     let acts = |name: &str| name == USER || name == ROLE;
-    for (name, _) in from.list.iter().filter(|(name, _)| !acts(name) && to.value(name).is_none()) {
-        let _ = write!(sql, "RESET {};", identifiers(name));
+    let goes = from.list.iter().filter(|(name, _)| !acts(name) && to.value(name).is_none());
+    texts.extend(goes.map(|(name, _)| format!("RESET {}", identifiers(name))));
+    let comes = to.list.iter().filter(|(name, value)| !acts(name) && from.value(name) != Some(&**value));
+    let calls: Vec<_> = comes
+        .map(|(name, value)| {
+            format!("pg_catalog.set_config({},{},false)", quote_literal(name), quote_literal(value))
+        })
+        .collect();
+    if !calls.is_empty() {
+        texts.push(format!("SELECT {}", calls.join(",")));
     }
-    let mut word = "SELECT ";
-    for (name, value) in
-        to.list.iter().filter(|(name, value)| !acts(name) && from.value(name) != Some(&**value))
-    {
-        let _ = write!(
-            sql,
-            "{word}pg_catalog.set_config({},{},false)",
-            quote_literal(name),
-            quote_literal(value)
-        );
-        word = ",";
-    }
-    if word == "," {
-        sql.push(';');
-    }
-    if let Some(user) = to.value(USER) {
-        let _ = write!(sql, "SET SESSION AUTHORIZATION {};", quote_literal(user));
-    }
-    match to.value(ROLE) {
-        Some("none") => sql.push_str("SET ROLE NONE;"),
-        Some(role) => {
-            let _ = write!(sql, "SET ROLE {};", quote_literal(role));
-        }
-        None => {}
-    }
-    sql.push_str("COMMIT");
-    sql
+    let user = to.value(USER);
+    texts.extend(user.map(|user| format!("SET SESSION AUTHORIZATION {}", quote_literal(user))));
+    texts.extend(to.value(ROLE).map(|role| match role {
+        "none" => "SET ROLE NONE".to_owned(),
+        role => format!("SET ROLE {}", quote_literal(role)),
+    }));
+    texts.push("COMMIT".to_owned());
+    texts
 }
 
 /// A name with dots, each part quoted.
@@ -333,14 +341,29 @@ mod tests {
             settings(&[("role", "r"), ("work_mem", "4MB"), ("x", "it's")]),
         );
         assert_eq!(
-            difference(Some(&from), Some(&to), None),
+            difference(Some(&from), Some(&to), None).join(";"),
             "BEGIN;RESET SESSION AUTHORIZATION;RESET ROLE;RESET \"a\".\"b\";\
              SELECT pg_catalog.set_config('x','it''s',false);SET ROLE 'r';COMMIT"
         );
         assert_eq!(
-            difference(Some(&to), None, None),
+            difference(Some(&to), None, None).join(";"),
             "BEGIN;RESET SESSION AUTHORIZATION;RESET ROLE;RESET \"work_mem\";RESET \"x\";COMMIT"
         );
+    }
+
+    #[test]
+    fn short_limits_hurry() {
+        for (name, value, hurries) in [
+            ("statement_timeout", "20ms", true),
+            ("statement_timeout", "4999ms", true),
+            ("transaction_timeout", "4s", true),
+            ("statement_timeout", "5s", false),
+            ("statement_timeout", "1min", false),
+            ("statement_timeout", "0", false),
+            ("lock_timeout", "1ms", false),
+        ] {
+            assert_eq!(settings(&[(name, value)]).hurry(), hurries, "{name} {value}");
+        }
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! Settings of a session follow their client over server connections that it shares with others; what cannot follow keeps
 //! its connection for as long as it is there.
 
-use pgweir::cli::demo::cluster::Cluster;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use pgweir::cli::demo::cluster::{Cluster, eventually};
+use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, cluster};
 use crate::raw::Raw;
-use crate::wire::{bind, execute, parse, sync};
+use crate::wire::{self, bind, execute, parse, query, sync};
 
 /// Whatever the steps below may change.
 const LOOK: &str = "SELECT concat_ws('|', current_setting('work_mem'), current_setting('search_path'), \
@@ -231,6 +235,102 @@ async fn settings_that_are_refused_stop_what_follows() {
     let refused = one.query("INSERT INTO t VALUES ('must not be')").await.unwrap();
     assert_eq!(refused.code(), "22023", "{refused:?}");
     assert_eq!(two.value("SELECT count(*), txid_current() FROM t").await, "1");
+}
+
+/// The same, however the unit comes, and whatever comes right behind it: what ends a transaction that has failed, too.
+#[tokio::test]
+async fn nothing_happens_without_its_settings() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let write = |value: &str| format!("INSERT INTO t VALUES ('{value}')");
+    let unit = |value: &str| [wire::run(&write(value), &[]), sync()].concat();
+    for (name, sent, readies) in [
+        ("an extended unit", unit("a"), 1),
+        ("a pipeline", [unit("b"), unit("c"), unit("d")].concat(), 3),
+        ("queries", [query(&write("e")), query(&write("f"))].concat(), 2),
+        ("a rollback", [query("ROLLBACK"), query(&write("g"))].concat(), 2),
+        ("a rollback and more", query(&format!("ROLLBACK; {}", write("h"))), 1),
+        ("an extended rollback", [wire::run("ROLLBACK", &[]), sync(), unit("i")].concat(), 2),
+        ("a transaction", [query("BEGIN"), query(&write("j")), query("COMMIT")].concat(), 3),
+        ("a prepared statement", query("EXECUTE s"), 1),
+        ("a question", query("SELECT 1 / count(*) FROM pg_prepared_statements WHERE txid_current() > 0"), 1),
+    ] {
+        cluster.primary().sql("CREATE ROLE gone; GRANT INSERT, SELECT ON t TO gone").await.unwrap();
+        let (mut one, mut two) = (proxy.client().await, proxy.client().await);
+        one.ok(&format!("PREPARE s AS {}", write("s"))).await;
+        one.ok("SET ROLE gone").await;
+        two.ok("SELECT txid_current()").await;
+        cluster.primary().sql("DROP OWNED BY gone; DROP ROLE gone").await.unwrap();
+        one.send(&sent).await.unwrap();
+        let mut codes = Vec::new();
+        for _ in 0..readies {
+            codes.push(one.answer().await.unwrap().code().to_owned());
+        }
+        assert!(codes.contains(&"22023".to_owned()), "{name}: {codes:?}");
+        assert_eq!(two.value("SELECT count(*), txid_current() FROM t").await, "1", "{name}: {codes:?}");
+    }
+}
+
+/// A client's limits on the time of its statements end none of another's: neither what it sends, nor what makes the connection its own.
+#[tokio::test]
+async fn limits_are_those_of_one_client() {
+    let (cluster, proxy) = start("pool_size = 2").await;
+    cluster.primary().sql("CREATE ROLE writer; GRANT INSERT, SELECT ON t TO writer").await.unwrap();
+    let stop = Arc::<AtomicBool>::default();
+    let mut clients = JoinSet::new();
+    for nth in 0..12 {
+        let (mut client, stop) = (proxy.client().await, stop.clone());
+        clients.spawn(async move {
+            let hurries = nth % 2 == 0;
+            let set = if hurries { "SET statement_timeout = '1ms'" } else { "SET ROLE writer" };
+            while client.query(set).await.unwrap().code() == "57014" {}
+            let mut heard = 0;
+            while !stop.load(Relaxed) {
+                let text = "INSERT INTO t SELECT current_user FROM generate_series(1, 20)";
+                let answer = client.query(text).await.unwrap();
+                assert!(matches!((answer.code(), hurries), ("", _) | ("57014", true)), "{answer:?}");
+                heard += usize::from(answer.code() == "");
+            }
+            (hurries, heard)
+        });
+    }
+    let busy = std::thread::spawn({
+        let stop = stop.clone();
+        move || while !stop.load(Relaxed) {}
+    });
+    let enough = async || cluster.primary().value("SELECT count(*) > 5000 FROM t").await.unwrap() == "t";
+    eventually(SOON, enough).await.unwrap();
+    stop.store(true, Relaxed);
+    busy.join().unwrap();
+    let mut told = [0, 0];
+    while let Some(ended) = clients.join_next().await {
+        let (hurries, heard) = ended.unwrap();
+        told[usize::from(hurries)] += heard;
+    }
+    let rows = "SELECT count(*) FILTER (WHERE what = 'writer') / 20 || ' ' || count(*) / 20 FROM t WHERE what <> 'public'";
+    assert_eq!(cluster.primary().value(rows).await.unwrap(), format!("{} {}", told[0], told[0] + told[1]));
+    assert_eq!(proxy.sum("pgweir_server_outages_total", &[]).await as usize, 0);
+}
+
+/// Where a connection cannot be cleaned because its client has set a limit, nobody else gets it.
+#[tokio::test]
+async fn what_could_not_be_reset_is_closed() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let mut client = proxy.client().await;
+    client.ok("SET statement_timeout = '50ms'").await;
+    client.ok("CREATE TEMP TABLE mine (id int)").await;
+    client.ok("SELECT pg_advisory_lock(7)").await;
+    let holder = cluster.primary().connect("postgres").await.unwrap();
+    // What drops the table waits for this.
+    holder.batch_execute("BEGIN; LOCK TABLE pg_catalog.pg_depend IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    drop(client);
+    let closed = async || proxy.sum("pgweir_pool_closed_total", &["why=\"client_gone\""]).await > 0.0;
+    let gone = eventually(SOON, closed).await;
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    gone.unwrap();
+    let mut next = proxy.client().await;
+    let left = "SELECT current_setting('statement_timeout'), to_regclass('mine'), txid_current() > 0";
+    let row = next.ok(left).await.rows[0].clone();
+    assert_eq!(row[..2], [Some("0".to_owned()), None]);
 }
 
 /// What says whether transactions are read only is said by the primary, however it is asked for: a replica would say that they

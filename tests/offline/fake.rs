@@ -26,6 +26,8 @@ pub(crate) enum Plan {
     Flood,
     /// Answers probes, too, with these bytes.
     Probe(Vec<u8>),
+    /// Cancels each BEGIN, and skips as PostgreSQL does what follows one in the extended protocol.
+    CancelBegin,
 }
 
 /// What the server does next.
@@ -43,6 +45,7 @@ struct State {
     flooded: AtomicU64,
     cancelled: AtomicBool,
     replica: bool,
+    ran: Mutex<Vec<String>>,
 }
 
 /// The server.
@@ -82,6 +85,11 @@ impl Fake {
         *self.state.plan.lock().unwrap() = plan;
     }
 
+    /// The texts of all that was carried out but for the monitor, since this was asked last.
+    pub(crate) fn ran(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.ran.lock().unwrap())
+    }
+
     /// Bytes that [`Plan::Flood`] got rid of so far.
     pub(crate) fn flooded(&self) -> u64 {
         self.state.flooded.load(Ordering::Relaxed)
@@ -102,11 +110,29 @@ fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         Plan::Greet(bytes, then) if !monitor => return say(&mut stream, &bytes, then),
         _ => stream.write_all(&greeting())?,
     }
+    let mut skips = false;
     loop {
         let mut head = [0; 5];
         stream.read_exact(&mut head)?;
         let text = body(&mut stream, u32::from_be_bytes([head[1], head[2], head[3], head[4]]))?;
         let plan = state.plan.lock().unwrap().clone();
+        skips &= head[0] != b'S';
+        if skips && head[0] != b'X' {
+            continue;
+        }
+        let begins = text.strip_prefix(b"\0").unwrap_or(&text).starts_with(b"BEGIN");
+        if begins && matches!((head[0], &plan), (b'P' | b'Q', Plan::CancelBegin)) {
+            stream.write_all(&error("57014"))?;
+            skips = head[0] == b'P';
+            if !skips {
+                stream.write_all(&message(b'Z', b"I"))?;
+            }
+            continue;
+        }
+        if matches!(head[0], b'P' | b'Q') && !monitor {
+            let text = String::from_utf8_lossy(&text);
+            state.ran.lock().unwrap().push(text.trim_matches('\0').to_owned());
+        }
         match (head[0], plan) {
             (b'X', _) => return Ok(()),
             (b'Q', Plan::Probe(bytes)) if monitor => return say(&mut stream, &bytes, Then::Close),

@@ -13,6 +13,7 @@ mod fuzz;
 mod hostile;
 mod naive;
 mod orm;
+mod preface;
 mod retries;
 mod tidy;
 

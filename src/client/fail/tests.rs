@@ -63,7 +63,6 @@ fn all() -> Vec<Failure> {
         Failure::StatementMode,
         Failure::InFailedTransaction,
         Failure::Cancelled,
-        Failure::BeginRefused,
         Failure::ReplicaTransaction,
         Failure::Recall,
         Failure::Rejected { rule: "no reports".to_owned(), message: "ask the report server".to_owned() },
@@ -112,7 +111,6 @@ fn visit(failure: &Failure) {
         | Failure::StatementMode
         | Failure::Rejected { .. }
         | Failure::InFailedTransaction
-        | Failure::BeginRefused
         | Failure::Cancelled
         | Failure::ReplicaTransaction
         | Failure::Recall

@@ -283,6 +283,8 @@ impl Inner {
             let body = message.get(HEADER..there).unwrap_or_default();
             let verdict = lease.owed.reply(head.tag, body).map_err(|_| "protocol")?;
             match head.tag {
+                // It has not taken the settings of its clients.
+                b'E' if verdict.show == Show::Swallow => return Err("settings"),
                 b'E' => self.spoilt = Some(Again::Error),
                 // A setting has changed beneath its clients. What is put on for them is told as well.
                 b'S' if verdict.show == Show::Forward => return Err("parameters"),

@@ -37,7 +37,10 @@ impl Outfit<'_> {
     }
 
     fn fits(&self, lease: &Lease) -> bool {
-        self.search_path.is_none() || lease.search_path.as_ref() == self.search_path
+        let hurries = || lease.settings.as_ref().is_some_and(|settings| settings.hurry());
+        (self.search_path.is_none() || lease.search_path.as_ref() == self.search_path)
+            // What would take such settings back could be cancelled, and units would follow it.
+            && (settings::are_same(lease.settings.as_ref(), self.settings) || !hurries())
     }
 }
 
@@ -136,8 +139,8 @@ impl Inner {
         if !named || !settings::are_same(lease.settings.as_ref(), outfit.settings) {
             let name = (!named).then_some(&**wanted);
             let settings = outfit.settings.map(|settings| &**settings);
-            let sql = settings::difference(lease.settings.as_deref(), settings, name);
-            lease.query(&mut self.out, &sql);
+            let texts = settings::difference(lease.settings.as_deref(), settings, name);
+            lease.query(&mut self.out, &texts.join(";"));
             lease.settings = outfit.settings.cloned();
             lease.application_name = Some(wanted.clone());
         }

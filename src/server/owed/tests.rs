@@ -369,3 +369,40 @@ fn where_what_may_fail_fails_nobody_hears_of_it() {
     }
     assert!(owed.is_free());
 }
+
+#[test]
+fn a_preface_is_nobodys_and_takes_its_unit_with_it() {
+    for unit in [&b"Q"[..], b"PBDES", b"F"] {
+        let mut owed = Owed::new();
+        owed.sent_preface();
+        owed.sent_preface();
+        assert!(owed.is_prefaced() && !owed.is_open() && owed.next_show() == Show::Swallow);
+        for tag in unit {
+            owed.sent(*tag, Show::Forward);
+        }
+        replies(&mut owed, b"12C12");
+        assert!(owed.is_prefaced());
+        let last = owed.reply(b'C', b"COMMIT\0").unwrap();
+        assert_eq!((last.show, last.event), (Show::Swallow, Event::Prefaced));
+        assert!(!owed.is_prefaced() && owed.next_show() == Show::Forward && owed.readies() == 1);
+    }
+}
+
+#[test]
+fn where_a_preface_fails_its_unit_is_skipped() {
+    for (unit, readies) in [(&b"Q"[..], 0), (b"PBDES", 1), (b"PBE", 0)] {
+        for answered in [&b""[..], b"1", b"12", b"12C", b"12C1", b"12C12"] {
+            let mut owed = Owed::new();
+            owed.sent_preface();
+            owed.sent_preface();
+            for tag in unit {
+                owed.sent(*tag, Show::Forward);
+            }
+            replies(&mut owed, answered);
+            let Verdict { show, event } = owed.reply(b'E', b"").unwrap();
+            assert!(show == Show::Swallow && matches!(event, Event::Error { .. }), "{show:?} {event:?}");
+            assert!(owed.is_prefaced(), "whoever asks what the error was about");
+            assert_eq!((owed.readies(), owed.is_open()), (readies, unit == b"PBE"));
+        }
+    }
+}

@@ -505,6 +505,7 @@ impl Session {
             residue: Residue::None,
             floor: Residue::None,
             doubt: Change::None,
+            vain: 0,
             changed: false,
             unseen: false,
             under: Under::Nothing,

@@ -133,6 +133,8 @@ pub(super) struct Held {
     pub(super) floor: Residue,
     /// Whether what was sent may have changed it.
     pub(super) doubt: Change,
+    /// How often the server was asked about that in vain.
+    pub(super) vain: u8,
     /// What was sent surely changes it, and not only perhaps.
     pub(super) changed: bool,
     /// What was sent may have left what no server can be asked for.

@@ -14,6 +14,7 @@ use super::session::{Held, Session};
 use super::unit::{Gather, Piece, Residue, primary_only};
 use crate::pool::{Lease, PoolMode};
 use crate::route::{Class, Facts, Reason, Sets};
+use crate::server::owed::Show;
 use crate::server::settings::{self, Answer, Login, Settings, SqlPrepared};
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::{Header, backend, write};
@@ -41,6 +42,9 @@ pub(super) enum Under {
     /// The server is asked.
     Asked(Box<Answer>),
 }
+
+/// How often a server is asked what is in force before its client goes on.
+const MOST_QUESTIONS: u8 = 3;
 
 /// Names of settings that the client may have made up.
 #[derive(Debug, Default)]
@@ -97,6 +101,15 @@ impl Held {
     /// Whether its server is being asked what is in force on it.
     pub(super) fn is_asked(&self) -> bool {
         matches!(self.under, Under::Asked(_))
+    }
+
+    /// Its server did not say what is in force, because the question was cancelled, most likely: it is asked once more.
+    #[cold]
+    fn asked_in_vain(&mut self) {
+        if self.doubt == Change::Asked {
+            self.vain = self.vain.saturating_add(1);
+            self.doubt = if self.vain < MOST_QUESTIONS { Change::Open } else { Change::Unanswered };
+        }
     }
 
     /// Whether the client would miss what lives on it.
@@ -192,14 +205,17 @@ impl Session {
         let of_functions = self.identity.last_known.as_ref().map(|catalog| catalog.custom());
         let more = more.chain(of_functions.into_iter().flatten());
         let more = more.filter(|name| !self.custom.names.iter().any(|known| **known == **name));
-        let mut drop = std::mem::take(&mut held.made);
-        // Some may have made way already.
-        drop.retain(|name| {
-            let there = held.lease.prepared.get(name.as_bytes()) == Some(&NOBODY);
-            there && held.lease.prepared.remove(name.as_bytes()).is_some()
-        });
+        for name in std::mem::take(&mut held.made) {
+            // Some may have made way already.
+            if held.lease.prepared.get(name.as_bytes()) == Some(&NOBODY) {
+                held.lease.owed.sent(b'C', Show::Swallow);
+                write::close_statement(&mut self.forth.own, name.as_bytes());
+                self.statements.send_own_close(name.as_bytes());
+            }
+        }
         let shared = (!held.lease.shared.is_empty()).then(|| self.shared.prepared.prefix());
-        let question = settings::question(custom.chain(more), &drop, shared);
+        let unhurried = held.vain > 0 || known.as_ref().is_some_and(|known| known.hurry());
+        let question = settings::question(custom.chain(more), shared, unhurried);
         held.lease.query(&mut self.forth.own, &question);
         held.under = Under::Asked(Box::default());
         true
@@ -259,11 +275,7 @@ impl Session {
         match std::mem::replace(&mut held.under, Under::Nothing) {
             Under::Nothing => self.moved(),
             Under::Named => {}
-            Under::Asked(answer) if answer.failed => {
-                if held.doubt == Change::Asked {
-                    held.doubt = Change::Unanswered;
-                }
-            }
+            Under::Asked(answer) if answer.failed => held.asked_in_vain(),
             Under::Asked(answer) => self.told_settings(*answer),
         }
     }
@@ -290,6 +302,7 @@ impl Session {
         if answer.shared.is_some_and(|there| there < held.lease.shared.len()) {
             held.lease.shared.doubt();
         }
+        held.vain = 0;
         held.lease.settings = list;
         held.lease.application_name = answer.application_name.1.then_some(name);
         if held.doubt != Change::Asked {
@@ -400,7 +413,7 @@ impl Session {
             return;
         };
         if held.doubt == Change::Unanswered {
-            held.doubt = Change::Open;
+            (held.doubt, held.vain) = (Change::Open, 1);
         }
         let named = held.lease.application_name.as_ref() == Some(&self.identity.wants.application_name);
         if !named || !settings::are_same(held.lease.settings.as_ref(), self.settings.as_ref()) {

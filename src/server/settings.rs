@@ -125,20 +125,23 @@ fn identifiers(name: &str) -> String {
 }
 
 /// Asks a server what is in force: settings of the session, those of `custom` names that exist, and what else it holds for
-/// the session; of the statements that SQL has prepared, the last. Three columns: a letter, a name, a value. Before that it
-/// drops the prepared statements of these names. With `shared`, what the names of statements that clients share begin with, it counts
-/// those.
+/// the session; of the statements that SQL has prepared, the last. Three columns: a letter, a name, a value. With `shared`, what the names of statements that clients share begin with, it counts
+/// those. `unhurried`: it takes longer than the session's `statement_timeout`, from which all is exempted that takes long.
 #[must_use]
-pub fn question<'a>(custom: impl Iterator<Item = &'a str>, drop: &[String], shared: Option<&str>) -> String {
+pub fn question<'a>(custom: impl Iterator<Item = &'a str>, shared: Option<&str>, unhurried: bool) -> String {
     let mut sql = String::new();
-    for name in drop {
-        let _ = write!(sql, "DEALLOCATE {};", quote_identifier(name));
+    if unhurried {
+        sql.push_str(
+            "SELECT 's', 'statement_timeout', pg_catalog.current_setting('statement_timeout');\
+             SET LOCAL statement_timeout = 0;",
+        );
     }
+    let but = if unhurried { "|statement_timeout" } else { "" };
     let _ = write!(
         sql,
         "SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
-         WHERE source OPERATOR(pg_catalog.=) 'session' \
-         AND NOT name OPERATOR(pg_catalog.~) '^(transaction_|application_name$)' \
+         WHERE source OPERATOR(pg_catalog.=) 'session' AND NOT name OPERATOR(pg_catalog.~) \
+         '^(transaction_isolation|transaction_read_only|transaction_deferrable|application_name{but})$' \
          UNION ALL SELECT 'v', n, pg_catalog.current_setting(n) FROM pg_catalog.unnest(ARRAY['application_name',\
          'search_path','standard_conforming_strings','client_encoding','role','session_authorization']) n \
          UNION ALL SELECT 'a', source, NULL FROM pg_catalog.pg_settings \

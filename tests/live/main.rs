@@ -17,6 +17,7 @@ mod baseline;
 mod begin;
 mod cancel;
 mod catalog;
+mod chaos;
 mod cli;
 mod clients;
 mod clients_matrix;

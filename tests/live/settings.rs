@@ -297,7 +297,7 @@ async fn limits_are_those_of_one_client() {
         let stop = stop.clone();
         move || while !stop.load(Relaxed) {}
     });
-    let enough = async || cluster.primary().value("SELECT count(*) > 5000 FROM t").await.unwrap() == "t";
+    let enough = async || cluster.primary().value("SELECT count(*) > 2000 FROM t").await.unwrap() == "t";
     eventually(SOON, enough).await.unwrap();
     stop.store(true, Relaxed);
     busy.join().unwrap();

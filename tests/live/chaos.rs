@@ -259,7 +259,7 @@ async fn nobody_is_somebody_else_whatever_is_cancelled() {
     let mut clients = JoinSet::new();
     for id in 0..CLIENTS {
         let (raw, stop) = (proxy.client().await, stop.clone());
-        let state = 0x9E37_79B9_7F4A_7C15 ^ (id + 1) * 0x1234_5678_9ABC;
+        let state = 0x9E37_79B9_7F4A_7C15 ^ ((id + 1) * 0x1234_5678_9ABC);
         let (told, tag) = (Told::new(), format!("c{id}"));
         let client = Client { raw, id, last: 0, told, tag, prepared: false, state, cancelled: 0 };
         clients.spawn(async move { client.run(&stop).await });

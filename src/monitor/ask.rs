@@ -55,6 +55,9 @@ pub(super) struct Session {
     statement: &'static str,
 }
 
+/// How often a question is asked that is cancelled each time.
+const MOST_TRIES: u32 = 5;
+
 impl Session {
     /// Connects and logs in. A host name is resolved anew.
     pub(super) async fn open(address: &Address, options: &Options) -> Result<Self, LinkError> {
@@ -68,7 +71,7 @@ impl Session {
         server: &Address,
         denied: &mut bool,
     ) -> Result<ProbeResult, LinkError> {
-        let first = self.link.query(self.statement).await;
+        let first = self.insist(self.statement).await;
         let rows = match first {
             Err(LinkError::Postgres(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 if !std::mem::replace(denied, true) {
@@ -80,7 +83,7 @@ impl Session {
                     );
                 }
                 self.statement = PLAIN;
-                self.link.query(self.statement).await?
+                self.insist(self.statement).await?
             }
             other => other?,
         };
@@ -89,10 +92,21 @@ impl Session {
 
     /// Whether it is in recovery, and how far it has come.
     pub(super) async fn position(&mut self) -> Result<(bool, Reached), LinkError> {
-        let rows = self.link.query(POSITION).await?;
+        let rows = self.insist(POSITION).await?;
         let row = rows.first().ok_or(LinkError::Nonsense)?;
         let in_recovery = row.try_get(0).ok().flatten() == Some("t");
         Ok((in_recovery, reached(in_recovery, row, 1)))
+    }
+
+    /// Asks again what somebody has cancelled: that says nothing about the server.
+    async fn insist(&mut self, text: &str) -> Result<Vec<SimpleQueryRow>, LinkError> {
+        for _ in 1..MOST_TRIES {
+            match self.link.query(text).await {
+                Err(failure) if failure.is_cancelled() => {}
+                answer => return answer,
+            }
+        }
+        self.link.query(text).await
     }
 
     /// Who replicates from it, and whom it replicates from.

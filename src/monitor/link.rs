@@ -46,6 +46,12 @@ impl LinkError {
         }
     }
 
+    /// Whether somebody has cancelled the question.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.code() == Some("57014")
+    }
+
     /// Whether somebody is there who speaks the protocol, and says no.
     #[must_use]
     pub fn is_refusal(&self) -> bool {

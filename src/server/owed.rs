@@ -333,7 +333,9 @@ impl Owed {
 
     /// Takes the error that answers what is at the front.
     fn failed(&mut self, sent: Option<Sent>, show: Show) -> Verdict {
-        let alone = self.is_trial() || self.is_in(self.preface);
+        // By its own Sync, all that pgweir asked for has been done; it is cancelled, perhaps, and what comes behind it is not.
+        let done = sent == Some(Sent::Sync) && show == Show::Swallow;
+        let alone = done || self.is_trial() || self.is_in(self.preface);
         self.error();
         let parse = sent == Some(Sent::Parse);
         if alone {

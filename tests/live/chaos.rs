@@ -163,7 +163,9 @@ impl Client {
     /// The same by SQL: its name goes with the text of its PREPARE.
     async fn by_sql(&mut self) {
         let name = format!("s{}", self.last);
-        let prepare = format!("PREPARE {name} (int) AS INSERT INTO t VALUES ({}, $1)", self.id);
+        // A text that no server has yet.
+        let insert = format!("INSERT INTO t VALUES ({}, $1 + 0 * {})", self.id, self.last);
+        let prepare = format!("PREPARE {name} (int) AS {insert}");
         if !self.ask(&query(&prepare)).await.code().is_empty() {
             return;
         }
@@ -173,13 +175,12 @@ impl Client {
         let done = if self.below(2) == 0 {
             self.ask(&query(&text)).await.code().is_empty()
         } else {
-            let mut failed = false;
-            for text in ["BEGIN", &text] {
-                failed |= !self.ask(&query(text)).await.code().is_empty();
-            }
+            let begun = self.ask(&query("BEGIN")).await.code().is_empty();
+            let ran = self.ask(&query(&text)).await.code().is_empty();
             let commit = self.ask(&query("COMMIT")).await;
             self.ends(&commit).await;
-            !failed && commit.code().is_empty()
+            // Without its BEGIN it was no transaction.
+            ran && (!begun || commit.code().is_empty())
         };
         self.notes(number, done);
         self.insist(&format!("DEALLOCATE {name}")).await;
@@ -226,13 +227,13 @@ impl Client {
         let limit = ["0", "2ms", "20ms", "10s"][(self.id % 4) as usize];
         self.insist(&format!("SET statement_timeout = '{limit}'")).await;
         while !stop.load(Relaxed) {
-            match self.below(10) {
+            match self.below(12) {
                 0 | 1 => self.alone().await,
                 2 => self.pipeline().await,
                 3 | 4 => self.transaction().await,
                 5 => self.prepared().await,
-                6 => self.by_sql().await,
-                7 | 8 => self.tags().await,
+                6..9 => self.by_sql().await,
+                9 | 10 => self.tags().await,
                 _ => self.reads().await,
             }
         }

@@ -406,3 +406,15 @@ fn where_a_preface_fails_its_unit_is_skipped() {
         }
     }
 }
+
+/// A Sync can be cancelled, too: what was prepared before it is there, and the Query behind it is carried out.
+#[test]
+fn a_sync_of_pgweirs_own_that_fails_is_nobodys() {
+    let mut owed = Owed::new();
+    for (tag, show) in [(b'P', Show::Swallow), (b'S', Show::Swallow), (b'Q', Show::Forward)] {
+        owed.sent(tag, show);
+    }
+    let shows = b"1EZCZ".map(|tag| owed.reply(tag, b"I").unwrap().show);
+    assert_eq!(shows, [Show::Swallow, Show::Swallow, Show::Swallow, Show::Forward, Show::Forward]);
+    assert!(owed.is_free());
+}

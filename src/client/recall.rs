@@ -2,7 +2,7 @@
 //! asked for it.
 //!
 //! A connection knows which client may have drawn on it last. Who asks outside the transaction that drew gets that one if it is free,
-//! and an error rather than what another client has drawn. After what shapes of statements clients ask is remembered: who sends such a
+//! and else one that has forgotten what other clients have drawn: the server's error. After what shapes of statements clients ask is remembered: who sends such a
 //! one keeps its connection for a moment, and asks in that.
 
 use std::future::Future;
@@ -11,19 +11,26 @@ use std::task::Context;
 
 use tokio::time::{Sleep, sleep};
 
-use super::fail::Failure;
 use super::plan::Place;
 use super::session::{Held, Leave, Session};
 use super::unit::Piece;
 use crate::clock::{self, Duration};
 use crate::route::{Class, Reason, Route, ShapeId, Target};
-use crate::wire::TransactionStatus;
+use crate::wire::{SqlState, TransactionStatus, write};
 
 /// How long a connection stays with the client that may ask what it has drawn on it.
 const DRAWN: Duration = Duration::from_millis(100);
 
 /// How long with one that has asked: it may do so again.
 const ASKED: Duration = Duration::from_millis(10);
+
+/// What a client is told whose question comes to a connection that cannot answer it.
+const FORGOTTEN: &str =
+    "pgweir: this server connection does not know what this session has drawn from sequences";
+
+/// What it can do.
+const INSTEAD: &str =
+    "Use RETURNING, call lastval or currval in the transaction that draws, or set pool_mode to session.";
 
 /// What a session has drawn from sequences.
 #[derive(Default)]
@@ -60,7 +67,14 @@ impl Session {
     pub(super) fn begin_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
         match () {
             () if self.is_unwanted(&piece) => Ok(self.refuse_unwanted(piece)),
-            () if piece.facts.recalls && !self.may_recall() => self.refuse_recall(piece, route.reason),
+            () if piece.facts.recalls && !self.may_recall() => {
+                // What only prepares asks nothing yet.
+                if self.answers(&piece) {
+                    self.forget_all();
+                    self.say_forgotten();
+                }
+                self.start_unit(piece, route)
+            }
             () => {
                 if self.active == Some(Target::Primary) && draws(&piece) {
                     self.forget_others(&piece);
@@ -80,12 +94,25 @@ impl Session {
         {
             return;
         }
+        self.forget_all();
+    }
+
+    /// The connection to the primary forgets what has been drawn on it, whoever did: the server itself says then that nothing was
+    /// drawn, or that there is no such sequence, or no right to ask.
+    fn forget_all(&mut self) {
         self.dress();
         let turn = self.next_turn();
         let Some(held) = self.held.get_mut(Target::Primary.index()).and_then(Option::as_mut) else { return };
         if held.lease.owed.status() != TransactionStatus::Failed {
             held.lease.query(&mut self.forth.own, "DISCARD SEQUENCES");
             (held.lease.drawn, held.lease.drawn_alone) = (turn, true);
+        }
+    }
+
+    /// A client that may have drawn is told why the server is about to say that it has not.
+    fn say_forgotten(&mut self) {
+        if self.recall.drew.is_some() {
+            write::notice(&mut self.back.own, SqlState::SUCCESSFUL_COMPLETION, FORGOTTEN, INSTEAD);
         }
     }
 
@@ -172,28 +199,10 @@ impl Session {
         let Some(held) = self.held() else { return true };
         let (own, alone) = (held.lease.drawn == turn, held.lease.drawn_alone);
         let outside = begun || held.lease.owed.status() == TransactionStatus::Idle;
-        let Some(shape) = drew.filter(|_| primary) else { return !primary };
+        let Some(shape) = drew.filter(|_| primary) else { return !primary || own && alone };
         let shapes = self.shared.judge.shapes();
         shapes.recalled(shape, outside);
         // What no INSERT is may have drawn nothing, on a connection that remembers what another client has drawn.
         own && (alone || !outside || !failed && shapes.inserts(shape))
-    }
-
-    /// It is not carried out. In a transaction its server fails.
-    #[cold]
-    fn refuse_recall(&mut self, piece: Piece, reason: Reason) -> Result<Place, Leave> {
-        let status = self.held().map(|held| held.lease.owed.status());
-        if self.begun.is_some() || status.is_none_or(|status| status == TransactionStatus::Idle) {
-            self.give_up_unit(piece, reason, &Failure::Recall);
-            return Ok(Place::Done);
-        }
-        if !piece.ends || piece.rest > 0 {
-            return Err(Leave::Told(Failure::Recall));
-        }
-        if let Some(held) = self.held() {
-            held.running.begin(piece.facts.shape, None);
-        }
-        self.raise(piece, &Failure::Recall);
-        Ok(Place::Done)
     }
 }

@@ -1,13 +1,16 @@
 //! Server connections, shared: never more than the pool's size, first come first served, nothing of one client for the next.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use pgweir::cli::demo::cluster::{Cluster, eventually};
 use pgweir::clock;
+use postgres_protocol::message::frontend;
 use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, Watch, cluster};
-use crate::raw::{Raw, extended, query, sync};
+use crate::raw::{Raw, execute, extended, query, sync};
 
 #[tokio::test]
 async fn fifty_clients_on_two_connections() {
@@ -469,6 +472,47 @@ async fn lastval_is_what_was_drawn_last() {
     let last = one.value(&format!("{insert} RETURNING id")).await;
     two.ok("COMMIT").await;
     assert_eq!(one.value(ask).await, last);
+}
+
+/// Where the client's connection is not at hand, the server says what it says to a session that has drawn nothing.
+#[tokio::test]
+async fn who_has_drawn_nothing_hears_the_server() {
+    let cluster = cluster().start().await.unwrap();
+    cluster.primary().sql("CREATE TABLE drawn (id serial, who text); CREATE SEQUENCE other").await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 1").await;
+    let mut drawer = proxy.client().await;
+    let address = SocketAddr::from(([127, 0, 0, 1], cluster.primary().port()));
+    let (mut direct, mut client) = (Raw::login(address, &[]).await.unwrap(), proxy.client().await);
+    let asks = ["SELECT lastval()", "SELECT currval('other')", "SELECT currval('nothing')", "SELECT 1"];
+    for drawn in [false, true] {
+        for begin in ["", "BEGIN"] {
+            for ask in asks {
+                drawer.ok("INSERT INTO drawn (who) VALUES ('another')").await;
+                for text in [begin, ask, "ROLLBACK"] {
+                    let (there, here) =
+                        (direct.query(text).await.unwrap(), client.query(text).await.unwrap());
+                    let said = here.tags.starts_with('N') && drawn && text == ask && ask != "SELECT 1";
+                    assert_eq!(here.tags.len(), there.tags.len() + usize::from(said), "{text}: {here:?}");
+                    assert_eq!((here.errors, here.status), (there.errors, there.status), "{begin} {text}");
+                }
+            }
+        }
+        if !drawn {
+            // From here on it may have drawn, on a connection that others use; and what names mean is read anew.
+            client.ok("CREATE TABLE later (id int)").await;
+        }
+    }
+    // What is prepared before anything was drawn asks nothing yet.
+    let mut client = proxy.client().await;
+    drawer.ok("INSERT INTO drawn (who) VALUES ('another')").await;
+    let mut prepares = BytesMut::new();
+    frontend::parse("ask", "SELECT lastval() = max(id) FROM drawn", [], &mut prepares).unwrap();
+    prepares.unsplit(sync());
+    client.send(&prepares).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().errors, []);
+    client.ok("INSERT INTO drawn (who) VALUES ('client')").await;
+    client.send(&[execute("ask"), sync()].concat()).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().value(), "t");
 }
 
 #[tokio::test]

@@ -65,7 +65,6 @@ fn all() -> Vec<Failure> {
         Failure::Cancelled,
         Failure::BeginRefused,
         Failure::ReplicaTransaction,
-        Failure::Recall,
         Failure::Rejected { rule: "no reports".to_owned(), message: "ask the report server".to_owned() },
         Failure::OwnMixed,
         Failure::NoConsole("ann".to_owned()),
@@ -115,7 +114,6 @@ fn visit(failure: &Failure) {
         | Failure::BeginRefused
         | Failure::Cancelled
         | Failure::ReplicaTransaction
-        | Failure::Recall
         | Failure::Replication
         | Failure::NoUser
         | Failure::UnknownDatabase(_)

@@ -53,6 +53,8 @@ pub(super) enum Failure {
     Cancelled,
     /// Only the primary can do it, and the read-only transaction runs on a replica.
     ReplicaTransaction,
+    /// Who draws from sequences on that connection is somebody else.
+    Recall,
     /// A rule refuses it: its name, and what it says.
     Rejected { rule: String, message: String },
     /// A setting of pgweir's own beside other statements.
@@ -216,6 +218,11 @@ impl Failure {
             Self::ReplicaTransaction => {
                 told(SqlState::FEATURE_NOT_SUPPORTED, REPLICA_TRANSACTION, REPLICA_TRANSACTION_HINT)
             }
+            Self::Recall => told(
+                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "this server connection does not know what this session has drawn from sequences",
+                "Use RETURNING, call lastval or currval in the transaction that draws, or set pool_mode to session.",
+            ),
             Self::Rejected { rule, message } => Told {
                 detail: format!("The rule \"{rule}\" of pgweir's configuration refuses it."),
                 ..told(SqlState::INSUFFICIENT_PRIVILEGE, message, "")

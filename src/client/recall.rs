@@ -2,7 +2,7 @@
 //! asked for it.
 //!
 //! A connection knows which client may have drawn on it last. Who asks outside the transaction that drew gets that one if it is free,
-//! and else one that has forgotten what other clients have drawn: the server's error. After what shapes of statements clients ask is remembered: who sends such a
+//! and an error rather than what another client has drawn: the server's own, if the client has drawn nothing anywhere. After what shapes of statements clients ask is remembered: who sends such a
 //! one keeps its connection for a moment, and asks in that.
 
 use std::future::Future;
@@ -11,26 +11,19 @@ use std::task::Context;
 
 use tokio::time::{Sleep, sleep};
 
+use super::fail::Failure;
 use super::plan::Place;
 use super::session::{Held, Leave, Session};
 use super::unit::Piece;
 use crate::clock::{self, Duration};
 use crate::route::{Class, Reason, Route, ShapeId, Target};
-use crate::wire::{SqlState, TransactionStatus, write};
+use crate::wire::TransactionStatus;
 
 /// How long a connection stays with the client that may ask what it has drawn on it.
 const DRAWN: Duration = Duration::from_millis(100);
 
 /// How long with one that has asked: it may do so again.
 const ASKED: Duration = Duration::from_millis(10);
-
-/// What a client is told whose question comes to a connection that cannot answer it.
-const FORGOTTEN: &str =
-    "pgweir: this server connection does not know what this session has drawn from sequences";
-
-/// What it can do.
-const INSTEAD: &str =
-    "Use RETURNING, call lastval or currval in the transaction that draws, or set pool_mode to session.";
 
 /// What a session has drawn from sequences.
 #[derive(Default)]
@@ -68,10 +61,14 @@ impl Session {
         match () {
             () if self.is_unwanted(&piece) => Ok(self.refuse_unwanted(piece)),
             () if piece.facts.recalls && !self.may_recall() => {
-                // What only prepares asks nothing yet.
-                if self.answers(&piece) {
+                // What only prepares asks nothing yet. What else a text calls may draw by itself.
+                let asks = self.answers(&piece);
+                let alone = piece.facts.reason == Reason::PrimaryFunction;
+                if asks && alone && self.recall.drew.is_some() {
+                    return self.refuse_recall(piece, route.reason);
+                }
+                if asks {
                     self.forget_all();
-                    self.say_forgotten();
                 }
                 self.start_unit(piece, route)
             }
@@ -106,13 +103,6 @@ impl Session {
         if held.lease.owed.status() != TransactionStatus::Failed {
             held.lease.query(&mut self.forth.own, "DISCARD SEQUENCES");
             (held.lease.drawn, held.lease.drawn_alone) = (turn, true);
-        }
-    }
-
-    /// A client that may have drawn is told why the server is about to say that it has not.
-    fn say_forgotten(&mut self) {
-        if self.recall.drew.is_some() {
-            write::notice(&mut self.back.own, SqlState::SUCCESSFUL_COMPLETION, FORGOTTEN, INSTEAD);
         }
     }
 
@@ -204,5 +194,23 @@ impl Session {
         shapes.recalled(shape, outside);
         // What no INSERT is may have drawn nothing, on a connection that remembers what another client has drawn.
         own && (alone || !outside || !failed && shapes.inserts(shape))
+    }
+
+    /// It is not carried out. In a transaction its server fails.
+    #[cold]
+    fn refuse_recall(&mut self, piece: Piece, reason: Reason) -> Result<Place, Leave> {
+        let status = self.held().map(|held| held.lease.owed.status());
+        if self.begun.is_some() || status.is_none_or(|status| status == TransactionStatus::Idle) {
+            self.give_up_unit(piece, reason, &Failure::Recall);
+            return Ok(Place::Done);
+        }
+        if !piece.ends || piece.rest > 0 {
+            return Err(Leave::Told(Failure::Recall));
+        }
+        if let Some(held) = self.held() {
+            held.running.begin(piece.facts.shape, None);
+        }
+        self.raise(piece, &Failure::Recall);
+        Ok(Place::Done)
     }
 }

@@ -65,6 +65,7 @@ fn all() -> Vec<Failure> {
         Failure::Cancelled,
         Failure::BeginRefused,
         Failure::ReplicaTransaction,
+        Failure::Recall,
         Failure::Rejected { rule: "no reports".to_owned(), message: "ask the report server".to_owned() },
         Failure::OwnMixed,
         Failure::NoConsole("ann".to_owned()),
@@ -114,6 +115,7 @@ fn visit(failure: &Failure) {
         | Failure::BeginRefused
         | Failure::Cancelled
         | Failure::ReplicaTransaction
+        | Failure::Recall
         | Failure::Replication
         | Failure::NoUser
         | Failure::UnknownDatabase(_)

@@ -34,6 +34,8 @@ pub(super) struct Recall {
     turn: u32,
     /// Something has failed since.
     pub(super) failed: bool,
+    /// In the same turn an INSERT has drawn before: whatever came after it, what the connection knows is the client's own.
+    inserted: bool,
     /// For how long its connection stays once it has nothing to do.
     stays: Option<Duration>,
     /// Ends then.
@@ -131,7 +133,9 @@ impl Session {
         let timer = self.recall.timer.take();
         if draws(piece) {
             let (mut turn, shape) = (self.turn(), piece.facts.shape);
-            if self.held().is_some_and(|held| held.lease.drawn != turn) {
+            let stays = self.held().is_some_and(|held| held.lease.drawn == turn);
+            self.recall.inserted = stays && self.has_inserted();
+            if !stays {
                 turn = self.next_turn();
             }
             if let Some(held) = self.held() {
@@ -184,7 +188,7 @@ impl Session {
     /// Whether the connection knows what the client has drawn. A replica says itself that it does not.
     fn may_recall(&mut self) -> bool {
         let (turn, begun) = (self.turn(), self.begun.is_some());
-        let (drew, failed) = (self.recall.drew, self.recall.failed);
+        let (drew, inserted) = (self.recall.drew, self.has_inserted());
         let primary = self.active == Some(Target::Primary);
         let Some(held) = self.held() else { return true };
         let (own, alone) = (held.lease.drawn == turn, held.lease.drawn_alone);
@@ -193,7 +197,13 @@ impl Session {
         let shapes = self.shared.judge.shapes();
         shapes.recalled(shape, outside);
         // What no INSERT is may have drawn nothing, on a connection that remembers what another client has drawn.
-        own && (alone || !outside || !failed && shapes.inserts(shape))
+        own && (alone || !outside || inserted)
+    }
+
+    /// Whether an INSERT has drawn in this turn, as far as is known.
+    fn has_inserted(&self) -> bool {
+        let last = self.recall.drew.filter(|_| !self.recall.failed);
+        self.recall.inserted || last.is_some_and(|shape| self.shared.judge.shapes().inserts(shape))
     }
 
     /// It is not carried out. In a transaction its server fails.

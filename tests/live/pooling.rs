@@ -463,6 +463,16 @@ async fn lastval_is_what_was_drawn_last() {
     one.ok(insert).await;
     assert_eq!(code(&mut two, "INSERT INTO drawn (nothing) VALUES (1)").await, "42703");
     assert_eq!(code(&mut two, ask).await, "55000");
+    // What comes after an INSERT on the same connection, and may draw or not, leaves there what is the client's own.
+    one.ok(insert).await;
+    let last = two.value("INSERT INTO drawn (who) VALUES ('y') RETURNING id").await;
+    for text in
+        ["UPDATE drawn SET who = 'z' WHERE id = 0", "CREATE TABLE beside (id int)", "SELECT * FROM nothing"]
+    {
+        two.query(text).await.unwrap();
+        assert_eq!(two.value(ask).await, last, "{text}");
+    }
+    assert_eq!(code(&mut two, "SELECT currval('nothing')").await, "42P01");
     // What else the client has drawn before.
     let proxy = Proxy::start(&cluster, "pool_size = 2").await;
     let (mut one, mut two) = (proxy.client().await, proxy.client().await);

@@ -195,10 +195,8 @@ impl Session {
     /// Says where a unit goes, and why, before its answer. Nothing is owed: the notice is in its place.
     #[cold]
     pub(super) fn explain(&mut self, piece: &Piece, reason: Reason) {
-        let first = self.window.as_ref().and_then(|window| window.bytes().first());
-        // What only prepares has no result; of what is only begun, it is not known.
-        let answers = piece.executes || !piece.ends || matches!(first, Some(b'Q' | b'F'));
-        let Some(target) = self.active.filter(|_| answers && piece.facts.class != Class::Empty) else {
+        let answers = self.answers(piece) && piece.facts.class != Class::Empty;
+        let Some(target) = self.active.filter(|_| answers) else {
             return;
         };
         let cluster = self.identity.database.cluster.clone();
@@ -206,6 +204,12 @@ impl Session {
         let Some(address) = address else { return };
         let what = format!("pgweir: {} {address} ({})", target.code(), reason.code());
         write::notice(&mut self.back.own, SqlState::SUCCESSFUL_COMPLETION, &what, reason.sentence());
+    }
+
+    /// Whether a piece has a result. What only prepares has none; of what is only begun, it is not known.
+    pub(super) fn answers(&self, piece: &Piece) -> bool {
+        let first = self.window.as_ref().and_then(|window| window.bytes().first());
+        piece.executes || !piece.ends || matches!(first, Some(b'Q' | b'F'))
     }
 
     /// What a ReadyForQuery of pgweir's own says: an open transaction stays open.

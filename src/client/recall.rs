@@ -2,7 +2,7 @@
 //! asked for it.
 //!
 //! A connection knows which client may have drawn on it last. Who asks outside the transaction that drew gets that one if it is free,
-//! and an error rather than what another client has drawn. After what shapes of statements clients ask is remembered: who sends such a
+//! and an error rather than what another client has drawn: the server's own, if the client has drawn nothing anywhere. After what shapes of statements clients ask is remembered: who sends such a
 //! one keeps its connection for a moment, and asks in that.
 
 use std::future::Future;
@@ -37,6 +37,8 @@ pub(super) struct Recall {
     turn: u32,
     /// Something has failed since.
     pub(super) failed: bool,
+    /// In the same turn an INSERT has drawn before: whatever came after it, what the connection knows is the client's own.
+    inserted: bool,
     /// For how long its connection stays once it has nothing to do.
     stays: Option<Duration>,
     /// Ends then.
@@ -63,7 +65,18 @@ impl Session {
     pub(super) fn begin_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
         match () {
             () if self.is_unwanted(&piece) => Ok(self.refuse_unwanted(piece)),
-            () if piece.facts.recalls && !self.may_recall() => self.refuse_recall(piece, route.reason),
+            () if piece.facts.recalls && !self.may_recall() => {
+                // What only prepares asks nothing yet. What else a text calls may draw by itself.
+                let asks = self.answers(&piece);
+                let alone = piece.facts.reason == Reason::PrimaryFunction;
+                if asks && alone && self.recall.drew.is_some() {
+                    return self.refuse_recall(piece, route.reason);
+                }
+                if asks {
+                    self.forget_all();
+                }
+                self.start_unit(piece, route)
+            }
             () => {
                 if self.active == Some(Target::Primary) && draws(&piece) {
                     self.forget_others(&piece);
@@ -83,6 +96,12 @@ impl Session {
         {
             return;
         }
+        self.forget_all();
+    }
+
+    /// The connection to the primary forgets what has been drawn on it, whoever did: the server itself says then that nothing was
+    /// drawn, or that there is no such sequence, or no right to ask.
+    fn forget_all(&mut self) {
         self.dress();
         let turn = self.next_turn();
         let Some(held) = self.held.get_mut(Target::Primary.index()).and_then(Option::as_mut) else { return };
@@ -119,7 +138,9 @@ impl Session {
         let timer = self.recall.timer.take();
         if draws(piece) {
             let (mut turn, shape) = (self.turn(), piece.facts.shape);
-            if self.held().is_some_and(|held| held.lease.drawn != turn) {
+            let stays = self.held().is_some_and(|held| held.lease.drawn == turn);
+            self.recall.inserted = stays && self.has_inserted();
+            if !stays {
                 turn = self.next_turn();
             }
             if let Some(held) = self.held() {
@@ -172,16 +193,22 @@ impl Session {
     /// Whether the connection knows what the client has drawn. A replica says itself that it does not.
     fn may_recall(&mut self) -> bool {
         let (turn, begun) = (self.turn(), self.begun.is_some());
-        let (drew, failed) = (self.recall.drew, self.recall.failed);
+        let (drew, inserted) = (self.recall.drew, self.has_inserted());
         let primary = self.active == Some(Target::Primary);
         let Some(held) = self.held() else { return true };
         let (own, alone) = (held.lease.drawn == turn, held.lease.drawn_alone);
         let outside = begun || held.lease.owed.status() == TransactionStatus::Idle;
-        let Some(shape) = drew.filter(|_| primary) else { return !primary };
+        let Some(shape) = drew.filter(|_| primary) else { return !primary || own && alone };
         let shapes = self.shared.judge.shapes();
         shapes.recalled(shape, outside);
         // What no INSERT is may have drawn nothing, on a connection that remembers what another client has drawn.
-        own && (alone || !outside || !failed && shapes.inserts(shape))
+        own && (alone || !outside || inserted)
+    }
+
+    /// Whether an INSERT has drawn in this turn, as far as is known.
+    fn has_inserted(&self) -> bool {
+        let last = self.recall.drew.filter(|_| !self.recall.failed);
+        self.recall.inserted || last.is_some_and(|shape| self.shared.judge.shapes().inserts(shape))
     }
 
     /// It is not carried out. In a transaction its server fails.

@@ -66,7 +66,7 @@ pub struct Facts {
     pub roll: bool,
     /// It does nothing but ask for a signal to a session.
     pub signals: bool,
-    /// It does nothing but ask what its session has drawn from sequences.
+    /// It is no write, and asks what its session has drawn from sequences. What it calls besides may draw.
     pub recalls: bool,
     /// The tables that it reads or writes.
     pub tables: Tables,

@@ -250,7 +250,7 @@ impl Judge {
         facts.names |= makes && !named(text).is_empty();
         facts.roll = facts.class > Class::Read && asks_prepared(text);
         facts.signals = facts.reason == Reason::VolatileFunction && lone_signal(text).is_some();
-        facts.recalls = facts.reason == Reason::PrimaryFunction && recalls(text);
+        facts.recalls = may_ask(facts.reason) && recalls(text);
         facts.any = scope.rules().text(text);
         facts.all = facts.any;
         facts.hint = Wish::in_comments(text);
@@ -325,6 +325,27 @@ impl Judge {
 
 fn memory<V: Clone>(entries: usize) -> Remembered<V> {
     Cache::with(entries, entries as u64, UnitWeighter, Already(0), DefaultLifecycle::default())
+}
+
+/// Whether a text may be no more than a question: a SELECT that writes nothing itself. What its functions do is not known.
+fn may_ask(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::PrimaryFunction
+            | Reason::ServerState
+            | Reason::VolatileFunction
+            | Reason::ListedFunction
+            | Reason::UnknownFunction
+            | Reason::UserFunction
+            | Reason::QueryText
+            | Reason::Learned
+            | Reason::CatalogLoading
+            | Reason::UnknownRelation
+            | Reason::View
+            | Reason::VolatileOperator
+            | Reason::Unlogged
+            | Reason::ForeignTable
+    )
 }
 
 impl std::fmt::Debug for Judge {

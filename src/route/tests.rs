@@ -222,6 +222,24 @@ fn builtins_are_within_bounds() {
 }
 
 #[test]
+fn what_asks_for_what_was_drawn() {
+    let judge = Judge::new(JudgeOptions::default());
+    let recalls = |text: &str| judge.facts(text.as_bytes(), &Scope::without_catalog()).recalls;
+    for text in [
+        "SELECT lastval()",
+        "SELECT currval('s'), pg_backend_pid()",
+        "SELECT encoded(lastval())",
+        "SELECT pg_notify('new', lastval()::text)",
+    ] {
+        assert!(recalls(text), "{text}");
+    }
+    for text in ["SELECT nextval('s'), lastval()", "INSERT INTO t VALUES (currval('s'))", "SELECT encoded(1)"]
+    {
+        assert!(!recalls(text), "{text}");
+    }
+}
+
+#[test]
 fn killers_are_survived() {
     let judge = Judge::new(JudgeOptions::default());
     let chains = [

@@ -1,13 +1,16 @@
 //! Server connections, shared: never more than the pool's size, first come first served, nothing of one client for the next.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use pgweir::cli::demo::cluster::{Cluster, eventually};
 use pgweir::clock;
+use postgres_protocol::message::frontend;
 use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, Watch, cluster};
-use crate::raw::{Raw, extended, query, sync};
+use crate::raw::{Raw, execute, extended, query, sync};
 
 #[tokio::test]
 async fn fifty_clients_on_two_connections() {
@@ -460,6 +463,16 @@ async fn lastval_is_what_was_drawn_last() {
     one.ok(insert).await;
     assert_eq!(code(&mut two, "INSERT INTO drawn (nothing) VALUES (1)").await, "42703");
     assert_eq!(code(&mut two, ask).await, "55000");
+    // What comes after an INSERT on the same connection, and may draw or not, leaves there what is the client's own.
+    one.ok(insert).await;
+    let last = two.value("INSERT INTO drawn (who) VALUES ('y') RETURNING id").await;
+    for text in
+        ["UPDATE drawn SET who = 'z' WHERE id = 0", "CREATE TABLE beside (id int)", "SELECT * FROM nothing"]
+    {
+        two.query(text).await.unwrap();
+        assert_eq!(two.value(ask).await, last, "{text}");
+    }
+    assert_eq!(code(&mut two, "SELECT currval('nothing')").await, "42P01");
     // What else the client has drawn before.
     let proxy = Proxy::start(&cluster, "pool_size = 2").await;
     let (mut one, mut two) = (proxy.client().await, proxy.client().await);
@@ -469,6 +482,52 @@ async fn lastval_is_what_was_drawn_last() {
     let last = one.value(&format!("{insert} RETURNING id")).await;
     two.ok("COMMIT").await;
     assert_eq!(one.value(ask).await, last);
+}
+
+/// A session that has drawn nothing hears from the server what it would hear directly, and never what another one has drawn.
+#[tokio::test]
+async fn who_has_drawn_nothing_hears_the_server() {
+    let cluster = cluster().start().await.unwrap();
+    cluster.primary().sql("CREATE TABLE drawn (id serial, who text); CREATE SEQUENCE other").await.unwrap();
+    let proxy = Proxy::start(&cluster, "pool_size = 1").await;
+    let mut drawer = proxy.client().await;
+    let address = SocketAddr::from(([127, 0, 0, 1], cluster.primary().port()));
+    let (mut direct, mut client) = (Raw::login(address, &[]).await.unwrap(), proxy.client().await);
+    let asks = ["SELECT lastval()", "SELECT currval('other')", "SELECT currval('nothing')", "SELECT 1"];
+    for begin in ["", "BEGIN"] {
+        for ask in asks {
+            drawer.ok("INSERT INTO drawn (who) VALUES ('another')").await;
+            for text in [begin, ask, "ROLLBACK"] {
+                let (there, here) = (direct.query(text).await.unwrap(), client.query(text).await.unwrap());
+                assert_eq!((here.errors, here.status), (there.errors, there.status), "{begin} {text}");
+            }
+        }
+    }
+    // Also while what names mean is read anew, and beside functions of whatever kind.
+    cluster
+        .primary()
+        .sql("CREATE FUNCTION same(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT $1'")
+        .await
+        .unwrap();
+    for ask in ["SELECT lastval()", "SELECT same(lastval())"] {
+        client.ok("CREATE TEMP TABLE later (id int) ON COMMIT DROP").await;
+        drawer.ok("INSERT INTO drawn (who) VALUES ('another')").await;
+        assert_eq!(client.query(ask).await.unwrap().code(), "55000", "{ask}");
+    }
+    client.ok("CREATE FUNCTION draw() RETURNS bigint LANGUAGE sql AS $$SELECT nextval('other')$$").await;
+    drawer.ok("INSERT INTO drawn (who) VALUES ('another')").await;
+    assert_eq!(client.value("SELECT currval('other') = n FROM (SELECT draw() AS n OFFSET 0) t").await, "t");
+    // What is prepared before anything was drawn asks nothing yet.
+    let mut client = proxy.client().await;
+    drawer.ok("INSERT INTO drawn (who) VALUES ('another')").await;
+    let mut prepares = BytesMut::new();
+    frontend::parse("ask", "SELECT lastval() = max(id) FROM drawn", [], &mut prepares).unwrap();
+    prepares.unsplit(sync());
+    client.send(&prepares).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().errors, []);
+    client.ok("INSERT INTO drawn (who) VALUES ('client')").await;
+    client.send(&[execute("ask"), sync()].concat()).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().value(), "t");
 }
 
 #[tokio::test]

@@ -69,6 +69,15 @@ impl Session {
         (whole && message.first() == Some(&b'Q')).then_some(text)
     }
 
+    /// Whether the client wants its session to end where it is idle in a transaction: the server sees to that.
+    fn limits_transactions(&self) -> bool {
+        const LIMIT: &str = "idle_in_transaction_session_timeout";
+        let own = self.settings.as_ref().and_then(|settings| settings.value(LIMIT));
+        let mut login = self.identity.wants.parameters.iter();
+        own.is_some_and(|limit| limit != "0")
+            || login.any(|(name, value)| name == LIMIT || name == "options" && value.contains(LIMIT))
+    }
+
     fn hold_begin(&mut self, piece: Piece) -> Option<Place> {
         let free = self.active.is_none() && self.held.iter().all(Option::is_none);
         let mode = self.identity.database.pool.mode;
@@ -76,8 +85,8 @@ impl Session {
             return None;
         }
         let listens = self.settings.as_ref().and_then(|settings| settings.value("client_min_messages"));
-        if listens.is_some_and(|least| least.starts_with("debug")) {
-            // The server has something to say about a BEGIN.
+        if listens.is_some_and(|least| least.starts_with("debug")) || self.limits_transactions() {
+            // The server has something to say about a BEGIN, or about what does not follow.
             return None;
         }
         let tag = lone_begin(self.lone_query(&piece)?)?;

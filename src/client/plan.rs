@@ -190,9 +190,7 @@ impl Session {
 
     /// A unit for the connection that works.
     pub(super) fn start_unit(&mut self, piece: Piece, route: Route) -> Result<Place, Leave> {
-        self.dress();
-        self.send_begin(route);
-        if self.ends_preface(&piece) {
+        if self.send_preface(&piece, route) {
             self.piece = Some(piece);
             return Ok(Place::Done);
         }
@@ -443,7 +441,7 @@ impl Session {
         if route.target == Target::Primary || transaction.is_some() {
             return route;
         }
-        if piece.ends {
+        if piece.ends && !piece.flush {
             let fits = piece.size <= self.shared.options.retry.buffer || !Net::fits(piece);
             return if fits {
                 route
@@ -452,7 +450,7 @@ impl Session {
             };
         }
         // A read that is only begun: what follows may be anything, unless all it asks for so far is a description.
-        if piece.flush && !piece.executes {
+        if piece.flush && !piece.ends && !piece.executes {
             return route;
         }
         let reason = if piece.flush { Reason::Flush } else { Reason::UnitTooLong };
@@ -541,7 +539,7 @@ impl Session {
                 lost: self.net.lost.take(),
                 catalog: self.identity.catalog.clone(),
                 settings: self.settings.clone(),
-                apart: self.piece.is_some_and(|piece| is_apart(&piece)),
+                apart: self.piece.is_some_and(|piece| is_apart(&piece, true)),
             };
             let mut search = pin!(search.run_dressed(route, picked));
             self.identity.cancel.waits(true);

@@ -1,28 +1,38 @@
 //! What goes before a unit on its way to a server: the client's settings, and a BEGIN that was held back.
 //!
-//! It travels in front of the unit, in the extended protocol and without a Sync, so that the server skips the unit where it
-//! fails. Until it has succeeded nothing follows that unit. Limits on the time of statements that a client has left behind
+//! It travels in front of the unit. A BEGIN goes in the extended protocol and without a Sync, so that the server skips the unit where it
+//! fails; settings are a transaction, which stays failed. Until all has succeeded nothing follows that unit. Limits on the time of statements that a client has left behind
 //! must not end another client's: such settings are taken back in a round trip of their own.
 
 use super::begin::Begun;
 use super::fail::Failure;
 use super::session::{Leave, Session};
 use super::unit::Piece;
-use crate::route::Target;
+use crate::route::{Route, Target};
 use crate::server::owed::Show;
 use crate::wire::Header;
 use crate::wire::write::{self, Severity};
 
-/// Whether Syncs of pgweir's own may go with a piece, behind which the server would not skip it: a preface has to be answered before
-/// the piece is sent.
-pub(super) fn is_apart(piece: &Piece) -> bool {
-    piece.facts.names || piece.facts.roll
+/// Whether a preface has to be answered before a piece is sent: Syncs of pgweir's own may go with it, behind which the server would not
+/// skip it; or, behind settings, it may end a transaction that has failed.
+pub(super) fn is_apart(piece: &Piece, settings: bool) -> bool {
+    piece.facts.names || piece.facts.roll || settings && piece.facts.transaction
 }
 
 impl Session {
-    /// Ends the preface of a piece that is about to be sent, if it must be answered before that. True: it is to be placed again.
-    pub(super) fn ends_preface(&mut self, piece: &Piece) -> bool {
-        if !is_apart(piece) {
+    /// Sends what goes before a piece. True: the piece is to be placed again, when that was answered.
+    pub(super) fn send_preface(&mut self, piece: &Piece, route: Route) -> bool {
+        self.dress();
+        if self.ends_preface(piece, true) {
+            return true;
+        }
+        self.send_begin(route);
+        self.ends_preface(piece, false)
+    }
+
+    /// Ends the preface of a piece that is about to be sent, if it must be answered before that.
+    fn ends_preface(&mut self, piece: &Piece, settings: bool) -> bool {
+        if !is_apart(piece, settings) {
             return false;
         }
         let Some(Some(held)) = self.active.and_then(|target| self.held.get_mut(target.index())) else {

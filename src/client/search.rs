@@ -204,7 +204,7 @@ impl Session {
         let Some(lease) = pool.try_lease_of(&self.identity.wants.parameters, of) else {
             return Err(Some(node));
         };
-        if dresses_first(&lease, self.settings.as_ref(), is_apart(piece)) {
+        if dresses_first(&lease, self.settings.as_ref(), is_apart(piece, true)) {
             let since = lease.idle_since;
             lease.put_back(since);
             return Err(Some(node));

@@ -47,7 +47,7 @@ pub(super) struct Piece {
     pub(super) facts: Facts,
     /// Its unit ends with it: a ReadyForQuery is due.
     pub(super) ends: bool,
-    /// It ends with a Flush.
+    /// It ends with a Flush, or with a Query or a FunctionCall in the middle of a unit, which the server skips if what is before it fails.
     pub(super) flush: bool,
     /// It has an Execute.
     pub(super) executes: bool,
@@ -349,7 +349,7 @@ impl Gather {
             b'Q' => {
                 let text = frontend::query(body).ok_or(bad)?;
                 statements.end(true);
-                self.piece.ends = true;
+                (self.piece.ends, self.piece.flush) = (true, !first);
                 let facts = self.memo.facts(text, judge.judge, judge.scope);
                 Some(if facts.names { judge.execute(text, facts, statements) } else { facts })
             }
@@ -390,7 +390,7 @@ impl Gather {
             }
             b'F' => {
                 statements.end(false);
-                self.piece.ends = true;
+                (self.piece.ends, self.piece.flush) = (true, !first);
                 Some(function_call(body))
             }
             b'X' if first => {

@@ -98,7 +98,7 @@ reasons! {
     OwnMixed "own_mixed" "Refused: a setting of pgweir's own beside other statements.",
     // Raised by callers, from what the protocol shows.
     UnitTooLong "unit_too_long" "The messages before Sync are too many or too long to be held back until they are judged.",
-    Flush "flush" "Asks for answers before Sync (Flush): what follows cannot be known yet.",
+    Flush "flush" "Asks for answers before Sync (Flush, or a Query in the middle of a unit): what follows cannot be known yet.",
     FunctionCall "function_call" "The protocol's FunctionCall message: it names a function only by its number.",
     Pipelined "pipelined" "Sent before the answers to earlier units came: it follows them, so that the order holds.",
     PreparedOnPrimary "prepared_on_primary" "Runs a prepared statement that exists only on a connection to the primary.",

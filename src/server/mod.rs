@@ -93,6 +93,15 @@ impl Server {
         self.unnamed = 0;
     }
 
+    /// The same for settings, by the statements of [`settings::difference`]. The BEGIN takes all with it if it fails. The rest is a Query: what
+    /// it changes is told at its end (ParameterStatus), and not at that of the client's unit.
+    pub fn preface_settings(&mut self, out: &mut BytesMut, texts: &[String]) {
+        let Some((begin, rest)) = texts.split_first() else { return };
+        self.preface(out, [begin.as_bytes()]);
+        write::query(out, &rest.join(";"));
+        self.owed.sent_preface_query();
+    }
+
     /// In that turn a client may draw from a sequence on it.
     pub fn draws(&mut self, turn: u64) {
         self.drawn_alone &= self.drawn == turn || self.drawn == 0;

@@ -248,8 +248,19 @@ impl Owed {
         let sent = [b'P', b'B', b'E'].map(|tag| self.sent(tag, Show::Swallow));
         self.open = open;
         if let [Some(first), _, Some(last)] = sent {
-            self.preface = Some((self.preface.map_or(first, |(first, _)| first), last));
+            self.grow_preface(first, last);
         }
+    }
+
+    /// As [`Owed::sent_preface`], for a Query behind a BEGIN that it commits: where it fails, its transaction has failed.
+    pub fn sent_preface_query(&mut self) {
+        if let Some(number) = self.sent(b'Q', Show::Swallow) {
+            self.grow_preface(number, number);
+        }
+    }
+
+    fn grow_preface(&mut self, first: u32, last: u32) {
+        self.preface = Some((self.preface.map_or(first, |(first, _)| first), last));
     }
 
     /// Whether a preface is not answered yet. A Sync behind it would end what is skipped: no other unit may be sent.
@@ -291,6 +302,7 @@ impl Owed {
                 self.copy_in = false;
                 let number = front.map_or(0, |(.., number)| number);
                 self.trial.take_if(|(_, to)| *to == number);
+                self.preface.take_if(|(_, to)| *to == number);
                 verdict(Event::Ready { status: self.status, number })
             }
             (b'C', Some(Sent::Query)) => verdict(completed(body)),
@@ -312,8 +324,9 @@ impl Owed {
                 verdict(if tag == b'C' { completed(body) } else { Event::None })
             }
             (b'1', Some(Sent::Parse)) => {
+                let prefaces = self.is_in(self.preface);
                 self.queue.pop_front();
-                verdict(Event::Parsed)
+                verdict(if prefaces { Event::None } else { Event::Parsed })
             }
             (b'3', Some(Sent::Close)) => {
                 self.queue.pop_front();
@@ -335,8 +348,14 @@ impl Owed {
     fn failed(&mut self, sent: Option<Sent>, show: Show) -> Verdict {
         // By its own Sync, all that pgweir asked for has been done; it is cancelled, perhaps, and what comes behind it is not.
         let done = sent == Some(Sent::Sync) && show == Show::Swallow;
-        let alone = done || self.is_trial() || self.is_in(self.preface);
+        let prefaces = self.is_in(self.preface);
+        let alone = done || prefaces || self.is_trial();
+        let open = self.open;
         self.error();
+        if prefaces {
+            // The client waits for a ReadyForQuery if it has sent all of its unit.
+            self.open = open;
+        }
         let parse = sent == Some(Sent::Parse);
         if alone {
             return Verdict { show: Show::Swallow, event: Event::Error { parse } };
@@ -382,6 +401,8 @@ impl Owed {
                     self.queue.pop_front();
                 }
                 self.skipping = self.queue.is_empty();
+                // A Query behind what failed is skipped as well: it does not close the unit.
+                self.open |= self.skipping;
             }
         }
         // An error on an open unit whose messages were all answered (a Flush, then a timeout): the server skips too.

@@ -161,3 +161,24 @@ async fn large_objects_are_read_on_a_replica() {
     client.ok("BEGIN READ ONLY").await;
     assert_eq!(client.value(WHERE).await, "t");
 }
+
+/// Who has set a limit for it is ended where nothing follows the BEGIN, as directly: that one goes to the server at once.
+#[tokio::test]
+async fn a_limit_on_idle_transactions_counts_from_the_begin() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let limit = "idle_in_transaction_session_timeout";
+    for address in [cluster.primary().address().parse().unwrap(), proxy.address()] {
+        let set = Raw::login(address, &[]).await.unwrap();
+        let given = Raw::login(address, &[(limit, "100")]).await.unwrap();
+        let option = Raw::login(address, &[("options", &format!("-c {limit}=100"))]).await.unwrap();
+        for (mut client, sets) in [(set, true), (given, false), (option, false)] {
+            if sets {
+                client.ok(&format!("SET {limit} = 100")).await;
+            }
+            client.ok("BEGIN").await;
+            let (tag, body) = client.message().await.unwrap();
+            assert_eq!((tag, &*crate::raw::refusal(&body).code), (b'E', "25P03"));
+            client.closed().await.unwrap();
+        }
+    }
+}

@@ -68,6 +68,21 @@ fn an_error_before_the_sync_was_sent() {
 }
 
 #[test]
+fn a_query_behind_what_failed_is_skipped_and_leaves_the_unit_open() {
+    for tag in *b"QF" {
+        let mut owed = owed(&[b'P', b'B', b'E', tag]);
+        replies(&mut owed, b"E");
+        assert!(owed.is_empty() && owed.is_open());
+        for tag in *b"PBE" {
+            assert_eq!(owed.sent(tag, Show::Forward), None);
+        }
+        owed.sent(b'S', Show::Forward);
+        replies(&mut owed, b"Z");
+        assert!(owed.is_free());
+    }
+}
+
+#[test]
 fn the_next_units_of_a_pipeline_survive_an_error() {
     let mut owed = owed(b"PBESPBES");
     replies(&mut owed, b"12EZ12DCZ");
@@ -417,4 +432,23 @@ fn a_sync_of_pgweirs_own_that_fails_is_nobodys() {
     let shows = b"1EZCZ".map(|tag| owed.reply(tag, b"I").unwrap().show);
     assert_eq!(shows, [Show::Swallow, Show::Swallow, Show::Swallow, Show::Forward, Show::Forward]);
     assert!(owed.is_free());
+}
+
+#[test]
+fn settings_in_a_preface_end_with_a_ready_of_their_own() {
+    let mut owed = Owed::new();
+    owed.sent_preface();
+    owed.sent_preface_query();
+    owed.sent(b'Q', Show::Forward);
+    let shows = b"12CCCSZ".map(|tag| owed.reply(tag, b"I").unwrap().show);
+    assert!(shows.iter().all(|show| *show == Show::Swallow) && !owed.is_prefaced());
+    assert_eq!(owed.reply(b'C', b"SELECT 1\0").unwrap().show, Show::Forward);
+    // One is refused: the transaction stays failed, and the client's unit is answered.
+    let mut owed = Owed::new();
+    owed.sent_preface();
+    owed.sent_preface_query();
+    owed.sent(b'Q', Show::Forward);
+    replies(&mut owed, b"12CC");
+    let refused = owed.reply(b'E', b"").unwrap();
+    assert_eq!((refused.show, owed.readies(), owed.is_prefaced()), (Show::Swallow, 1, true));
 }

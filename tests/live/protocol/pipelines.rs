@@ -203,6 +203,27 @@ fn mixtures() -> Vec<Script> {
                 ([query("SELECT 1"), bind("", "s", &["1"]), execute("", 0), sync()].concat(), ready(2)),
             ],
         ),
+        steps(
+            "a query in the middle of a unit that has failed, and the rest later",
+            vec![
+                ([run("SELECT nowhere", &[]), query("SELECT 1")].concat(), Until::Tags(b'E', 1)),
+                (run(READ, &["1"]), Until::Sent),
+                (sync(), ready(1)),
+                (
+                    [bind("", "missing", &[]), execute("", 0), query("SELECT 1")].concat(),
+                    Until::Tags(b'E', 1),
+                ),
+                (
+                    [parse("later", READ), bind("", "later", &["1"]), execute("", 0), sync()].concat(),
+                    ready(1),
+                ),
+                (
+                    [parse("later", READ), bind("", "later", &["1"]), execute("", 0), sync()].concat(),
+                    ready(1),
+                ),
+                (query("SELECT 1"), ready(1)),
+            ],
+        ),
         script(
             "a function call in the middle of a unit",
             &[(1, [run(READ, &["1"]), function(177, &[&[0, 0, 0, 1], &[0, 0, 0, 2]])].concat())],

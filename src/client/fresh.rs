@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::{sleep, sleep_until};
 
-use super::session::{Leave, Session};
+use super::session::{Leave, Next, Session};
 use super::unit::Piece;
 use crate::clock::{self, Duration, Instant};
 use crate::fresh::{Choice, Level, Need, Tables, Ticket, Track, best, choose, complete};
@@ -61,6 +61,8 @@ pub(super) struct Freshness {
     saw: Bound,
     /// Where and when it last read from a replica, if that was after `saw`.
     last: Option<Reading>,
+    /// Where it last read, if that may show what the primary does not show yet.
+    ahead: Option<Node>,
     /// What is written by units that are not known to have ended.
     writing: Tables,
     /// One of these also reads.
@@ -149,6 +151,7 @@ impl Session {
                 let database = &self.identity.database;
                 let positions = database.cluster.positions();
                 self.fresh.last = positions.reading(node, life);
+                self.fresh.ahead = database.cluster.is_synchronous().then_some(node);
                 if let Some(age) = positions.lag(node) {
                     database.metrics.read_age(age);
                     self.shared.judge.shapes().aged(shape, age);
@@ -353,6 +356,23 @@ impl Session {
         }
         let unwanted = self.piece.is_some_and(|piece| self.is_unwanted(&piece));
         if unwanted { Poll::Ready(Ok(None)) } else { Poll::Pending }
+    }
+
+    /// What a piece that goes to the primary waits for: that this shows what the session has seen.
+    pub(super) fn lacks_shown(&self, target: Target) -> Option<Next> {
+        self.fresh.ahead.filter(|_| target == Target::Primary).map(Next::Shown)
+    }
+
+    /// Waits for that, as long as a unit waits for a primary.
+    pub(super) async fn wait_shown(&mut self, replica: Node) -> Result<(), Leave> {
+        let start = clock::now();
+        let database = self.identity.database.clone();
+        let mut late = pin!(sleep_until(start + database.failover.options().wait));
+        let mut shown = pin!(database.cluster.shows_all_of(replica));
+        poll_fn(|cx| self.poll_wait(cx, &mut shown, &mut late)).await?;
+        self.fresh.ahead = None;
+        database.metrics.fresh_wait(start.elapsed());
+        Ok(())
     }
 
     /// Whether the piece asks for the position of the session, which is still to be found out: in its own text, or in that of a

@@ -13,6 +13,8 @@ pub(super) enum Next {
     Freshen(Route),
     /// A replica, or room on the primary, for the piece that was cut, which has that route.
     Replica(Route),
+    /// The primary to show what the session has read on that replica, before the piece that was cut.
+    Shown(Node),
     /// The position of the session, which the piece that was cut asks for.
     Position,
     /// Channels to be listened on, which the piece that was cut asks for.

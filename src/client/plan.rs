@@ -390,6 +390,10 @@ impl Session {
         if let Some(place) = self.falls_back(&piece, route) {
             return Ok(place);
         }
+        if let Some(next) = self.lacks_shown(route.target) {
+            self.next = Some(next);
+            return Ok(Place::Wait);
+        }
         if self.lets_go(route) {
             return Ok(Place::Wait);
         }
@@ -559,6 +563,10 @@ impl Session {
         match outcome {
             Ok(None) if route.reason == Reason::CatalogLoading => self.judge_again(),
             Ok(None) => self.piece = Some(piece),
+            Ok(Some((target, _, lease))) if self.lacks_shown(target).is_some() => {
+                lease.put_back(clock::now());
+                (self.next, self.piece) = (self.lacks_shown(target), Some(piece));
+            }
             Ok(Some((target, node, lease))) => {
                 self.hold(target, node, lease);
                 let reason = match target {

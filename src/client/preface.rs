@@ -71,7 +71,8 @@ impl Session {
         held.lease.close("settings");
         self.defines = false;
         self.net.clear();
-        self.back.hold = 0;
+        (self.back.hold, self.back.rest) = (0, 0);
+        self.recall.failed = true;
         self.pinned &= target != Target::Primary;
         self.moving = false;
         self.drop_forth();
@@ -85,7 +86,7 @@ impl Session {
             self.begun = Some(Begun::Failed);
         }
         if let Some(piece) = self.piece.take_if(|_| unsent) {
-            self.refuse(piece, &failure);
+            self.give_up_unit(piece, piece.facts.reason, &failure);
             return Ok(true);
         }
         self.say_error(&failure);

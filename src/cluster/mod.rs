@@ -35,6 +35,8 @@ pub struct ProbeResult {
     pub version: u32,
     /// How far it has come.
     pub reached: Reached,
+    /// Its commits wait for replicas: `synchronous_standby_names` of a primary.
+    pub synchronous: bool,
 }
 
 /// Something that was learned about a server.

@@ -16,6 +16,7 @@ fn probed(role: Role, system: u64, timeline: u32) -> Event {
         timeline,
         version: 150_006,
         reached: Reached::default(),
+        synchronous: false,
     })
 }
 

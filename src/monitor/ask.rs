@@ -11,7 +11,7 @@ use crate::position::{Flushed, Lsn, Reached};
 
 use super::Options;
 use super::link::{Link, LinkError, innermost};
-use super::report::{self, Report};
+use super::report::{self, Order, Report};
 
 /// What [`reached`] reads.
 macro_rules! reached {
@@ -20,6 +20,13 @@ macro_rules! reached {
     pg_size_bytes(current_setting('wal_segment_size')), \
     CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, current_setting('wal_writer_delay'), \
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END"
+    };
+}
+
+/// Whether commits wait for replicas.
+macro_rules! synchronous {
+    () => {
+        ", current_setting('synchronous_standby_names') <> ''"
     };
 }
 
@@ -34,7 +41,8 @@ const FULL: &str = concat!(
                   greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
                            (SELECT min_recovery_end_timeline FROM pg_control_recovery())))::text \
     ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, ",
-    reached!()
+    reached!(),
+    synchronous!()
 );
 
 /// The same for a role that may not read the control file.
@@ -42,7 +50,8 @@ const PLAIN: &str = concat!(
     "SELECT pg_is_in_recovery(), current_setting('server_version_num'), NULL, \
     CASE WHEN pg_is_in_recovery() THEN (SELECT received_tli FROM pg_stat_wal_receiver)::text \
     ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, ",
-    reached!()
+    reached!(),
+    synchronous!()
 );
 
 /// How far have you come? What is inserted may not be flushed yet; but with `synchronous_commit = off` commits are
@@ -109,6 +118,19 @@ impl Session {
         self.link.query(text).await
     }
 
+    /// Runs an errand. Nobody may wait for its answer any more.
+    pub(super) async fn run(&mut self, order: Order) -> Result<(), LinkError> {
+        match order {
+            Order::Report(back) => drop(back.send(self.report().await?)),
+            Order::Column(text, back) => {
+                let rows = self.insist(&text).await?;
+                let first = |row: &SimpleQueryRow| row.try_get(0).ok().flatten().map(str::to_owned);
+                drop(back.send(rows.iter().filter_map(first).collect()));
+            }
+        }
+        Ok(())
+    }
+
     /// Who replicates from it, and whom it replicates from.
     pub(super) async fn report(&mut self) -> Result<Report, LinkError> {
         let rows = self.link.query(report::REPORT).await?;
@@ -137,6 +159,7 @@ fn read(row: &SimpleQueryRow) -> Option<ProbeResult> {
         system_identifier: column(2).and_then(|text| text.parse::<i64>().ok()).map(i64::cast_unsigned),
         timeline: column(3).and_then(|text| u32::from_str_radix(text, radix).ok()).unwrap_or(0),
         reached: reached(in_recovery, row, 4),
+        synchronous: !in_recovery && column(9) == Some("t"),
     })
 }
 

@@ -3,7 +3,7 @@
 //! Reading takes no lock. Events are applied one at a time, under a lock that is never held across an await; what an
 //! event changed is logged once, after the new snapshot is in place.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -24,6 +24,7 @@ use crate::pool::Common;
 
 use super::Positions;
 use super::report::Errand;
+use super::shown::Shown;
 
 /// Most servers that stand at one node one after the other.
 const MOST_LIVES: usize = 16;
@@ -47,6 +48,9 @@ pub struct Cluster {
     base: Instant,
     positions: Positions,
     writes: Writes,
+    /// Those of the primary do.
+    synchronous: AtomicBool,
+    shown: Shown,
     /// What there is to say of the search for more servers.
     discovery: Mutex<Option<String>>,
 }
@@ -60,6 +64,8 @@ struct Server {
     /// Asks the probe to come at once.
     wake: Notify,
     errand: Errand,
+    /// If it is the primary, its commits wait for replicas.
+    synchronous: AtomicBool,
     /// Its `term` counts what ends the use of its connections: see [`View::is_over`].
     common: Common,
     metrics: Arc<ServerMetrics>,
@@ -78,6 +84,7 @@ impl Server {
             measured: AtomicU64::new(0),
             wake: Notify::new(),
             errand: Errand::default(),
+            synchronous: AtomicBool::new(false),
             common: Common::default(),
             metrics: metrics.server(&address.to_string()),
             gone: Mutex::default(),
@@ -112,6 +119,8 @@ impl Cluster {
             servers: (0..MOST_NODES).map(|_| OnceLock::new()).collect(),
             count: AtomicUsize::new(0),
             base: clock::now(),
+            synchronous: AtomicBool::new(false),
+            shown: Shown::default(),
             discovery: Mutex::default(),
         };
         for address in servers {
@@ -379,6 +388,16 @@ impl Cluster {
         }
     }
 
+    /// Whether commits on the primary wait for replicas, as it said last.
+    #[must_use]
+    pub fn is_synchronous(&self) -> bool {
+        self.synchronous.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
     pub(super) fn errand(&self, node: Node) -> Option<&Errand> {
         self.server(node).map(|server| &server.errand)
     }
@@ -411,7 +430,12 @@ impl Cluster {
         if before.server(node).is_some_and(|server| !server.is_member()) {
             return;
         }
+        if let Event::Probed(result) = &event {
+            server.synchronous.store(result.synchronous, Ordering::Relaxed);
+        }
         let after = before.apply(node, event, clock::now());
+        let waits = |primary| self.server(primary).is_some_and(|is| is.synchronous.load(Ordering::Relaxed));
+        self.synchronous.store(after.primary().is_some_and(waits), Ordering::Relaxed);
         if let Some((before, after)) = self.publish(before, after, applying) {
             self.ask(node, server, &before, &after);
         }

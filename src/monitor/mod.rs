@@ -11,6 +11,7 @@ mod positions;
 mod probe;
 mod report;
 mod said;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod visit;

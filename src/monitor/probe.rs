@@ -108,13 +108,12 @@ async fn rest(
             }
             () = cluster.positions().asked(node) => {}
             () = errand.asked() => {
-                let Some(back) = errand.take() else { continue };
+                let Some(order) = errand.take() else { continue };
                 let Some(open) = session.as_mut() else { continue };
-                match timeout(limit, open.report()).await.unwrap_or(Err(LinkError::TimedOut(limit))) {
-                    // Nobody waits for it any more, if so.
-                    Ok(report) => drop(back.send(report)),
+                match timeout(limit, open.run(order)).await.unwrap_or(Err(LinkError::TimedOut(limit))) {
+                    Ok(()) => {}
                     Err(refusal) if refusal.is_refusal() => {
-                        debug!(node = node.0, %refusal, "the server gives no report");
+                        debug!(node = node.0, %refusal, "the server does not say");
                     }
                     Err(failure) => {
                         cluster.apply(node, unanswered(&failure));

@@ -11,6 +11,7 @@ use tokio_postgres::SimpleQueryRow;
 use super::ask::Session;
 use super::link::LinkError;
 use super::{Cluster, Options};
+use crate::clock::Duration;
 use crate::cluster::ProbeResult;
 use crate::ids::Node;
 use crate::net::Address;
@@ -81,38 +82,57 @@ pub async fn examine(address: &Address, options: &Options) -> Result<(ProbeResul
     asked.await.unwrap_or(Err(LinkError::TimedOut(options.timeout)))
 }
 
-/// The way from who wants a report to the probe that has the connection, and back. The last who asks is answered.
+/// Longest that a column is waited for.
+const COLUMN_WAIT: Duration = Duration::from_secs(1);
+
+/// What a server is asked now and then, and who waits for the answer.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// A report.
+    Report(oneshot::Sender<Report>),
+    /// The first column of a query.
+    Column(String, oneshot::Sender<Vec<String>>),
+}
+
+/// The way from who wants something to know to the probe that has the connection. The last who asks is answered.
 #[derive(Debug, Default)]
 pub(super) struct Errand {
     asked: Notify,
-    back: Mutex<Option<oneshot::Sender<Report>>>,
+    order: Mutex<Option<Order>>,
 }
 
 impl Errand {
-    async fn send(&self) -> Option<Report> {
-        let (back, answer) = oneshot::channel();
-        *self.back() = Some(back);
+    fn send(&self, order: Order) {
+        *self.order() = Some(order);
         self.asked.notify_one();
-        answer.await.ok()
     }
 
     pub(super) async fn asked(&self) {
         self.asked.notified().await;
     }
 
-    /// Whom to answer.
-    pub(super) fn take(&self) -> Option<oneshot::Sender<Report>> {
-        self.back().take()
+    /// What to ask, and whom to answer.
+    pub(super) fn take(&self) -> Option<Order> {
+        self.order().take()
     }
 
-    fn back(&self) -> MutexGuard<'_, Option<oneshot::Sender<Report>>> {
-        self.back.lock().unwrap_or_else(PoisonError::into_inner)
+    fn order(&self) -> MutexGuard<'_, Option<Order>> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Cluster {
     /// Asks a server for a report. None: it did not answer in time.
     pub async fn report(&self, node: Node, options: &Options) -> Option<Report> {
-        timeout(options.timeout, self.errand(node)?.send()).await.ok().flatten()
+        let (back, answer) = oneshot::channel();
+        self.errand(node)?.send(Order::Report(back));
+        timeout(options.timeout, answer).await.ok()?.ok()
+    }
+
+    /// Asks a server a query. None: it did not answer, or not in time.
+    pub(super) async fn column(&self, node: Node, text: String) -> Option<Vec<String>> {
+        let (back, answer) = oneshot::channel();
+        self.errand(node)?.send(Order::Column(text, back));
+        timeout(COLUMN_WAIT, answer).await.ok()?.ok()
     }
 }

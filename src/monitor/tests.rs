@@ -17,6 +17,7 @@ fn probed(in_recovery: bool) -> Event {
         timeline: 1,
         version: 150_000,
         reached: Reached::default(),
+        synchronous: false,
     })
 }
 

@@ -67,8 +67,10 @@ async fn units_errors_and_bytes() {
     assert_eq!(grown("pgweir_errors_total", &["class=\"22\"", "origin=\"server\""]) as usize, 1);
     assert_eq!(grown("pgweir_errors_total", &["class=\"42\"", "origin=\"server\""]) as usize, 1);
     assert_eq!(grown("pgweir_errors_total", &[]) as usize, 2);
+    // It goes as Parse, Bind and Execute, and no ReadyForQuery answers it.
+    let (asks, answers) = (sent + 26, received + 4);
     for (direction, expected) in
-        [("client_in", sent), ("client_out", received), ("server_out", sent), ("server_in", received)]
+        [("client_in", sent), ("client_out", received), ("server_out", asks), ("server_in", answers)]
     {
         let label = format!("direction=\"{direction}\"");
         assert_eq!(grown("pgweir_bytes_total", &[&label]) as usize, expected, "{direction}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pgweir::cli::demo::cluster::{Cluster, eventually};
 use pgweir::clock;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::proxy::{Proxy, SOON, cluster};
 use crate::raw::{Raw, execute, extended, query, sync};
@@ -158,6 +159,52 @@ async fn without_a_primary_reads_wait_for_what_was_received() {
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
     replica.sql("SELECT pg_wal_replay_resume()").await.unwrap();
     assert_eq!(client.value(last).await, "2");
+}
+
+/// With synchronous replication a replica shows a commit before the primary does: whoever has seen it there sees it on the primary,
+/// and waits for nothing else that runs there.
+#[tokio::test]
+async fn what_a_replica_has_shown_the_primary_shows_too() {
+    let cluster = start(2).await;
+    let primary = cluster.primary();
+    // Nobody confirms.
+    primary.alter("synchronous_standby_names", "nobody").await.unwrap();
+    let proxy = started(&cluster, "").await;
+    let (mut writer, mut reader) = (proxy.client().await, proxy.client().await);
+    reader.ok("SET pgweir.consistency = 'session'").await;
+    let idle = primary.connect("postgres").await.unwrap();
+    idle.batch_execute("BEGIN; INSERT INTO log VALUES (1)").await.unwrap();
+    let (there, here) = ("SELECT count(*) FROM other", "SELECT count(*), txid_current() FROM other");
+    assert_eq!((reader.value(there).await, reader.value(here).await), ("0".to_owned(), "0".to_owned()));
+    for (round, kills) in [("1", false), ("2", true)] {
+        writer.send(&query("INSERT INTO other VALUES (1)")).await.unwrap();
+        for replica in cluster.replicas() {
+            replica.wait_value(there, round, SOON).await.unwrap();
+        }
+        assert_eq!(primary.value(there).await.unwrap(), (round.parse::<u32>().unwrap() - 1).to_string());
+        let on_a_replica = async { while reader.value(there).await != round {} };
+        timeout(SOON, on_a_replica).await.unwrap();
+        if kills {
+            // Then the primary alone says what waits.
+            for replica in cluster.replicas() {
+                replica.kill().await.unwrap();
+            }
+            proxy.becomes("pgweir_server_up", &[], 1.0).await;
+        }
+        reader.send(&query(here)).await.unwrap();
+        assert!(timeout(Duration::from_millis(300), reader.message()).await.is_err(), "it is not shown yet");
+        primary.alter("synchronous_standby_names", "").await.unwrap();
+        assert_eq!(reader.answer().await.unwrap().value(), round);
+        writer.answer().await.unwrap();
+        primary.alter("synchronous_standby_names", "nobody").await.unwrap();
+        // Until pgweir knows of that.
+        let probes = proxy.sum("pgweir_probe_seconds_count", &[]).await;
+        let more = async || proxy.sum("pgweir_probe_seconds_count", &[]).await > probes + 8.0;
+        eventually(SOON, more).await.unwrap();
+    }
+    drop(idle);
+    let waits = proxy.sum("pgweir_fresh_wait_seconds_count", &[]).await;
+    assert!(waits >= 3.0, "{waits}");
 }
 
 /// A read that stands in line for the primary, since no replica is fresh enough, does not wait for another one when that is gone.

@@ -257,6 +257,7 @@ mod tests {
             timeline: 1,
             version: 150_000,
             reached: Reached::default(),
+            synchronous: false,
         };
         let report = |receives| Report { started: "2".into(), receives, ..Report::default() };
         let known = HashSet::from(["1".into()]);

@@ -101,8 +101,8 @@ async fn cleaned(held: &mut Held, rest: usize, reset: bool, buffers: &Buffers) -
     Ok(())
 }
 
-/// Makes the settings in force on a connection those of the client that gets it. None: the connection broke; an error: what the
-/// server said against it.
+/// Makes the settings in force on a connection those of the client that gets it. None: the connection broke, or is silent for as long as a new one
+/// may take; an error: what the server said against it.
 pub(super) async fn dress(
     lease: &mut Lease,
     wants: &Wants,
@@ -114,6 +114,7 @@ pub(super) async fn dress(
         settings.map(|to| &**to),
         Some(&wants.application_name),
     );
+    let limit = lease.pool().options().server_connect_timeout;
     let server: &mut Server = lease;
     server.window.get_or_insert_with(|| buffers.take());
     let mut out = BytesMut::new();
@@ -122,7 +123,7 @@ pub(super) async fn dress(
         server.stream.write_all(&out).await?;
         drain(server, &mut 0).await
     };
-    match timeout(CLEAN, dressed).await {
+    match timeout(limit, dressed).await {
         Ok(Ok(None)) => {}
         Ok(Ok(Some(words))) => return Some(Err(words)),
         Ok(Err(_)) | Err(_) => return None,

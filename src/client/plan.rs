@@ -74,6 +74,10 @@ impl Session {
         if owed.len() > MAX_OWED {
             return Ok(Place::Wait);
         }
+        if owed.is_dressing() && piece.kind == Kind::Unit && is_apart(&piece, true) {
+            // It could end the transaction of settings that are refused.
+            return Ok(Place::Wait);
+        }
         if piece.kind == Kind::Copy || owed.is_open() || owed.is_copy_in() {
             return self.continue_unit(piece);
         }
@@ -149,7 +153,7 @@ impl Session {
             write::sync(&mut self.forth.own);
             if let Some(held) = self.held() {
                 held.running.give_up();
-                held.lease.owed.sent(b'S', Show::Swallow);
+                held.under = held.lease.owed.sent(b'S', Show::Swallow).map_or(Under::Nothing, Under::Moves);
             }
             return Ok(Place::Done);
         }

@@ -10,8 +10,9 @@ use super::session::{Leave, Session};
 use super::unit::Piece;
 use crate::route::{Route, Target};
 use crate::server::owed::Show;
-use crate::wire::Header;
+use crate::wire::frame::HEADER;
 use crate::wire::write::{self, Severity};
+use crate::wire::{Header, backend};
 
 /// Whether a preface has to be answered before a piece is sent: Syncs of pgweir's own may go with it, behind which the server would not
 /// skip it; or, behind settings, it may end a transaction that has failed.
@@ -68,7 +69,16 @@ impl Session {
         let open = owed.is_open();
         // Its own Sync is still to be answered.
         let unsent = !open && owed.readies() == 0 && !owed.is_empty();
+        let node = held.node;
         held.lease.close("settings");
+        let cancelled = backend::fields(words.get(HEADER..).unwrap_or_default()).code == b"57014";
+        if target == Target::Replica && !cancelled && !self.net.is_empty() {
+            // It may not have heard of a role yet.
+            let rest = self.piece.filter(|_| open).map_or(0, |piece| piece.size);
+            if self.rescue(node, self.forth.run + rest) {
+                return Ok(true);
+            }
+        }
         self.defines = false;
         self.net.clear();
         (self.back.hold, self.back.rest) = (0, 0);

@@ -108,7 +108,10 @@ impl Session {
         match held.lease.owed.status() {
             TransactionStatus::Failed => return,
             TransactionStatus::Open => held.lease.query(&mut self.forth.own, DISCARD),
-            TransactionStatus::Idle => held.lease.preface(&mut self.forth.own, [DISCARD.as_bytes()]),
+            // In a transaction of its own: what follows may begin another.
+            TransactionStatus::Idle => {
+                held.lease.preface_settings(&mut self.forth.own, &["BEGIN", DISCARD, "COMMIT"]);
+            }
         }
         (held.lease.drawn, held.lease.drawn_alone) = (turn, true);
     }

@@ -100,8 +100,14 @@ impl Search {
                     lease.close("settings");
                     return Err(Failure::ServerSaid(words));
                 }
-                None if tries > MOST_TRIES => return Err(Failure::ServerLost),
-                _ => lease.close("settings"),
+                Some(Err(_)) => lease.close("settings"),
+                None => {
+                    lease.close("lost");
+                    self.database.cluster.lost(node, "it did not take the settings of a client in time");
+                    if tries > MOST_TRIES {
+                        return Err(Failure::ServerLost);
+                    }
+                }
             }
         }
     }

@@ -41,6 +41,8 @@ pub(super) enum Under {
     Named,
     /// The server is asked.
     Asked(Box<Answer>),
+    /// Nothing; the Sync with that number ends the replica's part of a unit that moves to the primary.
+    Moves(u32),
 }
 
 /// How often a server is asked what is in force before its client goes on.
@@ -254,8 +256,8 @@ impl Session {
     pub(super) fn heard_error(&mut self, at: usize, head: Header) -> bool {
         let Some(held) = self.held() else { return false };
         match &mut held.under {
-            Under::Nothing if held.lease.owed.is_prefaced() => self.hear_refusal(at, head),
-            Under::Nothing => return false,
+            Under::Nothing | Under::Moves(_) if held.lease.owed.is_prefaced() => self.hear_refusal(at, head),
+            Under::Nothing | Under::Moves(_) => return false,
             Under::Asked(answer) => answer.failed = true,
             Under::Named => {
                 held.lease.application_name = None;
@@ -273,8 +275,9 @@ impl Session {
         }
         let Some(held) = self.held() else { return };
         match std::mem::replace(&mut held.under, Under::Nothing) {
-            Under::Nothing => self.moved(),
-            Under::Named => {}
+            Under::Moves(sync) if sync == number => self.moved(),
+            Under::Moves(sync) => held.under = Under::Moves(sync),
+            Under::Nothing | Under::Named => {}
             Under::Asked(answer) if answer.failed => held.asked_in_vain(),
             Under::Asked(answer) => self.told_settings(*answer),
         }

@@ -95,9 +95,10 @@ impl Server {
 
     /// The same for settings, by the statements of [`settings::difference`]. The BEGIN takes all with it if it fails. The rest is a Query: what
     /// it changes is told at its end (ParameterStatus), and not at that of the client's unit.
-    pub fn preface_settings(&mut self, out: &mut BytesMut, texts: &[String]) {
+    pub fn preface_settings(&mut self, out: &mut BytesMut, texts: &[impl AsRef<str>]) {
         let Some((begin, rest)) = texts.split_first() else { return };
-        self.preface(out, [begin.as_bytes()]);
+        self.preface(out, [begin.as_ref().as_bytes()]);
+        let rest: Vec<_> = rest.iter().map(AsRef::as_ref).collect();
         write::query(out, &rest.join(";"));
         self.owed.sent_preface_query();
     }

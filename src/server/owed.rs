@@ -259,6 +259,13 @@ impl Owed {
         }
     }
 
+    /// Whether settings of a preface are not answered yet.
+    #[must_use]
+    pub fn is_dressing(&self) -> bool {
+        let query = |(sent, show, _): &(Sent, Show, u32)| (*sent, *show) == (Sent::Query, Show::Swallow);
+        self.preface.is_some() && self.queue.iter().any(query)
+    }
+
     fn grow_preface(&mut self, first: u32, last: u32) {
         self.preface = Some((self.preface.map_or(first, |(first, _)| first), last));
     }
@@ -302,7 +309,8 @@ impl Owed {
                 self.copy_in = false;
                 let number = front.map_or(0, |(.., number)| number);
                 self.trial.take_if(|(_, to)| *to == number);
-                self.preface.take_if(|(_, to)| *to == number);
+                // Of one that has failed nothing is skipped from here on.
+                self.preface.take_if(|(_, to)| number.wrapping_sub(*to) < u32::MAX / 2);
                 verdict(Event::Ready { status: self.status, number })
             }
             (b'C', Some(Sent::Query)) => verdict(completed(body)),
@@ -437,10 +445,10 @@ impl Owed {
         }
     }
 
-    /// Whether the connection could serve somebody else: nothing owed, nothing open, no transaction.
+    /// Whether the connection could serve somebody else: nothing owed, nothing open, no transaction, no preface that has failed.
     #[must_use]
     pub fn is_free(&self) -> bool {
-        self.is_settled() && self.status == TransactionStatus::Idle
+        self.is_settled() && self.status == TransactionStatus::Idle && self.preface.is_none()
     }
 
     /// Whether nothing is owed and no unit is open; a transaction may be.

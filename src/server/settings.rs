@@ -13,6 +13,9 @@ use crate::wire::write::{quote_identifier, quote_literal};
 /// The user that the session acts for: SET SESSION AUTHORIZATION.
 const USER: &str = "session_authorization";
 
+/// The limit on the time of a statement.
+const LIMIT: &str = "statement_timeout";
+
 /// The role that it has taken: SET ROLE.
 const ROLE: &str = "role";
 
@@ -50,8 +53,9 @@ impl Settings {
     /// Whether they limit statements to so short a time that one of pgweir's own could be cancelled.
     #[must_use]
     pub fn hurry(&self) -> bool {
-        let is_short = |name| self.value(name).and_then(milliseconds).is_some_and(|limit| limit < LONG);
-        is_short("statement_timeout") || is_short("transaction_timeout")
+        let is_short =
+            |name| self.value(name).map(milliseconds).is_some_and(|limit| (1..LONG).contains(&limit));
+        is_short(LIMIT) || is_short("transaction_timeout")
     }
 
     /// The names of settings that extensions and applications make up.
@@ -60,16 +64,18 @@ impl Settings {
     }
 }
 
-/// A limit as the server shows it, which takes the largest unit that fits; none: there is no limit.
-fn milliseconds(value: &str) -> Option<u64> {
+/// A limit as the server shows it, which takes the largest unit that fits; zero: there is no limit.
+fn milliseconds(value: &str) -> u64 {
     let digits = value.find(|char: char| !char.is_ascii_digit()).unwrap_or(value.len());
-    let (count, unit) = value.split_at_checked(digits)?;
-    let count: u64 = count.parse().ok().filter(|count| *count > 0)?;
-    Some(match unit {
-        "s" => count.saturating_mul(1_000),
-        "min" | "h" | "d" => u64::MAX,
-        _ => count,
-    })
+    let (count, unit) = value.split_at_checked(digits).unwrap_or_default();
+    let factor = match unit {
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => 1,
+    };
+    count.parse().unwrap_or(0u64).saturating_mul(factor)
 }
 
 /// Whether two lists say the same; none: nothing differs from the login.
@@ -139,7 +145,8 @@ pub fn question<'a>(custom: impl Iterator<Item = &'a str>, shared: Option<&str>,
     let but = if unhurried { "|statement_timeout" } else { "" };
     let _ = write!(
         sql,
-        "SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
+        "SELECT 'r', reset_val, NULL FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'statement_timeout' \
+         UNION ALL SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
          WHERE source OPERATOR(pg_catalog.=) 'session' AND NOT name OPERATOR(pg_catalog.~) \
          '^(transaction_isolation|transaction_read_only|transaction_deferrable|application_name{but})$' \
          UNION ALL SELECT 'v', n, pg_catalog.current_setting(n) FROM pg_catalog.unnest(ARRAY['application_name',\
@@ -197,6 +204,8 @@ pub struct Answer {
     pub prepared: Option<SqlPrepared>,
     /// How many statements that clients share there are.
     pub shared: Option<usize>,
+    /// The `statement_timeout` of the login, in milliseconds.
+    limit: Option<u64>,
     /// `application_name`, and whether the session has set it.
     pub application_name: (String, bool),
     /// `search_path`
@@ -270,6 +279,7 @@ impl Answer {
         match (kind, name.as_str(), value) {
             (Some(b"a"), source, _) => self.application_name.1 = source == "session",
             (Some(b"k"), count, _) => self.shared = count.parse().ok(),
+            (Some(b"r"), limit, _) => self.limit = limit.parse().ok(),
             (Some(b"l"), letter, _) => self.left.push_str(letter),
             (Some(b"s"), _, Some(value)) => self.add(name, value),
             (Some(b"s"), _, None) => {}
@@ -292,6 +302,9 @@ impl Answer {
     /// The settings, if they are no more than that.
     #[must_use]
     pub fn settings(&mut self, count: usize, bytes: usize) -> Option<Settings> {
+        // It was told whether the session has set it or not.
+        let limit = self.limit;
+        self.list.retain(|(name, value)| **name != *LIMIT || limit != Some(milliseconds(value)));
         (self.list.len() <= count && self.bytes <= bytes)
             .then(|| Settings::new(std::mem::take(&mut self.list)))
     }

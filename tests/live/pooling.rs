@@ -410,6 +410,18 @@ async fn lastval_is_nobody_elses() {
     assert_eq!(code(&mut one, ask).await, "55000");
     assert_eq!(code(&mut one, "SELECT 1").await, "25P02");
     one.ok("ROLLBACK").await;
+    // What makes a connection forget goes before a BEGIN that must come first.
+    for begin in ["BEGIN ISOLATION LEVEL SERIALIZABLE", "BEGIN READ WRITE", "START TRANSACTION"] {
+        for _ in 0..3 {
+            one.ok(begin).await;
+            one.ok("INSERT INTO drawn (who) VALUES ('one')").await;
+            let mine = one.value("SELECT lastval()").await;
+            one.ok("COMMIT").await;
+            let whose = format!("SELECT who FROM drawn WHERE id = {mine}");
+            assert_eq!(cluster.primary().value(&whose).await.unwrap(), "one");
+            two.ok("INSERT INTO drawn (who) VALUES ('two')").await;
+        }
+    }
     // What is asked after that INSERT is known by now: its connection waits a moment for the question, also in a transaction's wake.
     for (inserts, then) in [
         (&["INSERT INTO drawn (who) VALUES ('one')"][..], &[][..]),

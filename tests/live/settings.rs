@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::proxy::{Proxy, SOON, cluster};
 use crate::raw::Raw;
-use crate::wire::{self, bind, execute, parse, query, sync};
+use crate::wire::{self, bind, close, describe, execute, flush, parse, query, sync};
 
 /// Whatever the steps below may change.
 const LOOK: &str = "SELECT concat_ws('|', current_setting('work_mem'), current_setting('search_path'), \
@@ -252,6 +252,22 @@ async fn nothing_happens_without_its_settings() {
         ("an extended rollback", [wire::run("ROLLBACK", &[]), sync(), unit("i")].concat(), 2),
         ("a transaction", [query("BEGIN"), query(&write("j")), query("COMMIT")].concat(), 3),
         ("a prepared statement", query("EXECUTE s"), 1),
+        (
+            "a rollback in a later part of a unit",
+            [close('S', "no"), flush(), query(&format!("ROLLBACK; {}", write("k"))), sync()].concat(),
+            1,
+        ),
+        ("the same, extended", [parse("", ""), flush(), wire::run("ROLLBACK", &[]), unit("l")].concat(), 1),
+        (
+            "one that is longer than a window",
+            [
+                (0..80).flat_map(|nth| close('S', &format!("{nth}{}", "x".repeat(1_000)))).collect(),
+                wire::run("ROLLBACK", &[]),
+                unit("m"),
+            ]
+            .concat(),
+            1,
+        ),
         ("a question", query("SELECT 1 / count(*) FROM pg_prepared_statements WHERE txid_current() > 0"), 1),
     ] {
         cluster.primary().sql("CREATE ROLE gone; GRANT INSERT, SELECT ON t TO gone").await.unwrap();
@@ -268,6 +284,39 @@ async fn nothing_happens_without_its_settings() {
         assert!(codes.contains(&"22023".to_owned()), "{name}: {codes:?}");
         assert_eq!(two.value("SELECT count(*), txid_current() FROM t").await, "1", "{name}: {codes:?}");
     }
+}
+
+/// The replica's part of a unit fails: the rest is not carried out on the primary, whatever settings went before it.
+#[tokio::test]
+async fn a_unit_that_moves_fails_as_a_whole() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    let (mut one, mut two) = (proxy.client().await, proxy.client().await);
+    one.ok("SET work_mem = '5MB'").await;
+    for _ in 0..3 {
+        two.ok("SELECT what FROM t").await;
+        let parts = [parse("", "SELECT nocol FROM t"), describe('S', ""), flush()].concat();
+        let rest = [wire::run("INSERT INTO t VALUES ('must not be')", &[]), sync()].concat();
+        one.send(&[parts, rest].concat()).await.unwrap();
+        assert_eq!(one.answer().await.unwrap().code(), "42703");
+    }
+    assert_eq!(cluster.primary().value("SELECT count(*) FROM t").await.unwrap(), "1");
+}
+
+/// A replica that has not heard of a role yet does not keep a read from running on the primary, and stays up.
+#[tokio::test]
+async fn a_role_that_a_replica_does_not_know_yet() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    cluster.replica(0).pause_replay().await.unwrap();
+    cluster.primary().sql("CREATE ROLE young; GRANT SELECT ON t TO young").await.unwrap();
+    let mut client = proxy.client().await;
+    client.ok("SET pgweir.consistency = 'eventual'").await;
+    client.ok("SET ROLE young").await;
+    let outages = proxy.sum("pgweir_server_outages_total", &[]).await;
+    for _ in 0..3 {
+        assert_eq!(client.value("SELECT current_user || what FROM t").await, "youngpublic");
+    }
+    assert_eq!(proxy.sum("pgweir_server_outages_total", &[]).await as usize, outages as usize);
+    assert!(proxy.sum("pgweir_reruns_total", &[]).await > 0.0, "it was tried on the replica");
 }
 
 /// A client's limits on the time of its statements end none of another's: neither what it sends, nor what makes the connection its own.

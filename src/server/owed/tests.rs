@@ -452,3 +452,33 @@ fn settings_in_a_preface_end_with_a_ready_of_their_own() {
     let refused = owed.reply(b'E', b"").unwrap();
     assert_eq!((refused.show, owed.readies(), owed.is_prefaced()), (Show::Swallow, 1, true));
 }
+
+#[test]
+fn a_preface_that_has_failed_ends_with_the_sync_behind_it() {
+    for unit in [&b"Q"[..], b"PBE"] {
+        let mut owed = Owed::new();
+        owed.sent_preface();
+        for tag in unit {
+            owed.sent(*tag, Show::Forward);
+        }
+        owed.sent(b'S', Show::Swallow);
+        replies(&mut owed, b"1E");
+        assert!(owed.is_prefaced() && !owed.is_free());
+        replies(&mut owed, b"Z");
+        assert!(!owed.is_prefaced() && owed.is_free());
+    }
+}
+
+#[test]
+fn settings_are_under_way_until_they_are_answered() {
+    let mut owed = Owed::new();
+    owed.sent_preface();
+    assert!(!owed.is_dressing(), "a BEGIN alone");
+    owed.sent_preface_query();
+    owed.sent_preface();
+    owed.sent(b'P', Show::Forward);
+    replies(&mut owed, b"12C");
+    assert!(owed.is_dressing());
+    replies(&mut owed, b"CZ");
+    assert!(!owed.is_dressing() && owed.is_prefaced());
+}

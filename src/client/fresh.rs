@@ -151,7 +151,9 @@ impl Session {
                 let database = &self.identity.database;
                 let positions = database.cluster.positions();
                 self.fresh.last = positions.reading(node, life);
-                self.fresh.ahead = database.cluster.is_synchronous().then_some(node);
+                if database.cluster.is_synchronous() || database.spread.strictly_monotonic {
+                    self.fresh.ahead = Some(node);
+                }
                 if let Some(age) = positions.lag(node) {
                     database.metrics.read_age(age);
                     self.shared.judge.shapes().aged(shape, age);
@@ -367,10 +369,14 @@ impl Session {
     pub(super) async fn wait_shown(&mut self, replica: Node) -> Result<(), Leave> {
         let start = clock::now();
         let database = self.identity.database.clone();
-        let mut late = pin!(sleep_until(start + database.failover.options().wait));
+        let limit = database.failover.options().wait;
+        let mut late = pin!(sleep_until(start + limit));
         let mut shown = pin!(database.cluster.shows_all_of(replica));
-        poll_fn(|cx| self.poll_wait(cx, &mut shown, &mut late)).await?;
-        self.fresh.ahead = None;
+        let is_shown = poll_fn(|cx| self.poll_wait(cx, &mut shown, &mut late)).await?.is_some();
+        // Who does not want the answer any more may want the next.
+        if is_shown || start.elapsed() >= limit {
+            self.fresh.ahead = None;
+        }
         database.metrics.fresh_wait(start.elapsed());
         Ok(())
     }

@@ -382,6 +382,10 @@ impl Session {
         if route.reason == Reason::Rejected {
             return self.reject(piece, route);
         }
+        if let Some(next) = self.lacks_shown(route.target) {
+            self.next = Some(next);
+            return Ok(Place::Wait);
+        }
         if !self.identity.database.counters.rules().is_empty()
             && let Some(place) = self.place_counting(&piece, route)
         {

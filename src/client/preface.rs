@@ -1,8 +1,9 @@
 //! What goes before a unit on its way to a server: the client's settings, and a BEGIN that was held back.
 //!
-//! It travels in front of the unit. A BEGIN goes in the extended protocol and without a Sync, so that the server skips the unit where it
-//! fails; settings are a transaction, which stays failed. Until all has succeeded nothing follows that unit. Limits on the time of statements that a client has left behind
-//! must not end another client's: such settings are taken back in a round trip of their own.
+//! It travels in front of the unit. A BEGIN goes in the extended protocol and without a Sync, so that the server skips the unit
+//! where it fails; settings are a transaction, which stays failed. Until all has succeeded nothing follows that unit. Limits on
+//! the time of statements that a client has left behind must not end another client's: such settings are replaced in a round
+//! trip of their own.
 
 use super::begin::Begun;
 use super::fail::Failure;
@@ -18,6 +19,11 @@ use crate::wire::{Header, backend};
 /// skip it; or, behind settings, it may end a transaction that has failed.
 pub(super) fn is_apart(piece: &Piece, settings: bool) -> bool {
     piece.facts.names || piece.facts.roll || settings && piece.facts.transaction
+}
+
+/// Whether an ErrorResponse says that a statement was cancelled.
+pub(super) fn is_cancelled(words: &[u8]) -> bool {
+    backend::fields(words.get(HEADER..).unwrap_or_default()).code == b"57014"
 }
 
 impl Session {
@@ -71,8 +77,7 @@ impl Session {
         let unsent = !open && owed.readies() == 0 && !owed.is_empty();
         let node = held.node;
         held.lease.close("settings");
-        let cancelled = backend::fields(words.get(HEADER..).unwrap_or_default()).code == b"57014";
-        if target == Target::Replica && !cancelled && !self.net.is_empty() {
+        if target == Target::Replica && !is_cancelled(&words) && !self.net.is_empty() {
             // It may not have heard of a role yet.
             let rest = self.piece.filter(|_| open).map_or(0, |piece| piece.size);
             if self.rescue(node, self.forth.run + rest) {

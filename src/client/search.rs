@@ -6,7 +6,7 @@ use super::clean;
 use super::fail::Failure;
 use super::failover::{Doubt, Wait};
 use super::plan::note_outage;
-use super::preface::is_apart;
+use super::preface::{is_apart, is_cancelled};
 use super::session::Session;
 use super::shared::{Database, Shared};
 use super::unit::Piece;
@@ -16,8 +16,6 @@ use crate::monitor::Live;
 use crate::pool::{Lease, LeaseError, Pool};
 use crate::route::{Reason, Route, Target};
 use crate::server::settings::{Settings, are_same};
-use crate::wire::backend;
-use crate::wire::frame::HEADER;
 
 /// It goes on apart from the session that waits for it.
 pub(super) struct Search {
@@ -50,10 +48,6 @@ const MOST_TRIES: u32 = 3;
 fn dresses_first(lease: &Lease, settings: Option<&Arc<Settings>>, apart: bool) -> bool {
     let hurries = || lease.settings.as_ref().is_some_and(|settings| settings.hurry());
     !are_same(lease.settings.as_ref(), settings) && (apart || hurries())
-}
-
-fn is_cancelled(words: &[u8]) -> bool {
-    backend::fields(words.get(HEADER..).unwrap_or_default()).code == b"57014"
 }
 
 impl Search {
@@ -102,8 +96,10 @@ impl Search {
                 }
                 Some(Err(_)) => lease.close("settings"),
                 None => {
+                    if !lease.pool().is_over(&lease) {
+                        self.database.cluster.lost(node, "it did not take the settings of a client in time");
+                    }
                     lease.close("lost");
-                    self.database.cluster.lost(node, "it did not take the settings of a client in time");
                     if tries > MOST_TRIES {
                         return Err(Failure::ServerLost);
                     }

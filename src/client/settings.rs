@@ -15,7 +15,7 @@ use super::unit::{Gather, Piece, Residue, primary_only};
 use crate::pool::{Lease, PoolMode};
 use crate::route::{Class, Facts, Reason, Sets};
 use crate::server::owed::Show;
-use crate::server::settings::{self, Answer, Login, Settings, SqlPrepared};
+use crate::server::settings::{self, Answer, Haste, Login, Settings, SqlPrepared};
 use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::{Header, backend, write};
 
@@ -216,8 +216,13 @@ impl Session {
             }
         }
         let shared = (!held.lease.shared.is_empty()).then(|| self.shared.prepared.prefix());
-        let unhurried = held.vain > 0 || known.as_ref().is_some_and(|known| known.hurry());
-        let question = settings::question(custom.chain(more), shared, unhurried);
+        let haste = match held.vain {
+            0 if known.as_ref().is_some_and(|known| known.hurry()) => Haste::Exempt,
+            0 => Haste::Heeded,
+            1 => Haste::Exempt,
+            _ => Haste::ExemptAtOnce,
+        };
+        let question = settings::question(custom.chain(more), shared, haste);
         held.lease.query(&mut self.forth.own, &question);
         held.under = Under::Asked(Box::default());
         true

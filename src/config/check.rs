@@ -286,6 +286,9 @@ impl Check<'_, '_> {
         let spread = Spread {
             balance,
             sticky: sheet.flag("databases.NAME.reads.sticky", within).unwrap_or(false),
+            strictly_monotonic: sheet
+                .flag("databases.NAME.reads.strictly_monotonic", within)
+                .unwrap_or(false),
             zone: sheet.text("databases.NAME.reads.zone", within).map(Into::into),
             slow_start: sheet.duration("databases.NAME.reads.slow_start", within).unwrap_or(Duration::ZERO),
         };

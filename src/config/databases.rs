@@ -79,6 +79,13 @@ pub(super) const OF_DATABASES: &[Key] = &[
         "Whether a client keeps the replica that it has read from, as long as that is up and fresh enough.",
     ),
     row(
+        "databases.NAME.reads.strictly_monotonic",
+        Kind::Flag,
+        "false",
+        "Whether what a client sends to the primary after a read on a replica waits until that shows all that the replica did; with \
+         synchronous replication it always does.",
+    ),
+    row(
         "databases.NAME.reads.zone",
         Kind::Text,
         "none",

@@ -134,6 +134,7 @@ fn a_server_may_have_more_to_it() {
     let spread = cluster::Spread {
         balance: cluster::Balance::LeastLatency,
         sticky: true,
+        strictly_monotonic: false,
         zone: Some("x".into()),
         slow_start: Duration::from_secs(5),
     };

@@ -434,8 +434,10 @@ impl Cluster {
             server.synchronous.store(result.synchronous, Ordering::Relaxed);
         }
         let after = before.apply(node, event, clock::now());
-        let waits = |primary| self.server(primary).is_some_and(|is| is.synchronous.load(Ordering::Relaxed));
-        self.synchronous.store(after.primary().is_some_and(waits), Ordering::Relaxed);
+        // While there is none, what was true of the last one is.
+        if let Some(primary) = after.primary().and_then(|primary| self.server(primary)) {
+            self.synchronous.store(primary.synchronous.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
         if let Some((before, after)) = self.publish(before, after, applying) {
             self.ask(node, server, &before, &after);
         }

@@ -9,14 +9,18 @@ use tokio::time::sleep;
 
 use super::Cluster;
 use crate::clock::{self, Duration, Instant};
+use crate::cluster::Health;
 use crate::ids::Node;
 
 /// What the primary shows: all below the second number but for those between commas (PostgreSQL's documentation, "Transaction ID and
 /// Snapshot Information Functions"). These names are known to all versions.
 const SNAPSHOT: &str = "SELECT txid_current_snapshot()";
 
-/// Between two rounds of one who waits.
+/// Between the first two rounds of one who waits; it doubles.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Between two rounds at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the servers have said last.
 #[derive(Debug, Default)]
@@ -56,16 +60,23 @@ impl Snapshot {
 
 impl Cluster {
     /// Waits until the primary shows all that a replica shows now. A replica that does not answer has shown what waits for
-    /// confirmation on the primary; a primary that does not answer ends the wait.
+    /// confirmation on the primary. Without a primary there is nothing to wait for.
     pub async fn shows_all_of(&self, replica: Node) {
         let mut from = clock::now();
-        let mut waits: Option<Vec<u64>> = None;
+        let (mut waits, mut pause): (Option<Vec<u64>>, _) = (None, PAUSE);
         loop {
             let mut round = self.shown().0.lock().await;
             if round.began.is_none_or(|began| began < from) {
                 let began = Some(clock::now());
-                let Some(snapshot) = self.snapshot().await else { return };
-                *round = Round { began, snapshot, committed: Vec::new() };
+                match self.snapshot().await {
+                    Some(snapshot) => *round = Round { began, snapshot, committed: Vec::new() },
+                    None if self.view().primary().is_none() => return,
+                    None => {
+                        drop(round);
+                        sleep(LONGEST_PAUSE).await;
+                        continue;
+                    }
+                }
             }
             let known = round.committed.iter().find(|(node, _)| *node == replica);
             let mut left = match (waits, known) {
@@ -83,8 +94,9 @@ impl Cluster {
                 return;
             }
             waits = Some(left);
+            sleep(pause).await;
             from = clock::now();
-            sleep(PAUSE).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -104,7 +116,8 @@ impl Cluster {
             running.join(","),
             snapshot.end
         );
-        if let Some(rows) = self.column(replica, asked).await {
+        let answers = self.view().server(replica).is_some_and(|server| server.health == Health::Up);
+        if answers && let Some(rows) = self.column(replica, asked).await {
             return Some(rows.iter().filter_map(|number| number.parse().ok()).collect());
         }
         let waiting = "SELECT backend_xid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_xid IS NOT NULL";

@@ -130,23 +130,40 @@ fn identifiers(name: &str) -> String {
     parts.join(".")
 }
 
+/// What a question for settings makes of a `statement_timeout` that is shorter than it takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Haste {
+    /// It holds.
+    Heeded,
+    /// It holds for the question whether the session has set it, and for no more.
+    Exempt,
+    /// That takes too long, too: it counts as set.
+    ExemptAtOnce,
+}
+
 /// Asks a server what is in force: settings of the session, those of `custom` names that exist, and what else it holds for
 /// the session; of the statements that SQL has prepared, the last. Three columns: a letter, a name, a value. With `shared`, what the names of statements that clients share begin with, it counts
-/// those. `unhurried`: it takes longer than the session's `statement_timeout`, from which all is exempted that takes long.
+/// those. `haste`: what is made of
+/// the session's `statement_timeout`, if that is short.
 #[must_use]
-pub fn question<'a>(custom: impl Iterator<Item = &'a str>, shared: Option<&str>, unhurried: bool) -> String {
+pub fn question<'a>(custom: impl Iterator<Item = &'a str>, shared: Option<&str>, haste: Haste) -> String {
     let mut sql = String::new();
-    if unhurried {
-        sql.push_str(
-            "SELECT 's', 'statement_timeout', pg_catalog.current_setting('statement_timeout');\
-             SET LOCAL statement_timeout = 0;",
-        );
+    match haste {
+        Haste::Heeded => {}
+        Haste::Exempt => sql.push_str(
+            "SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
+             WHERE name OPERATOR(pg_catalog.=) 'statement_timeout' AND source OPERATOR(pg_catalog.=) 'session';",
+        ),
+        Haste::ExemptAtOnce => sql
+            .push_str("SELECT 's', 'statement_timeout', pg_catalog.current_setting('statement_timeout');"),
     }
-    let but = if unhurried { "|statement_timeout" } else { "" };
+    if haste != Haste::Heeded {
+        sql.push_str("SET LOCAL statement_timeout = 0;");
+    }
+    let but = if haste == Haste::Heeded { "" } else { "|statement_timeout" };
     let _ = write!(
         sql,
-        "SELECT 'r', reset_val, NULL FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'statement_timeout' \
-         UNION ALL SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
+        "SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
          WHERE source OPERATOR(pg_catalog.=) 'session' AND NOT name OPERATOR(pg_catalog.~) \
          '^(transaction_isolation|transaction_read_only|transaction_deferrable|application_name{but})$' \
          UNION ALL SELECT 'v', n, pg_catalog.current_setting(n) FROM pg_catalog.unnest(ARRAY['application_name',\
@@ -204,8 +221,6 @@ pub struct Answer {
     pub prepared: Option<SqlPrepared>,
     /// How many statements that clients share there are.
     pub shared: Option<usize>,
-    /// The `statement_timeout` of the login, in milliseconds.
-    limit: Option<u64>,
     /// `application_name`, and whether the session has set it.
     pub application_name: (String, bool),
     /// `search_path`
@@ -279,7 +294,6 @@ impl Answer {
         match (kind, name.as_str(), value) {
             (Some(b"a"), source, _) => self.application_name.1 = source == "session",
             (Some(b"k"), count, _) => self.shared = count.parse().ok(),
-            (Some(b"r"), limit, _) => self.limit = limit.parse().ok(),
             (Some(b"l"), letter, _) => self.left.push_str(letter),
             (Some(b"s"), _, Some(value)) => self.add(name, value),
             (Some(b"s"), _, None) => {}
@@ -302,9 +316,6 @@ impl Answer {
     /// The settings, if they are no more than that.
     #[must_use]
     pub fn settings(&mut self, count: usize, bytes: usize) -> Option<Settings> {
-        // It was told whether the session has set it or not.
-        let limit = self.limit;
-        self.list.retain(|(name, value)| **name != *LIMIT || limit != Some(milliseconds(value)));
         (self.list.len() <= count && self.bytes <= bytes)
             .then(|| Settings::new(std::mem::take(&mut self.list)))
     }

@@ -192,7 +192,17 @@ async fn what_a_replica_has_shown_the_primary_shows_too() {
             proxy.becomes("pgweir_server_up", &[], 1.0).await;
         }
         reader.send(&query(here)).await.unwrap();
-        assert!(timeout(Duration::from_millis(300), reader.message()).await.is_err(), "it is not shown yet");
+        for cancels in [true, false] {
+            assert!(
+                timeout(Duration::from_millis(200), reader.message()).await.is_err(),
+                "it is not shown yet"
+            );
+            if cancels {
+                Raw::cancel(proxy.address(), reader.key).await.unwrap();
+                assert_eq!(reader.answer().await.unwrap().code(), "57014");
+                reader.send(&query(here)).await.unwrap();
+            }
+        }
         primary.alter("synchronous_standby_names", "").await.unwrap();
         assert_eq!(reader.answer().await.unwrap().value(), round);
         writer.answer().await.unwrap();
@@ -205,6 +215,24 @@ async fn what_a_replica_has_shown_the_primary_shows_too() {
     drop(idle);
     let waits = proxy.sum("pgweir_fresh_wait_seconds_count", &[]).await;
     assert!(waits >= 3.0, "{waits}");
+}
+
+/// Without it, only where that is asked for.
+#[tokio::test]
+async fn the_primary_is_asked_what_it_shows_where_that_is_wanted() {
+    let cluster = start(1).await;
+    for (setting, waits) in [("", false), ("reads.strictly_monotonic = true", true)] {
+        let proxy = started(&cluster, setting).await;
+        let mut client = proxy.client().await;
+        let before = units(&proxy, "replica").await;
+        while units(&proxy, "replica").await == before {
+            client.ok("SELECT count(*) FROM other").await;
+        }
+        let asked = proxy.sum("pgweir_fresh_wait_seconds_count", &[]).await;
+        client.ok("SELECT count(*), txid_current() FROM other").await;
+        let more = proxy.sum("pgweir_fresh_wait_seconds_count", &[]).await - asked;
+        assert_eq!(more as usize, usize::from(waits), "{setting}");
+    }
 }
 
 /// A read that stands in line for the primary, since no replica is fresh enough, does not wait for another one when that is gone.
@@ -452,6 +480,14 @@ async fn what_nobody_waits_for_holds_up_no_read() {
     let direct = cluster.primary().connect("postgres").await.unwrap();
     let on_disk = "SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()";
     for round in 0..5 {
+        // The log is written by pages: what is on disk would end within the message if that began on one and ended on the next.
+        let near_the_end = "SELECT (pg_current_wal_insert_lsn() - '0/0') % 8192 > 7000";
+        while cluster.primary().value(near_the_end).await.unwrap() == "t" {
+            direct
+                .batch_execute("SELECT pg_logical_emit_message(true, 'test', repeat('x', 500))")
+                .await
+                .unwrap();
+        }
         client.ok(&format!("INSERT INTO t VALUES (100 + {round})")).await;
         // Not transactional, and rolled back: no commit has it written to disk.
         let message = "BEGIN; SELECT pg_logical_emit_message(false, 'test', repeat('x', 50)); ROLLBACK";

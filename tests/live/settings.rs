@@ -319,6 +319,25 @@ async fn a_role_that_a_replica_does_not_know_yet() {
     assert!(proxy.sum("pgweir_reruns_total", &[]).await > 0.0, "it was tried on the replica");
 }
 
+/// What a client sets holds on servers that have another default; what it takes back does not.
+#[tokio::test]
+async fn a_limit_that_is_taken_back_is_the_servers_own() {
+    let (cluster, proxy) = start("pool_size = 1").await;
+    cluster.replica(0).alter("statement_timeout", "7000").await.unwrap();
+    let mut client = proxy.client().await;
+    let shown = "SELECT concat_ws(' ', current_setting('statement_timeout'), pg_is_in_recovery()) FROM t";
+    for (text, expected) in [
+        ("SET statement_timeout = '900ms'", "900ms t"),
+        ("SET statement_timeout = 0", "0 t"),
+        ("SET statement_timeout = '900ms'", "900ms t"),
+        ("RESET statement_timeout", "7s t"),
+    ] {
+        client.ok(text).await;
+        let on_the_replica = async { while client.value(shown).await != expected {} };
+        assert!(tokio::time::timeout(SOON, on_the_replica).await.is_ok(), "{text}");
+    }
+}
+
 /// A client's limits on the time of its statements end none of another's: neither what it sends, nor what makes the connection its own.
 #[tokio::test]
 async fn limits_are_those_of_one_client() {

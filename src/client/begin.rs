@@ -213,7 +213,9 @@ impl Session {
         let Some(Some(held)) = self.active.and_then(|target| self.held.get_mut(target.index())) else {
             return;
         };
-        held.lease.preface(&mut self.forth.own, frontend::query(message.get(HEADER..).unwrap_or_default()));
+        if let Some(text) = message.get(HEADER..).and_then(frontend::query) {
+            held.lease.preface(&mut self.forth.own, text);
+        }
         held.transaction = true;
         held.begins = true;
     }

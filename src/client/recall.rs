@@ -110,7 +110,7 @@ impl Session {
             TransactionStatus::Open => held.lease.query(&mut self.forth.own, DISCARD),
             // In a transaction of its own: what follows may begin another.
             TransactionStatus::Idle => {
-                held.lease.preface_settings(&mut self.forth.own, &["BEGIN", DISCARD, "COMMIT"]);
+                held.lease.preface_transaction(&mut self.forth.own, &["BEGIN", DISCARD, "COMMIT"]);
             }
         }
         (held.lease.drawn, held.lease.drawn_alone) = (turn, true);

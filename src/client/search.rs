@@ -15,7 +15,7 @@ use crate::ids::Node;
 use crate::monitor::Live;
 use crate::pool::{Lease, LeaseError, Pool};
 use crate::route::{Reason, Route, Target};
-use crate::server::settings::{Settings, are_same};
+use crate::server::settings::{Settings, are_same, is_hurried};
 
 /// It goes on apart from the session that waits for it.
 pub(super) struct Search {
@@ -46,8 +46,8 @@ const MOST_TRIES: u32 = 3;
 
 /// Whether a connection gets the settings of its client in a round trip of their own.
 fn dresses_first(lease: &Lease, settings: Option<&Arc<Settings>>, apart: bool) -> bool {
-    let hurries = || lease.settings.as_ref().is_some_and(|settings| settings.hurry());
-    !are_same(lease.settings.as_ref(), settings) && (apart || hurries())
+    let worn = lease.settings.as_ref();
+    apart && !are_same(worn, settings) || is_hurried(worn, settings)
 }
 
 impl Search {

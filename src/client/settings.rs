@@ -446,7 +446,7 @@ impl Session {
         } else {
             let name = (!named).then_some(&**name);
             let texts = settings::difference(held.lease.settings.as_deref(), self.settings.as_deref(), name);
-            held.lease.preface_settings(&mut self.forth.own, &texts);
+            held.lease.preface_transaction(&mut self.forth.own, &texts);
             held.lease.settings.clone_from(&self.settings);
         }
         held.lease.application_name = Some(name.clone());

@@ -48,7 +48,7 @@ pub struct Cluster {
     base: Instant,
     positions: Positions,
     writes: Writes,
-    /// Those of the primary do.
+    /// Commits on the primary wait for replicas.
     synchronous: AtomicBool,
     shown: Shown,
     /// What there is to say of the search for more servers.

@@ -81,23 +81,21 @@ impl Server {
         self.unnamed = 0;
     }
 
-    /// Writes statements of pgweir's own that go before a unit of the client's, and without which that must not be carried out: see
-    /// [`Owed::sent_preface`].
-    pub fn preface<'a>(&mut self, out: &mut BytesMut, texts: impl IntoIterator<Item = &'a [u8]>) {
-        for text in texts {
-            write::parse_typed(out, b"", text, &[]);
-            write::bind_nothing(out, b"", b"");
-            write::execute(out, "");
-            self.owed.sent_preface();
-        }
+    /// Writes a statement of pgweir's own that goes before a unit of the client's, and without which that must not be carried out:
+    /// see [`Owed::sent_preface`].
+    pub fn preface(&mut self, out: &mut BytesMut, text: &[u8]) {
+        write::parse_typed(out, b"", text, &[]);
+        write::bind_nothing(out, b"", b"");
+        write::execute(out, "");
+        self.owed.sent_preface();
         self.unnamed = 0;
     }
 
-    /// The same for settings, by the statements of [`settings::difference`]. The BEGIN takes all with it if it fails. The rest is a Query: what
+    /// The same for a transaction, as that of [`settings::difference`]. The BEGIN takes all with it if it fails. The rest is a Query: what
     /// it changes is told at its end (ParameterStatus), and not at that of the client's unit.
-    pub fn preface_settings(&mut self, out: &mut BytesMut, texts: &[impl AsRef<str>]) {
+    pub fn preface_transaction(&mut self, out: &mut BytesMut, texts: &[impl AsRef<str>]) {
         let Some((begin, rest)) = texts.split_first() else { return };
-        self.preface(out, [begin.as_ref().as_bytes()]);
+        self.preface(out, begin.as_ref().as_bytes());
         let rest: Vec<_> = rest.iter().map(AsRef::as_ref).collect();
         write::query(out, &rest.join(";"));
         self.owed.sent_preface_query();

@@ -89,6 +89,12 @@ pub fn are_same(one: Option<&Arc<Settings>>, other: Option<&Arc<Settings>>) -> b
     }
 }
 
+/// Whether what replaces the settings `from` by the settings `to` could be cancelled by their limits.
+#[must_use]
+pub fn is_hurried(from: Option<&Arc<Settings>>, to: Option<&Arc<Settings>>) -> bool {
+    from.is_some_and(|from| from.hurry()) && !are_same(from, to)
+}
+
 /// The statements that make a connection with the settings `from` one with the settings `to`, and with that `application_name` if
 /// there is one. They are one transaction.
 ///
@@ -142,9 +148,9 @@ pub enum Haste {
 }
 
 /// Asks a server what is in force: settings of the session, those of `custom` names that exist, and what else it holds for
-/// the session; of the statements that SQL has prepared, the last. Three columns: a letter, a name, a value. With `shared`, what the names of statements that clients share begin with, it counts
-/// those. `haste`: what is made of
-/// the session's `statement_timeout`, if that is short.
+/// the session; of the statements that SQL has prepared, the last. Three columns: a letter, a name, a value. With `shared`,
+/// what the names of statements that clients share begin with, it counts those. `haste`: what is made of the session's
+/// `statement_timeout`, if that is short.
 #[must_use]
 pub fn question<'a>(custom: impl Iterator<Item = &'a str>, shared: Option<&str>, haste: Haste) -> String {
     let mut sql = String::new();

@@ -37,10 +37,9 @@ impl Outfit<'_> {
     }
 
     fn fits(&self, lease: &Lease) -> bool {
-        let hurries = || lease.settings.as_ref().is_some_and(|settings| settings.hurry());
         (self.search_path.is_none() || lease.search_path.as_ref() == self.search_path)
             // What would take such settings back could be cancelled, and units would follow it.
-            && (settings::are_same(lease.settings.as_ref(), self.settings) || !hurries())
+            && !settings::is_hurried(lease.settings.as_ref(), self.settings)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::wire::frame::{self, HEADER, Side};
 use crate::wire::frontend::cstr;
 use crate::wire::{SqlState, TransactionStatus, frontend};
 
-/// Longest that LISTEN waits for the server to confirm it.
+/// Longest that LISTEN waits for the server to confirm it; longer only if more is allowed to find a primary.
 const CONFIRM: Duration = Duration::from_secs(10);
 
 /// As much is told at once.
@@ -337,9 +337,12 @@ impl Session {
             ears.channels.push(name.clone());
             ears.listens.get_or_insert_with(|| Listens::new(&self.identity.database.metrics));
             let (hub, inbox) = (ears.hub.clone(), ears.inbox.clone());
-            let mut listening = pin!(hub.listen(&name, &inbox));
-            let mut late = pin!(sleep_until(clock::now() + CONFIRM));
+            let database = self.identity.database.clone();
+            let limit = CONFIRM.max(database.failover.options().wait);
+            let mut listening = pin!(database.listen(&hub, &name, &inbox, piece.size));
+            let mut late = pin!(sleep_until(clock::now() + limit));
             let outcome = poll_fn(|cx| self.poll_wait(cx, &mut listening, &mut late)).await?;
+            let outcome = outcome.map(|outcome| outcome.map_err(|unheard| unheard.to_string()));
             let outcome = outcome.unwrap_or_else(|| Err("the server did not answer in time".to_owned()));
             if let (Err(why), Some(ears)) = (outcome, &mut self.ears) {
                 ears.leave(|channel| *channel == *name);

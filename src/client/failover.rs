@@ -20,13 +20,13 @@ use super::plan::note_outage;
 use super::retry::{AtPrimary, MOST_TRIES, Net, Rerun};
 use super::search::Search;
 use super::session::{Leave, Session};
-use super::shared::Shared;
+use super::shared::{Database, Shared};
 use super::unit::Piece;
 use crate::clock::{self, Instant};
 use crate::cluster::{Health, Standing, View};
 use crate::ids::Node;
 use crate::metrics::{DatabaseMetrics, RerunCause, TargetLabel};
-use crate::monitor::Cluster;
+use crate::monitor::{Cluster, Hub, Inbox, Unheard};
 use crate::pool::{Lease, LeaseError};
 use crate::route::{Class, Target};
 use crate::server::owed::Show;
@@ -144,6 +144,39 @@ impl Wait<'_> {
     pub(super) fn leave(mut self) {
         if let Some((place, _)) = self.place.take() {
             place.leave("served");
+        }
+    }
+}
+
+impl Database {
+    /// As [`Hub::listen`]; while there is no primary, the unit, of so many bytes, waits in the queue for one.
+    pub(super) async fn listen(
+        &self,
+        hub: &Arc<Hub>,
+        channel: &str,
+        inbox: &Arc<Inbox>,
+        bytes: usize,
+    ) -> Result<(), Unheard> {
+        let deadline = clock::now() + self.failover.options.wait;
+        let mut place = None;
+        loop {
+            let epoch = self.cluster.epoch();
+            let end = hub.listen(channel, inbox).await;
+            let late = clock::now() >= deadline;
+            match end {
+                Err(unheard) if unheard.outage && !late => {
+                    if place.is_none() {
+                        place = Some(self.failover.enter(bytes).map_err(|_| unheard)?);
+                    }
+                    let _ = timeout_at(deadline, self.cluster.changed(epoch)).await;
+                }
+                end => {
+                    if let Some(place) = place {
+                        place.leave(if end.is_ok() { "served" } else { "timeout" });
+                    }
+                    return end;
+                }
+            }
         }
     }
 }

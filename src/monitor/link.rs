@@ -1,5 +1,7 @@
 //! A connection of pgweir's own to a server, by tokio-postgres, driven in the task that asks.
 
+use std::error::Error;
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -52,6 +54,19 @@ impl LinkError {
         self.code() == Some("57014")
     }
 
+    /// Whether the server itself is to blame: it cannot be reached, it is starting or stopping, or there is none.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.as_db_error().map_or_else(
+                || error.is_closed() || error.source().is_some_and(<dyn Error>::is::<io::Error>),
+                |db| db.code().code().starts_with("57P"),
+            ),
+            Self::TimedOut(_) | Self::Closed | Self::NoPrimary => true,
+            Self::Unreadable(_) | Self::Nonsense => false,
+        }
+    }
+
     /// Whether somebody is there who speaks the protocol, and says no.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
@@ -64,7 +79,7 @@ pub(super) fn innermost(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         return format!("{} ({})", db.message(), db.code().code());
     }
-    let mut inner: &dyn std::error::Error = error;
+    let mut inner: &dyn Error = error;
     while let Some(source) = inner.source() {
         inner = source;
     }

@@ -83,6 +83,15 @@ pub struct Own {
     pub inbox: Arc<Inbox>,
 }
 
+/// Why nobody listens on a channel.
+#[derive(Debug, Clone, Default, thiserror::Error)]
+#[error("{why}")]
+pub struct Unheard {
+    why: String,
+    /// There is no primary, or it was lost: the next one may be listened to.
+    pub outage: bool,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     channels: HashMap<Box<str>, Channel>,
@@ -92,7 +101,7 @@ struct Inner {
     /// Somebody drives the connection.
     running: bool,
     /// Why the last one ended.
-    failure: String,
+    failure: Unheard,
 }
 
 impl Inner {
@@ -191,7 +200,7 @@ impl Hub {
     ///
     /// # Errors
     /// Why that cannot be.
-    pub async fn listen(self: &Arc<Self>, channel: &str, inbox: &Arc<Inbox>) -> Result<(), String> {
+    pub async fn listen(self: &Arc<Self>, channel: &str, inbox: &Arc<Inbox>) -> Result<(), Unheard> {
         {
             let mut inner = self.inner();
             let listeners = &mut inner.channels.entry(channel.into()).or_default().inboxes;
@@ -282,17 +291,17 @@ impl Hub {
     }
 
     async fn run(self: Arc<Self>) {
-        let failure = self.serve().await.err().map_or_else(String::new, |error| error.to_string());
+        let failure = self.serve().await.err();
         let mut inner = self.inner();
         inner.running = false;
-        if !failure.is_empty() {
+        if let Some(failure) = &failure {
             tracing::warn!(database = %self.database, %failure, "the connection that listens for clients ended");
         }
-        inner.failure = failure;
+        let unheard = |error: LinkError| Unheard { why: error.to_string(), outage: error.is_outage() };
+        inner.failure = failure.map(unheard).unwrap_or_default();
         inner.authors.drain(..).for_each(|mut author| author.lets_go());
-        for inbox in inner.channels.drain().flat_map(|(_, channel)| channel.inboxes) {
-            inbox.miss(Missed::Lost);
-        }
+        let heard = inner.channels.drain().filter(|(_, channel)| channel.live);
+        heard.flat_map(|(_, channel)| channel.inboxes).for_each(|inbox| inbox.miss(Missed::Lost));
         drop(inner);
         self.changed.notify_waiters();
     }
@@ -300,7 +309,17 @@ impl Hub {
     /// Hears until nobody listens.
     async fn serve(&self) -> Result<(), LinkError> {
         let Some((node, address)) = self.primary() else { return Err(LinkError::NoPrimary) };
-        let opening = open(&address, &self.monitor.login, &self.database);
+        let end = self.hear(node, &address).await;
+        match &end {
+            Err(LinkError::NoPrimary) => {}
+            Err(error) if error.is_outage() => self.cluster.lost(node, error.to_string()),
+            _ => {}
+        }
+        end
+    }
+
+    async fn hear(&self, node: Node, address: &crate::net::Address) -> Result<(), LinkError> {
+        let opening = open(address, &self.monitor.login, &self.database);
         let opened = timeout(self.monitor.timeout, opening).await;
         let (client, mut wire) = opened.map_err(|_| LinkError::TimedOut(self.monitor.timeout))??;
         let encoding = self.ask(&client, &mut wire, "SHOW server_encoding").await?;

@@ -20,7 +20,7 @@ pub use catalog::{CatalogOptions, Catalogs, Live, Seen};
 pub use cluster::Cluster;
 pub use inbox::{Inbox, InboxLimits, Missed};
 pub use link::LinkError;
-pub use listen::{Hub, Hubs, Own, Ticket};
+pub use listen::{Hub, Hubs, Own, Ticket, Unheard};
 pub use options::{Discover, Options};
 pub use positions::{Positions, Reading};
 pub use report::{Report, examine};

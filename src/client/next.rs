@@ -1,6 +1,7 @@
 //! What a session waits for beside its sockets.
 
 use super::cancel::Signalled;
+use super::fresh::Ahead;
 use super::session::{Held, Leave};
 use crate::ids::Node;
 use crate::route::Route;
@@ -13,8 +14,8 @@ pub(super) enum Next {
     Freshen(Route),
     /// A replica, or room on the primary, for the piece that was cut, which has that route.
     Replica(Route),
-    /// The primary to show what the session has read on that replica, before the piece that was cut.
-    Shown(Node),
+    /// The primary to show what the session has read, before the piece that was cut.
+    Shown(Ahead),
     /// The position of the session, which the piece that was cut asks for.
     Position,
     /// Channels to be listened on, which the piece that was cut asks for.

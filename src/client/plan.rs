@@ -571,11 +571,12 @@ impl Session {
         match outcome {
             Ok(None) if route.reason == Reason::CatalogLoading => self.judge_again(),
             Ok(None) => self.piece = Some(piece),
-            Ok(Some((target, _, lease))) if self.lacks_shown(target).is_some() => {
-                lease.put_back(clock::now());
-                (self.next, self.piece) = (self.lacks_shown(target), Some(piece));
-            }
             Ok(Some((target, node, lease))) => {
+                if let Some(next) = self.lacks_shown(target) {
+                    lease.put_back(clock::now());
+                    (self.next, self.piece) = (Some(next), Some(piece));
+                    return Ok(());
+                }
                 self.hold(target, node, lease);
                 let reason = match target {
                     _ if target == route.target => route.reason,

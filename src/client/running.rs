@@ -114,5 +114,8 @@ impl Drop for Running {
         for _ in 0..self.units {
             self.cluster.end(self.node);
         }
+        if self.units > 0 {
+            self.cluster.note_lost(self.node);
+        }
     }
 }

@@ -386,7 +386,7 @@ impl Session {
                 Next::Acquire(route, node) => Box::pin(self.acquire(route, node)).await,
                 Next::Freshen(route) => Box::pin(self.wait_fresh(route)).await,
                 Next::Replica(route) => Box::pin(self.wait_replica(route)).await,
-                Next::Shown(replica) => Box::pin(self.wait_shown(replica)).await,
+                Next::Shown(ahead) => Box::pin(self.wait_shown(ahead)).await,
                 Next::Position => Box::pin(self.find_position()).await,
                 Next::Reset(held) => {
                     Box::pin(super::clean::clean(*held, 0, &self.shared.buffers)).await;

@@ -36,7 +36,8 @@ pub struct Spread {
     pub balance: Balance,
     /// A session keeps the one that it has read from, as long as that will do.
     pub sticky: bool,
-    /// What a session sends to the primary after a read waits until that shows what the replica did, also where commits wait for nobody.
+    /// What a session sends to the primary after a read waits until that shows what the replica did, also where commits wait for nobody
+    /// and none that came through this pgweir is under way.
     pub strictly_monotonic: bool,
     /// Where this pgweir stands: replicas there are picked as long as there is one; none: all are alike.
     pub zone: Option<Arc<str>>,

@@ -82,8 +82,8 @@ pub(super) const OF_DATABASES: &[Key] = &[
         "databases.NAME.reads.strictly_monotonic",
         Kind::Flag,
         "false",
-        "Whether what a client sends to the primary after a read on a replica waits until that shows all that the replica did; with \
-         synchronous replication it always does.",
+        "Whether what a client sends to the primary after a read on a replica waits until that shows all that the replica did, also \
+         what others than this pgweir have written; with synchronous replication it always does.",
     ),
     row(
         "databases.NAME.reads.zone",

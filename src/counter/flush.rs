@@ -304,6 +304,7 @@ impl Flusher {
 
     async fn try_once(&self, sums: &Sums) -> Result<Outcome, Not> {
         let mut way = self.way().await.map_err(Not::NoWay)?;
+        let _commits = way.cluster.commits();
         let mut outcome = self.carry_out(&mut way, sums).await;
         if matches!(outcome, Err(Not::Rows(_) | Not::Later(_))) {
             // The table may be another one than it was a moment ago.
@@ -316,6 +317,8 @@ impl Flusher {
         if outcome.is_ok() {
             let cluster = &way.cluster;
             cluster.writes().note(self.account.tables, cluster.positions().primary().now());
+        } else if matches!(outcome, Err(Not::Known)) {
+            way.cluster.note_lost(way.node);
         }
         way.give_back();
         outcome

@@ -295,7 +295,7 @@ impl Cluster {
     }
 
     /// Microseconds since `base`.
-    fn micros(&self, now: Instant) -> u64 {
+    pub(super) fn micros(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.base).as_micros()).unwrap_or(u64::MAX)
     }
 

@@ -25,4 +25,5 @@ pub use options::{Discover, Options};
 pub use positions::{Positions, Reading};
 pub use report::{Report, examine};
 pub use said::Hearer;
+pub use shown::Committing;
 pub use visit::{Visit, ask_once, named, probe_once, read_once};

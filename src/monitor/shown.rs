@@ -1,8 +1,11 @@
-//! What a replica shows and the primary does not yet: with synchronous replication a commit is seen on a replica as soon as that
-//! has replayed it, and on the primary only when replicas have confirmed it.
+//! What a replica shows and the primary does not yet: a commit is seen on a replica as soon as that has replayed it, and on the primary
+//! a little after it is on disk; with synchronous replication, only when replicas have confirmed it.
 //!
 //! Positions do not tell. But the primary says which transactions it shows, and a replica says which of the others are committed, as it
 //! sees them. Both are asked over the connections of their probes; one round answers everybody who waited for it.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 
 use tokio::sync::Mutex;
 use tokio::time::sleep;
@@ -22,18 +25,54 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Between two rounds at most.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
+/// An older snapshot lacks so much that a replica is asked only once there is another.
+const RECENT: Duration = Duration::from_millis(100);
+
+/// Of more transactions at once a replica does not tell.
+const MOST: usize = 1_000;
+
+/// So often both servers are asked for somebody, if they do not answer.
+const TRIES: u8 = 3;
+
+/// So long after a connection to the primary was lost what ran on it may still be committed there, unknown to anybody here.
+const LINGERS: Duration = Duration::from_secs(60);
+
 /// What the servers have said last.
 #[derive(Debug, Default)]
-pub(super) struct Shown(Mutex<Round>);
+pub(super) struct Shown {
+    round: Mutex<Round>,
+    /// All that a replica showed before then the primary shows.
+    until: StdMutex<Vec<(Node, Instant)>>,
+    /// Transactions of pgweir's own that may commit now.
+    own: AtomicU32,
+    /// Until when what was lost may commit, in the cluster's microseconds; 0: nothing was lost.
+    lost: AtomicU64,
+}
+
+impl Shown {
+    fn until(&self) -> MutexGuard<'_, Vec<(Node, Instant)>> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, replica: Node, seen: Instant) {
+        let mut until = self.until();
+        match until.iter_mut().find(|(node, _)| *node == replica) {
+            Some((_, known)) => *known = seen.max(*known),
+            None => until.push((replica, seen)),
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Round {
+    /// Counts snapshots.
+    number: u64,
     /// When the primary was asked.
     began: Option<Instant>,
     /// What it shows.
     snapshot: Snapshot,
-    /// What it does not show, and is committed on a replica, as far as these were asked.
-    committed: Vec<(Node, Vec<u64>)>,
+    /// What was committed on a replica when it was asked, and not shown by the primary a moment before.
+    committed: Vec<(Node, Instant, Vec<u64>)>,
 }
 
 /// The transactions whose effects are seen, if they are committed.
@@ -58,46 +97,118 @@ impl Snapshot {
     }
 }
 
+/// A transaction of pgweir's own that may commit on the primary; over when dropped.
+pub struct Committing(Arc<Cluster>);
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        self.0.shown().own.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Cluster {
-    /// Waits until the primary shows all that a replica shows now. A replica that does not answer has shown what waits for
-    /// confirmation on the primary. Without a primary there is nothing to wait for.
-    pub async fn shows_all_of(&self, replica: Node) {
-        let mut from = clock::now();
-        let (mut waits, mut pause): (Option<Vec<u64>>, _) = (None, PAUSE);
+    /// A transaction of pgweir's own begins on the primary.
+    #[must_use]
+    pub fn commits(self: &Arc<Self>) -> Committing {
+        self.shown().own.fetch_add(1, Ordering::SeqCst);
+        Committing(self.clone())
+    }
+
+    /// What was sent to a server and not answered will not be heard of any more: it may end as it likes.
+    pub fn note_lost(&self, node: Node) {
+        if self.view().replicas().any(|replica| replica == node) {
+            return;
+        }
+        self.shown().lost.store(self.micros(clock::now() + LINGERS), Ordering::SeqCst);
+    }
+
+    /// Whether anything that was sent through this pgweir may be committed on the primary and not be shown there yet: it was not
+    /// answered.
+    #[must_use]
+    pub fn may_commit(&self) -> bool {
+        let shown = self.shown();
+        let lost = shown.lost.load(Ordering::SeqCst);
+        self.view().primary().is_some_and(|primary| self.load(primary) > 0)
+            || shown.own.load(Ordering::SeqCst) > 0
+            || lost > 0 && self.micros(clock::now()) < lost
+    }
+
+    /// Whether the primary is known to show all that a replica showed at that time.
+    #[must_use]
+    pub fn has_shown(&self, replica: Node, seen: Instant) -> bool {
+        self.shown().until().iter().any(|(node, until)| *node == replica && *until >= seen)
+    }
+
+    /// Waits until the primary shows all that a replica showed at that time. A replica that does not answer has shown what waits
+    /// for confirmation on the primary. Without a primary there is nothing to wait for, nor if nobody answers.
+    pub async fn shows_all_of(&self, replica: Node, seen: Instant) {
+        let (mut left, mut looked, mut pause) = (None, 0, PAUSE);
+        let mut tries = TRIES;
         loop {
-            let mut round = self.shown().0.lock().await;
-            if round.began.is_none_or(|began| began < from) {
-                let began = Some(clock::now());
-                match self.snapshot().await {
-                    Some(snapshot) => *round = Round { began, snapshot, committed: Vec::new() },
-                    None if self.view().primary().is_none() => return,
-                    None => {
-                        drop(round);
-                        sleep(LONGEST_PAUSE).await;
-                        continue;
-                    }
+            let mut round = self.shown().round.lock().await;
+            if left.is_none() {
+                if self.has_shown(replica, seen) {
+                    return;
                 }
+                left = round.of(replica, seen);
             }
-            let known = round.committed.iter().find(|(node, _)| *node == replica);
-            let mut left = match (waits, known) {
-                (Some(waits), _) => waits,
-                (None, Some((_, known))) => known.clone(),
-                (None, None) => {
-                    let Some(known) = self.committed(replica, &round.snapshot).await else { return };
-                    round.committed.push((replica, known.clone()));
-                    known
+            if left.is_none() {
+                if tries == 0 {
+                    return;
                 }
-            };
-            left.retain(|number| !round.snapshot.shows(*number));
+                tries -= 1;
+                self.look(&mut round, replica).await;
+                left = round.of(replica, seen);
+            } else if round.number <= looked {
+                self.look_at_primary(&mut round).await;
+            }
+            looked = round.number;
+            let is_shown = left.as_mut().is_some_and(|(_, waits)| {
+                waits.retain(|number| !round.snapshot.shows(*number));
+                waits.is_empty()
+            });
             drop(round);
-            if left.is_empty() {
+            if let Some((asked, _)) = left.as_ref().filter(|_| is_shown) {
+                return self.shown().note(replica, *asked);
+            }
+            if self.view().primary().is_none() {
                 return;
             }
-            waits = Some(left);
             sleep(pause).await;
-            from = clock::now();
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Asks both servers.
+    async fn look(&self, round: &mut Round, replica: Node) {
+        let asked = clock::now();
+        let answers = self.view().server(replica).is_some_and(|server| server.health == Health::Up);
+        if answers && round.began.is_some_and(|began| asked.saturating_duration_since(began) < RECENT) {
+            // What is not shown yet was not shown a moment ago, either: there is no need to wait for the one to ask the other.
+            let committed = self.committed(replica, &round.snapshot);
+            let (committed, snapshot) = tokio::join!(committed, self.snapshot());
+            let Some(snapshot) = snapshot else { return };
+            round.shows(asked, snapshot);
+            if let Some(committed) = committed {
+                return round.keep(replica, asked, committed);
+            }
+        } else if !self.look_at_primary(round).await {
+            return;
+        }
+        let committed = if answers { self.committed(replica, &round.snapshot).await } else { None };
+        let committed = match committed {
+            Some(committed) => Some(committed),
+            None => self.unconfirmed(&round.snapshot).await,
+        };
+        if let Some(committed) = committed {
+            round.keep(replica, asked, committed);
+        }
+    }
+
+    async fn look_at_primary(&self, round: &mut Round) -> bool {
+        let asked = clock::now();
+        let snapshot = self.snapshot().await;
+        snapshot.map(|snapshot| round.shows(asked, snapshot)).is_some()
     }
 
     async fn snapshot(&self) -> Option<Snapshot> {
@@ -105,26 +216,45 @@ impl Cluster {
         Snapshot::parse(rows.first()?)
     }
 
-    /// The transactions that the primary does not show and a replica does, or, if that does not say, those that wait for confirmation.
+    /// The transactions that are not in a snapshot and that a replica shows. None: it does not answer, or there are too many.
     async fn committed(&self, replica: Node, snapshot: &Snapshot) -> Option<Vec<u64>> {
         let running: Vec<_> = snapshot.running.iter().map(u64::to_string).collect();
         // Of a transaction that a replica has not heard of it must not be asked.
         let asked = format!(
             "SELECT x FROM (SELECT txid_snapshot_xmax(txid_current_snapshot())) AS e(e), LATERAL \
              (SELECT unnest('{{{}}}'::int8[]) UNION ALL SELECT generate_series({}, e - 1)) AS t(x) \
-             WHERE CASE WHEN x < e THEN txid_status(x) = 'committed' END",
+             WHERE CASE WHEN x < e THEN txid_status(x) = 'committed' END LIMIT {MOST}",
             running.join(","),
             snapshot.end
         );
-        let answers = self.view().server(replica).is_some_and(|server| server.health == Health::Up);
-        if answers && let Some(rows) = self.column(replica, asked).await {
-            return Some(rows.iter().filter_map(|number| number.parse().ok()).collect());
-        }
+        let rows = self.column(replica, asked).await?;
+        (rows.len() < MOST).then(|| rows.iter().filter_map(|number| number.parse().ok()).collect())
+    }
+
+    /// The transactions that wait for a confirmation on the primary.
+    async fn unconfirmed(&self, snapshot: &Snapshot) -> Option<Vec<u64>> {
         let waiting = "SELECT backend_xid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_xid IS NOT NULL";
         let rows = self.column(self.view().primary()?, waiting.to_owned()).await?;
         // These are told without their epoch.
         let epoch = snapshot.end & !u64::from(u32::MAX);
         Some(rows.iter().filter_map(|number| Some(epoch | u64::from(number.parse::<u32>().ok()?))).collect())
+    }
+}
+
+impl Round {
+    fn shows(&mut self, asked: Instant, snapshot: Snapshot) {
+        (self.number, self.began, self.snapshot) = (self.number + 1, Some(asked), snapshot);
+    }
+
+    fn keep(&mut self, replica: Node, asked: Instant, committed: Vec<u64>) {
+        self.committed.retain(|(node, _, _)| *node != replica);
+        self.committed.push((replica, asked, committed));
+    }
+
+    /// What a replica had committed at that time or later, and when it was asked.
+    fn of(&self, replica: Node, seen: Instant) -> Option<(Instant, Vec<u64>)> {
+        let known = self.committed.iter().find(|(node, asked, _)| *node == replica && *asked >= seen);
+        known.map(|(_, asked, committed)| (*asked, committed.clone()))
     }
 }
 

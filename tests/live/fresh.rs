@@ -7,7 +7,7 @@ use pgweir::clock;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::proxy::{Proxy, SOON, cluster};
+use crate::proxy::{Proxy, SOON, Watch, cluster, configuration};
 use crate::raw::{Raw, execute, extended, query, sync};
 
 const SCHEMA: &str = "CREATE TABLE t (id serial PRIMARY KEY); CREATE TABLE other (id int); CREATE TABLE log (id int); \
@@ -217,7 +217,113 @@ async fn what_a_replica_has_shown_the_primary_shows_too() {
     assert!(waits >= 3.0, "{waits}");
 }
 
-/// Without it, only where that is asked for.
+/// Without it, too, if the commit is one that pgweir has sent and is not answered.
+#[tokio::test]
+async fn what_is_not_answered_yet_the_primary_shows_too() {
+    let cluster = start(1).await;
+    let primary = cluster.primary();
+    let text = configuration(&cluster.servers(), "", "").replacen("200ms", "60s", 1);
+    let proxy = Proxy::with(&text);
+    proxy.knows(2).await;
+    proxy.reads_catalog("postgres").await;
+    // Until then the primary is asked anew.
+    let mut console = proxy.console().await;
+    let proven = async {
+        let unproven = Some("unproven".to_owned());
+        while console.query("SHOW SERVERS").await.unwrap().rows.iter().any(|row| row.contains(&unproven)) {}
+    };
+    timeout(SOON, proven).await.unwrap();
+    // The commit stops where it is on disk and not shown, and pgweir is not to hear why.
+    primary.alter("synchronous_standby_names", "nobody").await.unwrap();
+    let (mut writer, mut reader) = (proxy.client().await, proxy.client().await);
+    reader.ok("SET pgweir.consistency = 'session'").await;
+    let (there, here) = ("SELECT count(*) FROM other", "SELECT count(*), txid_current() FROM other");
+    writer.send(&query("INSERT INTO other VALUES (1)")).await.unwrap();
+    cluster.replica(0).wait_value(there, "1", SOON).await.unwrap();
+    assert_eq!(primary.value(there).await.unwrap(), "0");
+    let on_the_replica = async { while reader.value(there).await != "1" {} };
+    timeout(SOON, on_the_replica).await.unwrap();
+    reader.send(&query(here)).await.unwrap();
+    let early = timeout(Duration::from_millis(200), reader.message()).await;
+    assert!(early.is_err(), "it is not shown yet");
+    primary.alter("synchronous_standby_names", "").await.unwrap();
+    assert_eq!(reader.answer().await.unwrap().value(), "1");
+    writer.answer().await.unwrap();
+
+    // What runs for long holds nobody up.
+    writer.send(&query("SELECT pg_sleep(60), txid_current()")).await.unwrap();
+    Watch::new(primary).await.becomes("query LIKE '%pg_sleep(60)%' AND state = 'active'", 1, SOON).await;
+    let asked = proxy.sum("pgweir_fresh_wait_seconds_count", &[]).await;
+    for _ in 0..3 {
+        assert_eq!(reader.value(there).await, "1");
+        assert_eq!(reader.value(here).await, "1");
+    }
+    assert!(proxy.sum("pgweir_fresh_wait_seconds_count", &[]).await > asked, "nobody asked");
+}
+
+/// Reads what `WRITERS` count up all the time, on a replica and then on the primary, again and again. How often that was, and how often
+/// the primary had less.
+async fn goes_back(time: Duration) -> (usize, usize) {
+    const WRITERS: usize = 12;
+    let cluster = start(1).await;
+    let fill = format!("INSERT INTO counted SELECT n, 0 FROM generate_series(1, {WRITERS}) n");
+    cluster
+        .primary()
+        .sql(&format!("CREATE TABLE counted (id int PRIMARY KEY, n int); {fill}"))
+        .await
+        .unwrap();
+    cluster.wait_replayed(SOON).await.unwrap();
+    let proxy = started(&cluster, "pool_size = 20").await;
+    let until = clock::now() + time;
+    let mut writers = JoinSet::new();
+    for id in 1..=WRITERS {
+        let mut client = proxy.client().await;
+        writers.spawn(async move {
+            while clock::now() < until {
+                client.ok(&format!("UPDATE counted SET n = n + 1 WHERE id = {id}")).await;
+            }
+        });
+    }
+    let mut readers = JoinSet::new();
+    for _ in 0..4 {
+        let mut client = proxy.client().await;
+        client.ok("SET pgweir.consistency = 'session'").await;
+        readers.spawn(async move {
+            let (mut looks, mut back) = (0, 0);
+            while clock::now() < until {
+                let on_a_replica = client.query("SELECT n FROM counted ORDER BY id").await.unwrap();
+                let on_the_primary =
+                    client.query("SELECT n, txid_current() FROM counted ORDER BY id").await.unwrap();
+                let number = |row: &Vec<Option<String>>| row[0].as_ref().unwrap().parse::<u32>().unwrap();
+                let both = on_a_replica.rows.iter().zip(&on_the_primary.rows);
+                back += usize::from(both.into_iter().any(|(before, after)| number(before) > number(after)));
+                looks += 1;
+            }
+            (looks, back)
+        });
+    }
+    writers.join_all().await;
+    readers.join_all().await.into_iter().fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1))
+}
+
+#[tokio::test]
+async fn nobody_goes_back_from_a_replica_to_the_primary() {
+    let (looks, back) = goes_back(Duration::from_secs(2)).await;
+    println!("{back} of {looks}");
+    assert!(looks > 10, "{looks}");
+    assert_eq!(back, 0);
+}
+
+#[tokio::test]
+#[ignore = "a minute, on two cores"]
+async fn nobody_goes_back_from_a_replica_to_the_primary_at_length() {
+    let (looks, back) = goes_back(Duration::from_secs(60)).await;
+    println!("{back} of {looks}");
+    assert!(looks > 1000, "{looks}");
+    assert_eq!(back, 0);
+}
+
+/// All else, only where that is asked for.
 #[tokio::test]
 async fn the_primary_is_asked_what_it_shows_where_that_is_wanted() {
     let cluster = start(1).await;

@@ -428,6 +428,10 @@ impl Session {
 
     /// Finds out a position at or past all that the session has written and seen.
     pub(super) async fn find_position(&mut self) -> Result<(), Leave> {
+        // Who reads on the primary by that is to see it, too.
+        if let Some(Next::Shown(ahead)) = self.lacks_shown(Target::Primary) {
+            self.wait_shown(ahead).await?;
+        }
         let database = self.identity.database.clone();
         let (cluster, positions) = (&database.cluster, database.cluster.positions());
         let moment = positions.primary().now();

@@ -243,11 +243,18 @@ async fn what_is_not_answered_yet_the_primary_shows_too() {
     assert_eq!(primary.value(there).await.unwrap(), "0");
     let on_the_replica = async { while reader.value(there).await != "1" {} };
     timeout(SOON, on_the_replica).await.unwrap();
+    let mut teller = proxy.client().await;
+    teller.ok("SET pgweir.consistency = 'session'").await;
+    assert_eq!(teller.value(there).await, "1");
     reader.send(&query(here)).await.unwrap();
-    let early = timeout(Duration::from_millis(200), reader.message()).await;
-    assert!(early.is_err(), "it is not shown yet");
+    teller.send(&query("SHOW pgweir.position")).await.unwrap();
+    for client in [&mut reader, &mut teller] {
+        let early = timeout(Duration::from_millis(200), client.message()).await;
+        assert!(early.is_err(), "it is not shown yet");
+    }
     primary.alter("synchronous_standby_names", "").await.unwrap();
     assert_eq!(reader.answer().await.unwrap().value(), "1");
+    assert!(teller.answer().await.unwrap().value().starts_with("1:"));
     writer.answer().await.unwrap();
 
     // What runs for long holds nobody up.

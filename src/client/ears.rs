@@ -104,6 +104,13 @@ impl Ears {
         self.gives_up(&tickets);
     }
 
+    /// What was committed may have told what the client listens to: by a trigger, or as its text does not say.
+    pub(super) fn marks(&mut self) {
+        if let Some(ticket) = self.listens.as_ref().and_then(|_| self.echo.mark()) {
+            self.hub.mark(&self.inbox, ticket);
+        }
+    }
+
     /// The client is told of the end of a unit.
     pub(super) fn next(&mut self) {
         let tickets = self.echo.next();

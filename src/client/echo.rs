@@ -80,6 +80,14 @@ impl Echo {
         Some(self.last)
     }
 
+    /// The unit that has ended may have said more than its text tells. Returns the number of what the client is to wait for, which
+    /// comes behind all that; none: it waits for what it has said itself, or not any more.
+    pub(super) fn mark(&mut self) -> Option<Ticket> {
+        let known = self.expected.iter().any(|known| known.own && known.behind == 0);
+        let number = self.last + 1;
+        if known { None } else { self.foresee(("", &number.to_string()), 0, true) }
+    }
+
     /// One of the client's own was heard, as that message. Which of several that are the same is all one.
     pub(super) fn told(&mut self, message: &[u8]) {
         let said = message.get(HEADER + size_of::<u32>()..).unwrap_or_default();
@@ -162,12 +170,15 @@ impl Session {
     /// A unit has ended.
     #[inline]
     pub(super) fn awaits_own(&mut self, status: TransactionStatus, failed: bool) {
+        let committed = std::mem::take(&mut self.fresh.committed);
         if self.said.is_some() {
             self.settle_said(status, failed);
         }
         if let Some(ears) = &mut self.ears {
             if failed || status == TransactionStatus::Failed {
                 ears.take_back();
+            } else if committed {
+                ears.marks();
             }
             if !ears.keeps(status) {
                 ears.next();

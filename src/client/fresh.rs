@@ -79,6 +79,8 @@ pub(super) struct Freshness {
     reads: bool,
     /// One of these may end a transaction, and begin another: COMMIT AND CHAIN.
     ends: bool,
+    /// The unit that was answered last has committed what was written.
+    pub(super) committed: bool,
     /// `own.position` was found out for the unit that is being answered.
     pub(super) told: bool,
     /// The piece that is being placed waits until then.
@@ -183,6 +185,7 @@ impl Session {
         if (ended || fresh.ends) && !fresh.writing.is_none() {
             cluster.writes().note(fresh.writing, by);
             fresh.wrote.by = Some(by);
+            fresh.committed = true;
         }
         if fresh.reads {
             fresh.saw.by = Some(by);

@@ -24,10 +24,20 @@ pub enum Missed {
     Full,
 }
 
+/// What a message is to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Letter {
+    /// Somebody else's.
+    Others,
+    /// One of its own, which it waits for.
+    Own,
+    /// A place between the others, which it waits for and is not told.
+    Mark,
+}
+
 #[derive(Debug, Default)]
 struct Mail {
-    /// Each with whether it is one of its own that the client waits for.
-    queue: VecDeque<(Bytes, bool)>,
+    queue: VecDeque<(Bytes, Letter)>,
     bytes: usize,
     /// So many were taken out.
     taken: u64,
@@ -62,9 +72,18 @@ impl Inbox {
             mail.miss(Missed::Full);
         } else if mail.missed.is_none() {
             mail.bytes += message.len();
-            mail.queue.push_back((message.clone(), own));
+            let letter = if own { Letter::Own } else { Letter::Others };
+            mail.queue.push_back((message.clone(), letter));
             mail.wake();
         }
+    }
+
+    /// All that was said before is there.
+    pub(super) fn mark(&self, message: Bytes) {
+        let mut mail = self.mail();
+        mail.bytes += message.len();
+        mail.queue.push_back((message, Letter::Mark));
+        mail.wake();
     }
 
     /// Nothing more comes.
@@ -111,14 +130,16 @@ impl Inbox {
         }
         let before = out.len();
         while out.len() - before < most
-            && let Some((message, own)) = mail.queue.pop_front()
+            && let Some((message, letter)) = mail.queue.pop_front()
         {
-            if own {
-                shown(&message);
-            }
             mail.bytes -= message.len();
             mail.taken += 1;
-            out.extend_from_slice(&message);
+            if letter != Letter::Others {
+                shown(&message);
+            }
+            if letter != Letter::Mark {
+                out.extend_from_slice(&message);
+            }
         }
         match mail.missed {
             Some(missed) if out.len() == before && mail.queue.is_empty() => Err(missed),

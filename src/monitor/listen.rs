@@ -9,7 +9,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -96,6 +96,8 @@ pub struct Unheard {
 struct Inner {
     channels: HashMap<Box<str>, Channel>,
     authors: VecDeque<Author>,
+    /// Who waits for all that was said until now, and what they are told then.
+    marks: Vec<(Arc<Inbox>, Bytes)>,
     /// So many in a row that others were to hear were not heard in time.
     late: u8,
     /// Somebody drives the connection.
@@ -261,6 +263,21 @@ impl Hub {
         inner.authors.push_back(Author { server, channel, payload, client, own, void: false, since });
     }
 
+    /// A client that listens waits until all is heard that the server has been told until now: by a trigger, say. The message that
+    /// says so has no channel, and the number as its payload.
+    pub fn mark(&self, inbox: &Arc<Inbox>, ticket: Ticket) {
+        let mut message = BytesMut::new();
+        write::notification(&mut message, 0, "", &ticket.to_string());
+        let mut inner = self.inner();
+        if inner.running {
+            inner.marks.push((inbox.clone(), message.freeze()));
+            drop(inner);
+            self.wake.notify_one();
+        } else {
+            inbox.mark(message.freeze());
+        }
+    }
+
     /// What a client has said to others was not heard in time.
     pub fn is_late(&self) {
         let mut inner = self.inner();
@@ -300,6 +317,7 @@ impl Hub {
         let unheard = |error: LinkError| Unheard { why: error.to_string(), outage: error.is_outage() };
         inner.failure = failure.map(unheard).unwrap_or_default();
         inner.authors.drain(..).for_each(|mut author| author.lets_go());
+        inner.marks.drain(..).for_each(|(inbox, mark)| inbox.mark(mark));
         let heard = inner.channels.drain().filter(|(_, channel)| channel.live);
         heard.flat_map(|(_, channel)| channel.inboxes).for_each(|inbox| inbox.miss(Missed::Lost));
         drop(inner);
@@ -328,9 +346,12 @@ impl Hub {
         }
         loop {
             let (text, names) = self.due();
-            if !text.is_empty() {
+            let marks = std::mem::take(&mut self.inner().marks);
+            if !text.is_empty() || !marks.is_empty() {
+                // The server tells what has been said before it answers anything, if that is nothing.
                 let limit = self.monitor.timeout;
                 let done = timeout(limit, self.drive(&mut wire, client.batch_execute(&text))).await;
+                marks.into_iter().for_each(|(inbox, mark)| inbox.mark(mark));
                 done.map_err(|_| LinkError::TimedOut(limit))???;
                 self.confirm(&names);
                 continue;

@@ -259,3 +259,58 @@ async fn who_speaks_goes_on_when_nobody_hears_any_more() {
         assert!(said > 10 && longest < Duration::from_secs(2), "{said} {longest:?}");
     }
 }
+
+/// What a client tells itself comes before the end of the unit also where its text does not say that: as from the server itself.
+#[tokio::test]
+async fn what_its_text_does_not_say_comes_before_the_end_too() {
+    let (cluster, proxy) = start("pool_size = 2").await;
+    let schema = "CREATE TABLE told (id int); CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS \
+        $$ BEGIN PERFORM pg_notify('ch', NEW.id::text); RETURN NEW; END $$; \
+        CREATE TRIGGER tell AFTER INSERT ON told FOR EACH ROW EXECUTE FUNCTION tell(); \
+        CREATE PROCEDURE tells() LANGUAGE plpgsql AS $$ BEGIN NOTIFY ch, 'called'; COMMIT; NOTIFY ch, 'again'; END $$";
+    cluster.primary().sql(schema).await.unwrap();
+    let direct = ([127, 0, 0, 1], cluster.primary().port()).into();
+    let unit = |text: &str| query(text).to_vec();
+    let ways = [
+        unit("INSERT INTO told VALUES (1), (2)"),
+        run("", "INSERT INTO told VALUES ($1)", &["3"]),
+        unit("DO $$ BEGIN NOTIFY ch, 'done'; END $$"),
+        unit("CALL tells()"),
+        unit("NOTIFY ch, 'one'; NOTIFY ch, 'two'"),
+        unit("SELECT 1; NOTIFY ch, 'one'; SELECT 2"),
+        unit("BEGIN; NOTIFY ch, 'undone'; ROLLBACK"),
+        unit("BEGIN; INSERT INTO told VALUES (4); COMMIT"),
+        unit("SELECT pg_notify('ch', 'a' || n) FROM generate_series(1, 20) n"),
+        run("", "SELECT pg_notify($1, $2 || 'b')", &["ch", "a"]),
+        [unit("BEGIN"), unit("INSERT INTO told VALUES (5)"), unit("COMMIT"), unit("SELECT 1")].concat(),
+        [unit("INSERT INTO told VALUES (6)"), unit("SELECT count(*) FROM told")].concat(),
+        unit("INSERT INTO told SELECT 1 / 0"),
+    ];
+    let mut answers = [Vec::new(), Vec::new()];
+    for (address, answers) in [direct, proxy.address()].into_iter().zip(&mut answers) {
+        let mut client = Raw::login(address, &[]).await.unwrap();
+        client.ok("LISTEN ch").await;
+        for way in ways.iter().cycle().take(5 * ways.len()) {
+            client.send(way).await.unwrap();
+            let ends = |tag: u8| way.windows(5).filter(|part| part[0] == tag && part[1..4] == [0; 3]).count();
+            for _ in 0..ends(b'Q') + ends(b'S') {
+                answers.push(client.answer().await.unwrap().tags);
+            }
+        }
+    }
+    assert_eq!(answers[1], answers[0]);
+    assert!(answers[0].iter().any(|tags| tags.contains('A')));
+
+    // When nobody can tell any more, nobody waits for that.
+    let mut client = proxy.client().await;
+    client.ok("LISTEN ch").await;
+    cluster
+        .primary()
+        .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+        .await
+        .unwrap();
+    let start = clock::now();
+    client.send(&query("INSERT INTO told VALUES (7)")).await.unwrap();
+    let _ = client.answer().await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}

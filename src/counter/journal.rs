@@ -76,6 +76,10 @@ pub(super) struct State {
     pub(super) segments: Vec<Segment>,
     /// That is not to wait for the next round.
     pub(super) urgent: bool,
+    /// How many wait for that.
+    pub(super) waiting: usize,
+    /// So many the writer lets come; 0: it does not wait for more.
+    pub(super) expected: usize,
     /// The disk has failed: nothing is taken.
     pub(super) failing: bool,
     pub(super) over: bool,
@@ -207,10 +211,15 @@ impl Journal {
         }
         if let Some(waiter) = waiter {
             Desk::line_up(&mut state.waiters, waiter);
+            state.waiting += 1;
+        }
+        let all = state.expected > 0 && state.waiting >= state.expected;
+        if all {
+            state.expected = 0;
         }
         let urgent = std::mem::replace(&mut state.urgent, true);
         drop(state);
-        if !urgent {
+        if !urgent || all {
             self.shared.work.notify_one();
         }
     }

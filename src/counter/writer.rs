@@ -31,8 +31,10 @@ pub(super) struct Writer {
     /// The last segment, as long as it can be written.
     file: Option<Open>,
     began: Instant,
-    /// So long the next sync is held back.
+    /// So long the next sync is held back,
     linger: Duration,
+    /// or until so many wait for it.
+    expected: usize,
     /// When the disk that has failed is tried again, and how long that was put off.
     again: Instant,
     pause: Duration,
@@ -45,6 +47,7 @@ impl Writer {
             file: None,
             began: clock::now(),
             linger: Duration::ZERO,
+            expected: 0,
             again: clock::now(),
             pause: Duration::ZERO,
         }
@@ -80,11 +83,15 @@ impl Writer {
                 self.shared.work.wait_timeout_while(state, ROUND, |state| !state.urgent && !state.over);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        if !self.linger.is_zero() {
-            let waited = self.shared.work.wait_timeout_while(state, self.linger, |state| !state.over);
+        if !self.linger.is_zero() && state.waiting < self.expected {
+            state.expected = self.expected;
+            let waited = self
+                .shared
+                .work
+                .wait_timeout_while(state, self.linger, |state| !state.over && state.expected > 0);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.urgent = false;
+        (state.urgent, state.waiting, state.expected) = (false, 0, 0);
         let (bytes, highest) = (std::mem::take(&mut state.buffer), std::mem::take(&mut state.highest));
         (bytes, highest, std::mem::take(&mut state.waiters), state.over)
     }
@@ -104,10 +111,11 @@ impl Writer {
                 let full = state.segments.last().is_some_and(|segment| segment.size > SEGMENT);
                 drop(state);
                 let took = start.elapsed();
-                // Who has just been answered comes again at once, as the one that comes first does not know: with half of what a sync
-                // takes, all go together. Who is alone waits for nobody.
-                let several = waiters.iter().map(|(_, line)| line.len()).sum::<usize>() > 1;
-                self.linger = if several { (took / 2).min(LINGER) } else { Duration::ZERO };
+                // Who has just been answered comes again at once, as the one that comes first does not know: all go together, if they
+                // take no longer than a sync. Who is alone waits for nobody.
+                let told = waiters.iter().map(|(_, line)| line.len()).sum::<usize>();
+                self.expected = told.max(self.expected * 7 / 8);
+                self.linger = if told > 1 { took.min(LINGER) } else { Duration::ZERO };
                 self.pause = Duration::ZERO;
                 self.shared.metrics.synced(bytes.len(), took);
                 Desk::tell_all(waiters, true);

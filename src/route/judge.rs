@@ -13,8 +13,8 @@ use quick_cache::{UnitWeighter, sync::Cache, sync::DefaultLifecycle};
 use crate::clock::{Duration, Instant};
 use crate::fresh::Tables;
 use crate::sql::{
-    Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, Verb, asks_prepared, lone_signal, named, opinion,
-    recalls, scan,
+    Opinion, PARSE_LIMIT, SCAN_LIMIT, Seeds, Shape, Verb, asks_own_process, asks_prepared, lone_signal,
+    named, opinion, recalls, scan,
 };
 
 use super::builtins::{Builtins, View};
@@ -249,7 +249,11 @@ impl Judge {
         // CREATE TABLE AS EXECUTE, explained perhaps.
         facts.names |= makes && !named(text).is_empty();
         facts.roll = facts.class > Class::Read && asks_prepared(text);
-        facts.signals = facts.reason == Reason::VolatileFunction && lone_signal(text).is_some();
+        facts.signals = match facts.reason {
+            Reason::VolatileFunction => lone_signal(text).is_some(),
+            Reason::ServerState => asks_own_process(text).is_some(),
+            _ => false,
+        };
         facts.recalls = may_ask(facts.reason) && recalls(text);
         facts.any = scope.rules().text(text);
         facts.all = facts.any;

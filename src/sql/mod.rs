@@ -29,5 +29,5 @@ pub use outline::{Effect, Mark, Name, Names, Outline, Set, Shape, Statement, Ver
 pub use parse::{Opinion, PARSE_LIMIT, opinion, tables};
 pub use recall::{asks_prepared, recalls};
 pub use scan::{SCAN_LIMIT, Seeds, scan};
-pub use signal::{Signal, lone_signal};
+pub use signal::{Signal, asks_own_process, lone_signal};
 pub use words::is_server_view;

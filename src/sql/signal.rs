@@ -1,4 +1,4 @@
-//! Texts that ask for a signal to a session: `pg_terminate_backend` and `pg_cancel_backend`.
+//! Texts that ask for a signal to a session, `pg_terminate_backend` and `pg_cancel_backend`, or for the number by which that is meant.
 
 use super::increment::Operand;
 use super::lex::Kind;
@@ -49,9 +49,40 @@ pub fn lone_signal(text: &[u8]) -> Option<(Signal, Option<Operand>)> {
     (reader.kind(Kind::Close) && reader.is_over()).then_some((signal, Some(process)))
 }
 
+/// What the column is called of a text that asks for the number of its own process, and for nothing else.
+#[must_use]
+pub fn asks_own_process(text: &[u8]) -> Option<Box<str>> {
+    const NAME: &str = "pg_backend_pid";
+    let mut reader = Reader::new(text, MOST_TOKENS)?;
+    if !reader.word(b"select") || reader.word(b"pg_catalog") && !reader.kind(Kind::Dot) {
+        return None;
+    }
+    if !(reader.calls(NAME.as_bytes()) && reader.kind(Kind::Close)) {
+        return None;
+    }
+    let column = if reader.word(b"as") { reader.name()? } else { NAME.into() };
+    reader.is_over().then_some(column)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_asks_for_its_own_process() {
+        for (text, expected) in [
+            ("SELECT pg_backend_pid()", Some("pg_backend_pid")),
+            ("select pg_catalog.pg_backend_pid() AS \"Pid\";", Some("Pid")),
+            ("SELECT pg_backend_pid() as PID", Some("pid")),
+            ("SELECT pg_backend_pid() + 0", None),
+            ("SELECT pg_backend_pid() FROM t", None),
+            ("SELECT mine.pg_backend_pid()", None),
+            ("SELECT pg_backend_pid(), 1", None),
+            ("SELECT 1", None),
+        ] {
+            assert_eq!(asks_own_process(text.as_bytes()).as_deref(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn who_is_asked_for_what() {

@@ -10,6 +10,9 @@ const TEXT: u32 = 25;
 /// The number of the type `bool`.
 const BOOL: u32 = 16;
 
+/// The number of the type `int4`.
+pub const INT4: u32 = 23;
+
 /// A ParseComplete.
 pub fn parse_complete(out: &mut BytesMut) {
     message(out, b'1', |_| {});
@@ -70,6 +73,26 @@ pub fn truth_description(out: &mut BytesMut, column: &str, binary: bool) {
     message(out, b'T', |out| {
         out.put_u16(1);
         described(out, column, (BOOL, 1), binary);
+    });
+}
+
+/// The RowDescription of one column of an `int4`.
+pub fn number_description(out: &mut BytesMut, column: &str, binary: bool) {
+    message(out, b'T', |out| {
+        out.put_u16(1);
+        described(out, column, (INT4, 4), binary);
+    });
+}
+
+/// A DataRow of an `int4`.
+pub fn number(out: &mut BytesMut, value: i32, binary: bool) {
+    if !binary {
+        return data_row(out, &[Some(value.to_string())]);
+    }
+    message(out, b'D', |out| {
+        out.put_u16(1);
+        out.put_i32(4);
+        out.put_i32(value);
     });
 }
 

@@ -137,3 +137,57 @@ async fn a_client_cancels_another() {
     assert_eq!(other.query(&cancel(other.key.0)).await.unwrap().code(), "57014");
     assert_eq!(other.value("SELECT 2").await, "2");
 }
+
+/// Outside transactions a client's process number is that which it was told: the one by which it is ended, or what it runs given up.
+#[tokio::test]
+async fn its_own_number_is_that_which_it_was_told() {
+    let (cluster, proxy, _watch) = start("pool_size = 2").await;
+    let mut client = proxy.client().await;
+    let told = client.key.0.to_string();
+    let text = "SELECT pg_backend_pid() AS \"Pid\"";
+    for _ in 0..3 {
+        assert_eq!(client.value("SELECT pg_backend_pid()").await, told);
+        let unit = [parse("", text), bind("", "", &[]), describe('P', ""), execute("", 0), sync()];
+        let answer = exchange(&mut client, &unit).await;
+        assert_eq!((answer.value(), &*answer.tags), (&*told, "12TDCZ"));
+    }
+    // As many drivers do: described first, and the value in binary.
+    let described = exchange(&mut client, &[parse("s", text), describe('S', "s"), sync()]).await;
+    assert_eq!(described.tags, "1tTZ");
+    client.send(&[bind_as("", "s", 1, &[], 1), execute("", 0), sync()].concat()).await.unwrap();
+    let mut row = Vec::new();
+    loop {
+        match client.message().await.unwrap() {
+            (b'D', body) => row = body[6..].to_vec(),
+            (b'Z', _) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(row, client.key.0.to_be_bytes());
+
+    // In a transaction it is that of the process which carries it out, as others see it.
+    client.ok("BEGIN").await;
+    client.ok("INSERT INTO t VALUES (1)").await;
+    let process = client.value("SELECT pg_backend_pid()").await;
+    assert_ne!(process, told);
+    let there = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE pid = {process} AND state = 'idle in transaction'"
+    );
+    assert_eq!(cluster.primary().value(&there).await.unwrap(), "1");
+    client.ok("ROLLBACK").await;
+    assert_eq!(client.value("SELECT pg_backend_pid()").await, told);
+    client.ok("BEGIN").await;
+    assert_ne!(client.value("SELECT pg_backend_pid()").await, told);
+    client.ok("COMMIT").await;
+
+    // By that number it is ended, too.
+    let mut other = proxy.client().await;
+    let process = client.value("SELECT pg_backend_pid()").await;
+    assert_eq!(other.value(&format!("SELECT pg_terminate_backend({process})")).await, "t");
+    is_ended(client).await;
+
+    // Where a client has its connection for good, the server says.
+    let proxy = Proxy::start(&cluster, "pool_mode = \"session\"").await;
+    let mut client = proxy.client().await;
+    assert_eq!(client.value("SELECT pg_backend_pid()").await, client.backend().await);
+}

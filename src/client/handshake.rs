@@ -218,6 +218,9 @@ impl Guest {
         let (mut ssl, mut gss) = (false, false);
         loop {
             let size = loop {
+                if startup::leaves(self.window.bytes()) {
+                    return Err(Stop::Gone);
+                }
                 match startup::size(self.window.bytes())? {
                     Some(size) if size <= self.window.len() => break size,
                     _ => self.fill().await?,

@@ -65,6 +65,12 @@ pub fn size(bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
     }
 }
 
+/// Whether a client that has not opened yet leaves: with a Terminate, as some drivers do that are closed at once.
+#[must_use]
+pub fn leaves(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"X\0\0\0")
+}
+
 /// Reads a whole packet, of [`size`] bytes.
 ///
 /// # Errors

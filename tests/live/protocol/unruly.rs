@@ -1,7 +1,11 @@
 //! Bytes that no driver sends: the connection ends with PostgreSQL's code, and nobody else notices. And clients that leave
 //! in the middle of something: what they did not finish is not done.
 
-use super::{Script, Stage, address, log_in, play, query, steps};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{SOON, Script, Stage, address, log_in, play, query, steps};
 use crate::wire::{Message, Until, bind, copy_data, execute, flush, message, parse, run, sync, terminate};
 
 #[tokio::test]
@@ -89,6 +93,22 @@ async fn impossible_lengths_end_the_connection() {
     }
 }
 
+/// A Terminate before anything else, as from drivers that are closed at once: nothing is answered, as by PostgreSQL.
+#[tokio::test]
+async fn who_leaves_before_it_has_opened_is_told_nothing() {
+    let stage = Stage::start().await;
+    let direct = ("127.0.0.1", stage.cluster.primary().port());
+    for mut stream in [
+        TcpStream::connect(direct).await.unwrap(),
+        TcpStream::connect(stage.wide.addresses()[0]).await.unwrap(),
+    ] {
+        stream.write_all(b"X\0\0\0\x04").await.unwrap();
+        let mut said = Vec::new();
+        timeout(SOON, stream.read_to_end(&mut said)).await.unwrap().unwrap();
+        assert_eq!(said, b"");
+    }
+}
+
 fn tags(heard: &[Message]) -> String {
     heard.iter().map(|message| message.tag as char).collect()
 }
@@ -160,7 +180,7 @@ async fn what_a_leaving_client_did_not_finish_is_not_done() {
                 );
             }
             let idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
-            stage.cluster.primary().wait_value(idle, "0", super::SOON).await.unwrap();
+            stage.cluster.primary().wait_value(idle, "0", SOON).await.unwrap();
             assert_eq!(stage.cluster.primary().value("SELECT count(*) FROM scratch").await.unwrap(), "0");
         }
     }

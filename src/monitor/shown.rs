@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 
 use tokio::sync::Mutex;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Cluster;
 use crate::clock::{self, Duration, Instant};
@@ -27,6 +27,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// An older snapshot lacks so much that a replica is asked only once there is another.
 const RECENT: Duration = Duration::from_millis(100);
+
+/// Longest that a replica is waited for: one that is lost holds nobody up for as long as it takes to find that out.
+const ANSWER: Duration = Duration::from_millis(200);
 
 /// Of more transactions at once a replica does not tell.
 const MOST: usize = 1_000;
@@ -227,7 +230,7 @@ impl Cluster {
             running.join(","),
             snapshot.end
         );
-        let rows = self.column(replica, asked).await?;
+        let rows = timeout(ANSWER, self.column(replica, asked)).await.ok()??;
         (rows.len() < MOST).then(|| rows.iter().filter_map(|number| number.parse().ok()).collect())
     }
 

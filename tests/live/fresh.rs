@@ -266,6 +266,14 @@ async fn what_is_not_answered_yet_the_primary_shows_too() {
         assert_eq!(reader.value(here).await, "1");
     }
     assert!(proxy.sum("pgweir_fresh_wait_seconds_count", &[]).await > asked, "nobody asked");
+
+    // Nor does a replica that does not answer any more, before anybody has found that out.
+    assert_eq!(reader.value(there).await, "1");
+    cluster.replica(0).sigstop().await.unwrap();
+    let start = clock::now();
+    assert_eq!(reader.value(here).await, "1");
+    assert!(start.elapsed() < Duration::from_millis(700), "{:?}", start.elapsed());
+    assert_eq!(proxy.sum("pgweir_server_up", &[]).await as usize, 2);
 }
 
 /// Reads what `WRITERS` count up all the time, on a replica and then on the primary, again and again. How often that was, and how often

@@ -14,7 +14,7 @@ use crate::counter::Rule;
 use crate::monitor::Seen;
 use crate::route::Reason;
 use crate::route::rules::Who;
-use crate::sql::fingerprint;
+use crate::sql::{asks_own_process, fingerprint};
 use crate::{config, monitor};
 
 /// What is asked.
@@ -71,6 +71,9 @@ struct Answer<'a> {
     /// The table whose counter's rule it goes by, outside a transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     counter: Option<String>,
+    /// pgweir answers it itself outside transactions.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    own: bool,
     /// Its shape, as rules name it.
     shape: String,
     sentence: &'static str,
@@ -135,6 +138,7 @@ impl Answers {
             rule: route.rule.and_then(|place| self.court.rules().get(place)).map(|rule| rule.name.as_str()),
             would: route.would.map(Reason::code),
             counter: Rule::for_text(&self.counters, sql.as_bytes()).map(Rule::quoted),
+            own: reason == Reason::ServerState && asks_own_process(sql.as_bytes()).is_some(),
             shape: format!("{:016x}", fingerprint(sql.as_bytes())),
             sentence: reason.sentence(),
             sql,
@@ -157,6 +161,13 @@ impl Answers {
                 out,
                 "It is merged with others by the rule for the counters of {table}, outside a transaction and unless the table \
                  forbids it (pgweir check --connect)."
+            )?;
+        }
+        if answer.own {
+            writeln!(
+                out,
+                "Outside transactions, and unless pool_mode is session, pgweir answers it itself: with the number that the \
+                 client was told at its login."
             )?;
         }
         if let Some(would) = answer.would {

@@ -374,10 +374,12 @@ impl Session {
         if unwanted { Poll::Ready(Ok(None)) } else { Poll::Pending }
     }
 
-    /// What a piece that goes to the primary waits for: that this shows what the session has seen.
+    /// What a piece that goes to the primary waits for: that this shows what the session has seen. Without a primary it waits for that
+    /// first.
     pub(super) fn lacks_shown(&mut self, target: Target) -> Option<Next> {
         let ahead = self.fresh.ahead.filter(|_| target == Target::Primary)?;
         let cluster = &self.identity.database.cluster;
+        cluster.view().primary()?;
         let may_lack = ahead.always || cluster.may_commit();
         if may_lack && !cluster.has_shown(ahead.replica, ahead.seen) {
             return Some(Next::Shown(ahead));
@@ -389,17 +391,26 @@ impl Session {
     /// Waits for that, as long as a unit waits for a primary.
     pub(super) async fn wait_shown(&mut self, ahead: Ahead) -> Result<(), Leave> {
         let start = clock::now();
-        let database = self.identity.database.clone();
-        let limit = database.failover.options().wait;
-        let mut late = pin!(sleep_until(start + limit));
-        let mut shown = pin!(database.cluster.shows_all_of(ahead.replica, ahead.seen));
-        let is_shown = poll_fn(|cx| self.poll_wait(cx, &mut shown, &mut late)).await?.is_some();
+        let limit = self.identity.database.failover.options().wait;
+        self.poll_shown(ahead, limit).await?;
         // Who does not want the answer any more may want the next.
-        if is_shown || start.elapsed() >= limit {
+        if start.elapsed() >= limit {
             self.fresh.ahead = None;
         }
-        database.metrics.fresh_wait(start.elapsed());
+        self.identity.database.metrics.fresh_wait(start.elapsed());
         Ok(())
+    }
+
+    /// Waits so long for that. True: it is shown.
+    async fn poll_shown(&mut self, ahead: Ahead, limit: Duration) -> Result<bool, Leave> {
+        let database = self.identity.database.clone();
+        let mut late = pin!(sleep_until(clock::now() + limit));
+        let mut shown = pin!(database.cluster.shows_all_of(ahead.replica, ahead.seen));
+        let is_shown = poll_fn(|cx| self.poll_wait(cx, &mut shown, &mut late)).await? == Some(true);
+        if is_shown {
+            self.fresh.ahead = None;
+        }
+        Ok(is_shown)
     }
 
     /// Whether the piece asks for the position of the session, which is still to be found out: in its own text, or in that of a
@@ -431,16 +442,18 @@ impl Session {
 
     /// Finds out a position at or past all that the session has written and seen.
     pub(super) async fn find_position(&mut self) -> Result<(), Leave> {
-        // Who reads on the primary by that is to see it, too.
-        if let Some(Next::Shown(ahead)) = self.lacks_shown(Target::Primary) {
-            self.wait_shown(ahead).await?;
-        }
         let database = self.identity.database.clone();
         let (cluster, positions) = (&database.cluster, database.cluster.positions());
         let moment = positions.primary().now();
         let mut late = pin!(sleep_until(clock::now() + POSITION_WAIT));
         self.own.position = None;
         self.fresh.told = true;
+        // Who reads on the primary by that is to see it, too.
+        if let Some(Next::Shown(ahead)) = self.lacks_shown(Target::Primary)
+            && !self.poll_shown(ahead, POSITION_WAIT).await?
+        {
+            return Ok(());
+        }
         loop {
             let mut changed = pin!(positions.changed());
             changed.as_mut().enable();

@@ -31,10 +31,10 @@ const RECENT: Duration = Duration::from_millis(100);
 /// Longest that a replica is waited for: one that is lost holds nobody up for as long as it takes to find that out.
 const ANSWER: Duration = Duration::from_millis(200);
 
-/// Of more transactions at once a replica does not tell.
+/// So many transactions a replica tells at once.
 const MOST: usize = 1_000;
 
-/// So often both servers are asked for somebody, if they do not answer.
+/// So often a replica that is up is asked for somebody, if it does not answer.
 const TRIES: u8 = 3;
 
 /// So long after a connection to the primary was lost what ran on it may still be committed there, unknown to anybody here.
@@ -75,7 +75,26 @@ struct Round {
     /// What it shows.
     snapshot: Snapshot,
     /// What was committed on a replica when it was asked, and not shown by the primary a moment before.
-    committed: Vec<(Node, Instant, Vec<u64>)>,
+    committed: Vec<Seen>,
+}
+
+/// What a replica has said.
+#[derive(Debug, Clone)]
+struct Seen {
+    replica: Node,
+    /// When it was asked.
+    asked: Instant,
+    /// The transactions that the primary is to show.
+    waits: Vec<u64>,
+    /// These are all.
+    whole: bool,
+}
+
+impl Seen {
+    fn is_shown_by(&mut self, snapshot: &Snapshot) -> bool {
+        self.waits.retain(|number| !snapshot.shows(*number));
+        self.waits.is_empty()
+    }
 }
 
 /// The transactions whose effects are seen, if they are committed.
@@ -143,68 +162,71 @@ impl Cluster {
     }
 
     /// Waits until the primary shows all that a replica showed at that time. A replica that does not answer has shown what waits
-    /// for confirmation on the primary. Without a primary there is nothing to wait for, nor if nobody answers.
-    pub async fn shows_all_of(&self, replica: Node, seen: Instant) {
-        let (mut left, mut looked, mut pause) = (None, 0, PAUSE);
-        let mut tries = TRIES;
+    /// for confirmation on the primary. False: there is no primary to show anything.
+    pub async fn shows_all_of(&self, replica: Node, seen: Instant) -> bool {
+        let (mut left, mut looked, mut pause, mut tries) = (None::<Seen>, 0, PAUSE, TRIES);
         loop {
             let mut round = self.shown().round.lock().await;
             if left.is_none() {
                 if self.has_shown(replica, seen) {
-                    return;
+                    return true;
                 }
                 left = round.of(replica, seen);
             }
             if left.is_none() {
-                if tries == 0 {
-                    return;
-                }
-                tries -= 1;
-                self.look(&mut round, replica).await;
+                tries = tries.saturating_sub(1);
+                self.look(&mut round, replica, tries == 0).await;
                 left = round.of(replica, seen);
             } else if round.number <= looked {
                 self.look_at_primary(&mut round).await;
             }
             looked = round.number;
-            let is_shown = left.as_mut().is_some_and(|(_, waits)| {
-                waits.retain(|number| !round.snapshot.shows(*number));
-                waits.is_empty()
-            });
-            drop(round);
-            if let Some((asked, _)) = left.as_ref().filter(|_| is_shown) {
-                return self.shown().note(replica, *asked);
+            if let Some(known) = left.as_mut()
+                && known.is_shown_by(&round.snapshot)
+            {
+                if known.whole {
+                    self.shown().note(replica, known.asked);
+                    return true;
+                }
+                // There is more.
+                round.committed.retain(|known| known.replica != replica);
+                (left, tries) = (None, TRIES);
+                continue;
             }
+            drop(round);
             if self.view().primary().is_none() {
-                return;
+                return false;
             }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Asks both servers.
-    async fn look(&self, round: &mut Round, replica: Node) {
+    /// Asks both servers; `last`: a replica that does not answer this time, either, is given up.
+    async fn look(&self, round: &mut Round, replica: Node, last: bool) {
         let asked = clock::now();
-        let answers = self.view().server(replica).is_some_and(|server| server.health == Health::Up);
-        if answers && round.began.is_some_and(|began| asked.saturating_duration_since(began) < RECENT) {
+        let is_up = self.view().server(replica).is_some_and(|server| server.health == Health::Up);
+        let committed = if !is_up {
+            self.look_at_primary(round).await.then_some(None)
+        } else if round.began.is_some_and(|began| asked.saturating_duration_since(began) < RECENT) {
             // What is not shown yet was not shown a moment ago, either: there is no need to wait for the one to ask the other.
             let committed = self.committed(replica, &round.snapshot);
             let (committed, snapshot) = tokio::join!(committed, self.snapshot());
-            let Some(snapshot) = snapshot else { return };
-            round.shows(asked, snapshot);
-            if let Some(committed) = committed {
-                return round.keep(replica, asked, committed);
-            }
-        } else if !self.look_at_primary(round).await {
-            return;
-        }
-        let committed = if answers { self.committed(replica, &round.snapshot).await } else { None };
-        let committed = match committed {
-            Some(committed) => Some(committed),
-            None => self.unconfirmed(&round.snapshot).await,
+            snapshot.map(|snapshot| round.shows(asked, snapshot)).map(|()| committed)
+        } else if self.look_at_primary(round).await {
+            Some(self.committed(replica, &round.snapshot).await)
+        } else {
+            None
         };
-        if let Some(committed) = committed {
-            round.keep(replica, asked, committed);
+        let committed = match committed {
+            Some(None) if !is_up || last => self.unconfirmed(&round.snapshot).await,
+            Some(committed) => committed,
+            None => None,
+        };
+        if let Some(waits) = committed {
+            let whole = waits.len() < MOST;
+            round.committed.retain(|known| known.replica != replica);
+            round.committed.push(Seen { replica, asked, waits, whole });
         }
     }
 
@@ -219,7 +241,8 @@ impl Cluster {
         Snapshot::parse(rows.first()?)
     }
 
-    /// The transactions that are not in a snapshot and that a replica shows. None: it does not answer, or there are too many.
+    /// The transactions that are not in a snapshot and that a replica shows; of [`MOST`] or more, the first. A transaction has a lower
+    /// number than the parts that it is made of. None: it does not answer.
     async fn committed(&self, replica: Node, snapshot: &Snapshot) -> Option<Vec<u64>> {
         let running: Vec<_> = snapshot.running.iter().map(u64::to_string).collect();
         // Of a transaction that a replica has not heard of it must not be asked.
@@ -231,12 +254,15 @@ impl Cluster {
             snapshot.end
         );
         let rows = timeout(ANSWER, self.column(replica, asked)).await.ok()??;
-        (rows.len() < MOST).then(|| rows.iter().filter_map(|number| number.parse().ok()).collect())
+        Some(rows.iter().filter_map(|number| number.parse().ok()).collect())
     }
 
     /// The transactions that wait for a confirmation on the primary.
     async fn unconfirmed(&self, snapshot: &Snapshot) -> Option<Vec<u64>> {
-        let waiting = "SELECT backend_xid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_xid IS NOT NULL";
+        // Who commits what was prepared has no number of its own there.
+        let waiting = "WITH w AS (SELECT backend_xid FROM pg_stat_activity WHERE wait_event = 'SyncRep') \
+            SELECT backend_xid FROM w WHERE backend_xid IS NOT NULL UNION ALL \
+            SELECT transaction FROM pg_prepared_xacts WHERE EXISTS (SELECT FROM w WHERE backend_xid IS NULL)";
         let rows = self.column(self.view().primary()?, waiting.to_owned()).await?;
         // These are told without their epoch.
         let epoch = snapshot.end & !u64::from(u32::MAX);
@@ -249,15 +275,9 @@ impl Round {
         (self.number, self.began, self.snapshot) = (self.number + 1, Some(asked), snapshot);
     }
 
-    fn keep(&mut self, replica: Node, asked: Instant, committed: Vec<u64>) {
-        self.committed.retain(|(node, _, _)| *node != replica);
-        self.committed.push((replica, asked, committed));
-    }
-
-    /// What a replica had committed at that time or later, and when it was asked.
-    fn of(&self, replica: Node, seen: Instant) -> Option<(Instant, Vec<u64>)> {
-        let known = self.committed.iter().find(|(node, asked, _)| *node == replica && *asked >= seen);
-        known.map(|(_, asked, committed)| (*asked, committed.clone()))
+    /// What a replica had committed at that time or later.
+    fn of(&self, replica: Node, seen: Instant) -> Option<Seen> {
+        self.committed.iter().find(|known| known.replica == replica && known.asked >= seen).cloned()
     }
 }
 

@@ -217,6 +217,59 @@ async fn what_a_replica_has_shown_the_primary_shows_too() {
     assert!(waits >= 3.0, "{waits}");
 }
 
+/// So it is for a transaction of more parts than a replica tells at once, for one that was prepared, and when the primary stands still
+/// while a session waits.
+#[tokio::test]
+async fn what_a_replica_has_shown_of_any_kind_the_primary_shows_too() {
+    let cluster = cluster().setting("max_prepared_transactions", "5").replicas(2).start().await.unwrap();
+    let primary = cluster.primary();
+    primary.sql(SCHEMA).await.unwrap();
+    primary.alter("synchronous_standby_names", "nobody").await.unwrap();
+    let proxy = started(&cluster, "failover_wait = \"60s\"").await;
+    let mut parts = "BEGIN; INSERT INTO other VALUES (1);".to_owned();
+    (0..1_200).for_each(|n| parts += &format!("SAVEPOINT s{n}; INSERT INTO log VALUES ({n}); RELEASE s{n};"));
+    let (there, here) = ("SELECT count(*) FROM other", "SELECT count(*), txid_current() FROM other");
+    let prepared = "BEGIN; INSERT INTO other VALUES (1); PREPARE TRANSACTION 'p'";
+    let ways = [
+        ("COMMIT", parts + "COMMIT", false),
+        ("COMMIT PREPARED", "COMMIT PREPARED 'p'".to_owned(), false),
+        ("a hiccup", "INSERT INTO other VALUES (1)".to_owned(), true),
+    ];
+    for (round, (name, text, hiccup)) in ways.iter().enumerate() {
+        primary.alter("synchronous_standby_names", "").await.unwrap();
+        let (mut writer, mut reader) = (proxy.client().await, proxy.client().await);
+        if *name == "COMMIT PREPARED" {
+            writer.ok(prepared).await;
+        }
+        primary.alter("synchronous_standby_names", "nobody").await.unwrap();
+        let probes = proxy.sum("pgweir_probe_seconds_count", &[]).await;
+        let more = async || proxy.sum("pgweir_probe_seconds_count", &[]).await > probes + 8.0;
+        eventually(SOON, more).await.unwrap();
+        reader.ok("SET pgweir.consistency = 'session'").await;
+        writer.send(&query(text)).await.unwrap();
+        let shown = (round + 1).to_string();
+        for replica in cluster.replicas() {
+            replica.wait_value(there, &shown, SOON).await.unwrap();
+        }
+        timeout(SOON, async { while reader.value(there).await != shown {} }).await.unwrap();
+        if *hiccup {
+            primary.sigstop().await.unwrap();
+        }
+        reader.send(&query(here)).await.unwrap();
+        if *hiccup {
+            proxy.becomes("pgweir_server_up", &[], 2.0).await;
+            primary.sigcont().unwrap();
+            proxy.becomes("pgweir_server_up", &[], 3.0).await;
+        }
+        assert!(
+            timeout(Duration::from_millis(300), reader.message()).await.is_err(),
+            "{name}: it is not shown yet"
+        );
+        primary.alter("synchronous_standby_names", "").await.unwrap();
+        assert_eq!(reader.answer().await.unwrap().value(), shown, "{name}");
+    }
+}
+
 /// Without it, too, if the commit is one that pgweir has sent and is not answered.
 #[tokio::test]
 async fn what_is_not_answered_yet_the_primary_shows_too() {

@@ -132,11 +132,16 @@ fn asks_for_drawn(ran: &Ran) -> bool {
     pgweir::sql::recalls(ran.marked.as_bytes()) && ran.reply.codes().contains(&"55000")
 }
 
+/// Whether pgweir may have answered it itself: the client's own number, as `pgweir route` says.
+fn asks_for_own(ran: &Ran) -> bool {
+    pgweir::sql::asks_own_process(ran.marked.as_bytes()).is_some()
+}
+
 async fn assert_where_said(cluster: &Cluster, all: &[Ran]) {
     let logs = || cluster.all().iter().map(pgweir::cli::demo::cluster::Postgres::log).collect::<Vec<_>>();
     let complete = || async {
         let logs = logs();
-        let own = |ran: &Ran| ran.marked.contains("LISTEN") || asks_for_drawn(ran);
+        let own = |ran: &Ran| ran.marked.contains("LISTEN") || asks_for_drawn(ran) || asks_for_own(ran);
         all.iter().all(|ran| own(ran) || !seen(&logs, &ran.marker).is_empty())
     };
     // The last ones may still be on their way into the log.
@@ -150,7 +155,7 @@ async fn assert_where_said(cluster: &Cluster, all: &[Ran]) {
             && ran.reply.codes().iter().any(|code| BEHIND.contains(code));
         // The connection that listens for all carries that out, if need be, in words of its own.
         let listens = seen.is_empty() && ran.target == "primary" && ran.marked.contains("LISTEN");
-        let answered = seen.is_empty() && asks_for_drawn(ran);
+        let answered = seen.is_empty() && (asks_for_drawn(ran) || asks_for_own(ran));
         if (!asked_twice && !listens && !answered && seen != [ran.target.as_str()])
             || ran.refused_by_replica()
             || ran.reply.codes().contains(&"55P03")

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Cluster;
 use crate::clock::{self, Duration, Instant};
-use crate::cluster::Health;
+use crate::cluster::{Health, Role};
 use crate::ids::Node;
 
 /// What the primary shows: all below the second number but for those between commas (PostgreSQL's documentation, "Transaction ID and
@@ -138,7 +138,7 @@ impl Cluster {
 
     /// What was sent to a server and not answered will not be heard of any more: it may end as it likes.
     pub fn note_lost(&self, node: Node) {
-        if self.view().replicas().any(|replica| replica == node) {
+        if self.view().server(node).is_some_and(|server| server.role == Role::Replica) {
             return;
         }
         self.shown().lost.store(self.micros(clock::now() + LINGERS), Ordering::SeqCst);
@@ -236,9 +236,11 @@ impl Cluster {
         snapshot.map(|snapshot| round.shows(asked, snapshot)).is_some()
     }
 
+    /// What the primary shows. None: it does not answer. One that answers something else cannot be asked: all, then.
     async fn snapshot(&self) -> Option<Snapshot> {
         let rows = self.column(self.view().primary()?, SNAPSHOT.to_owned()).await?;
-        Snapshot::parse(rows.first()?)
+        let all = Snapshot { end: i64::MAX.unsigned_abs(), running: Vec::new() };
+        Some(rows.first().and_then(|text| Snapshot::parse(text)).unwrap_or(all))
     }
 
     /// The transactions that are not in a snapshot and that a replica shows; of [`MOST`] or more, the first. A transaction has a lower

@@ -82,6 +82,7 @@ impl Flight {
         if plain(&mut lease).await.is_err() {
             return lease.close("in_doubt");
         }
+        let _commits = place.cluster.commits();
         while !self.waiting.is_empty() {
             if !place.holds(&lease) {
                 // Whoever is the primary now, each finds it.
@@ -110,6 +111,7 @@ impl Flight {
                 }
                 Err(Failed::Lost) => {
                     metrics.failed();
+                    place.is_lost().await;
                     sent.iter().for_each(|one| one.seat.unknown(one.ticket));
                     return lease.close("lost");
                 }

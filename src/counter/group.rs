@@ -16,6 +16,7 @@ use super::merge::{Addition, Given, Key, Shape};
 use super::statement::Names;
 use super::{Durability, Rule, Verify, check};
 use crate::clock::{self, Duration, Instant};
+use crate::cluster::{Health, View};
 use crate::ids::Node;
 use crate::metrics::CounterMetrics;
 use crate::monitor::Cluster;
@@ -109,6 +110,17 @@ impl Place {
     /// Whether the server is still the primary that it was when that connection was opened.
     pub(super) fn holds(&self, lease: &Lease) -> bool {
         self.cluster.view().primary() == Some(self.node) && !self.pool.is_over(lease)
+    }
+
+    /// A connection on which increments were sent was lost. Who is told so comes again at once, and is not to run into the same:
+    /// waits until the server was asked.
+    pub(super) async fn is_lost(&self) {
+        const LONGEST: Duration = Duration::from_secs(1);
+        self.cluster.note_lost(self.node);
+        self.cluster.lost(self.node, "a connection that carried increments was lost");
+        let judged =
+            |view: &View| view.server(self.node).is_none_or(|server| server.health != Health::Suspect);
+        self.cluster.wait_for(clock::now() + LONGEST, judged).await;
     }
 }
 

@@ -196,7 +196,7 @@ impl Search {
     ) -> Result<Option<(Node, Lease)>, Failure> {
         let (cluster, failover) = (&self.database.cluster, &self.database.failover);
         if let Some(lost) = self.lost {
-            cluster.wait_for(wait.deadline, |view| !is_suspect(view, lost)).await;
+            cluster.asked(lost, wait.deadline).await;
         }
         loop {
             let epoch = cluster.epoch();
@@ -216,8 +216,7 @@ impl Search {
                     Some(Err(error)) if note_outage(&self.database, node, &error) => {
                         wait.last = Some(error);
                         // Its probe is on its way: what that says decides.
-                        let judged = |view: &View| !is_suspect(view, node);
-                        cluster.wait_for(wait.deadline, judged).await;
+                        cluster.asked(node, wait.deadline).await;
                     }
                     Some(Err(error)) => return Err(Failure::Lease(error)),
                     // Another server has become primary.
@@ -248,7 +247,7 @@ impl Search {
         let Some(doubt) = self.doubt.as_ref().filter(|doubt| doubt.node == primary) else {
             return Ok(Some(primary));
         };
-        if is_suspect(&view, primary) {
+        if view.is_suspect(primary) {
             return Ok(None);
         }
         if self.database.cluster.term(primary).load(Ordering::Acquire) != doubt.term {
@@ -301,10 +300,6 @@ impl Search {
     }
 }
 
-fn is_suspect(view: &View, node: Node) -> bool {
-    view.server(node).is_some_and(|server| server.health == Health::Suspect)
-}
-
 /// Wakes those who wait for an answer of a server that was found down or is not what it was, until dropped.
 pub async fn watch(shared: Arc<Shared>, cluster: Arc<Cluster>) {
     let mut before = cluster.view().clone();
@@ -355,7 +350,7 @@ impl Session {
     /// Whether what would go to the primary has to wait until that was asked: it has refused a unit of this session, or lost one and
     /// may be gone. One error for a client is enough.
     pub(super) fn is_wary(&self) -> bool {
-        let may_be_gone = |node| is_suspect(&self.identity.database.cluster.view(), node);
+        let may_be_gone = |node| self.identity.database.cluster.view().is_suspect(node);
         self.net.doubt.is_some() || self.net.lost.is_some_and(may_be_gone)
     }
 

@@ -233,6 +233,12 @@ impl View {
         self.servers.iter().filter(|server| server.is_usable_replica()).map(|server| server.node)
     }
 
+    /// Whether a server has lost or refused a connection, and was not asked since.
+    #[must_use]
+    pub fn is_suspect(&self, node: Node) -> bool {
+        self.server(node).is_some_and(|server| server.health == Health::Suspect)
+    }
+
     /// Whether a server that is no replica now may know more than these: it says that it is primary and is not confirmed yet, or its
     /// probe is on its way.
     #[must_use]

@@ -16,7 +16,6 @@ use super::merge::{Addition, Given, Key, Shape};
 use super::statement::Names;
 use super::{Durability, Rule, Verify, check};
 use crate::clock::{self, Duration, Instant};
-use crate::cluster::{Health, View};
 use crate::ids::Node;
 use crate::metrics::CounterMetrics;
 use crate::monitor::Cluster;
@@ -118,9 +117,7 @@ impl Place {
         const LONGEST: Duration = Duration::from_secs(1);
         self.cluster.note_lost(self.node);
         self.cluster.lost(self.node, "a connection that carried increments was lost");
-        let judged =
-            |view: &View| view.server(self.node).is_none_or(|server| server.health != Health::Suspect);
-        self.cluster.wait_for(clock::now() + LONGEST, judged).await;
+        self.cluster.asked(self.node, clock::now() + LONGEST).await;
     }
 }
 

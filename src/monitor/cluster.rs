@@ -375,6 +375,11 @@ impl Cluster {
         }
     }
 
+    /// Waits until a server that has lost or refused a connection was asked, but not longer than that.
+    pub async fn asked(&self, node: Node, deadline: Instant) {
+        self.wait_for(deadline, |view| !view.is_suspect(node)).await;
+    }
+
     /// Asks a server who and how it is, again and again, until dropped. One task for each node.
     pub async fn probe(self: Arc<Self>, node: Node, options: super::Options) {
         super::probe::run(&self, node, &options).await;

@@ -178,7 +178,10 @@ impl Cluster {
                 self.look(&mut round, replica, tries == 0).await;
                 left = round.of(replica, seen);
             } else if round.number <= looked {
-                self.look_at_primary(&mut round).await;
+                let asked = clock::now();
+                if let Some(snapshot) = self.snapshot().await {
+                    round.shows(asked, snapshot);
+                }
             }
             looked = round.number;
             if let Some(known) = left.as_mut()
@@ -189,7 +192,7 @@ impl Cluster {
                     return true;
                 }
                 // There is more.
-                round.committed.retain(|known| known.replica != replica);
+                round.forget(replica);
                 (left, tries) = (None, TRIES);
                 continue;
             }
@@ -206,34 +209,26 @@ impl Cluster {
     async fn look(&self, round: &mut Round, replica: Node, last: bool) {
         let asked = clock::now();
         let is_up = self.view().server(replica).is_some_and(|server| server.health == Health::Up);
-        let committed = if !is_up {
-            self.look_at_primary(round).await.then_some(None)
-        } else if round.began.is_some_and(|began| asked.saturating_duration_since(began) < RECENT) {
+        let is_recent = round.began.is_some_and(|began| asked.saturating_duration_since(began) < RECENT);
+        let (snapshot, mut waits) = if is_up && is_recent {
             // What is not shown yet was not shown a moment ago, either: there is no need to wait for the one to ask the other.
-            let committed = self.committed(replica, &round.snapshot);
-            let (committed, snapshot) = tokio::join!(committed, self.snapshot());
-            snapshot.map(|snapshot| round.shows(asked, snapshot)).map(|()| committed)
-        } else if self.look_at_primary(round).await {
-            Some(self.committed(replica, &round.snapshot).await)
+            tokio::join!(self.snapshot(), self.committed(replica, &round.snapshot))
         } else {
-            None
+            (self.snapshot().await, None)
         };
-        let committed = match committed {
-            Some(None) if !is_up || last => self.unconfirmed(&round.snapshot).await,
-            Some(committed) => committed,
-            None => None,
-        };
-        if let Some(waits) = committed {
+        let Some(snapshot) = snapshot else { return };
+        round.shows(asked, snapshot);
+        if is_up && !is_recent {
+            waits = self.committed(replica, &round.snapshot).await;
+        }
+        if waits.is_none() && (last || !is_up) {
+            waits = self.unconfirmed(&round.snapshot).await;
+        }
+        if let Some(waits) = waits {
             let whole = waits.len() < MOST;
-            round.committed.retain(|known| known.replica != replica);
+            round.forget(replica);
             round.committed.push(Seen { replica, asked, waits, whole });
         }
-    }
-
-    async fn look_at_primary(&self, round: &mut Round) -> bool {
-        let asked = clock::now();
-        let snapshot = self.snapshot().await;
-        snapshot.map(|snapshot| round.shows(asked, snapshot)).is_some()
     }
 
     /// What the primary shows. None: it does not answer. One that answers something else cannot be asked: all, then.
@@ -275,6 +270,10 @@ impl Cluster {
 impl Round {
     fn shows(&mut self, asked: Instant, snapshot: Snapshot) {
         (self.number, self.began, self.snapshot) = (self.number + 1, Some(asked), snapshot);
+    }
+
+    fn forget(&mut self, replica: Node) {
+        self.committed.retain(|known| known.replica != replica);
     }
 
     /// What a replica had committed at that time or later.

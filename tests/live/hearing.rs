@@ -69,9 +69,14 @@ async fn answers(client: &mut Raw, unit: &[u8], units: usize) {
 /// Says it, and waits for the end of all units.
 async fn say(client: &mut Raw, units: &[Vec<u8>]) {
     for unit in units {
-        let ends = |tag: u8| unit.windows(5).filter(|part| part[0] == tag && part[1..4] == [0; 3]).count();
-        answers(client, unit, ends(b'Q') + ends(b'S')).await;
+        answers(client, unit, ends(unit)).await;
     }
+}
+
+/// So many units end in what is sent.
+fn ends(sent: &[u8]) -> usize {
+    let ends = |part: &&[u8]| matches!(part[0], b'Q' | b'S') && part[1..4] == [0; 3];
+    sent.windows(5).filter(ends).count()
 }
 
 /// Tasks that keep pgweir and its servers busy until they are told to end.
@@ -292,8 +297,7 @@ async fn what_its_text_does_not_say_comes_before_the_end_too() {
         client.ok("LISTEN ch").await;
         for way in ways.iter().cycle().take(5 * ways.len()) {
             client.send(way).await.unwrap();
-            let ends = |tag: u8| way.windows(5).filter(|part| part[0] == tag && part[1..4] == [0; 3]).count();
-            for _ in 0..ends(b'Q') + ends(b'S') {
+            for _ in 0..ends(way) {
                 answers.push(client.answer().await.unwrap().tags);
             }
         }
